@@ -1,0 +1,35 @@
+# Thin: each target is one or two commands. `make demo` and `make test` need only Python >= 3.11, git and make.
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: env demo test lint lock
+
+env: .venv/ready
+
+.venv/ready: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 15) else "spheremap needs Python 3.11 to 3.14, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements.txt
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# the embedded data set from pictures to metrics; DVC records the run
+demo: env
+	snakemake --cores all
+	dvc commit --force --quiet
+	spheremap table results/metrics.json
+
+test: env
+	pytest
+
+lint: env
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check workflow
+	snakemake --lint
+
+# needs uv; writes the pins that the pip route installs
+lock:
+	uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --extra dev \
+		--custom-compile-command "make lock" --output-file requirements.txt pyproject.toml

@@ -1,0 +1,1 @@
+"""Spherical maps that teach self-supervised vision features the difference between left and right."""

@@ -1,0 +1,7 @@
+"""`python -m spheremap` is the same as the `spheremap` command."""
+
+import sys
+
+from spheremap.cli import main
+
+sys.exit(main())

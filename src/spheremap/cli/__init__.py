@@ -1,0 +1,38 @@
+"""The command line: each command is a module here with HELP, add_arguments(parser) and run(args)."""
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+from spheremap.errors import SpheremapError
+
+
+def command_names() -> list[str]:
+    """Names of all commands, as typed by the user."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 success, 1 an error with a message, 2 wrong usage)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="spheremap", description=sys.modules["spheremap"].__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in command_names():
+        # only the chosen command is imported, since some pull in torch
+        chosen = name in arguments[:1] or not arguments or arguments[0] in ("-h", "--help")
+        if not chosen:
+            commands.add_parser(name)
+            continue
+        module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    args = parser.parse_args(arguments)
+    try:
+        args.run(args)
+    except SpheremapError as error:
+        print(f"spheremap {args.command}: {error}", file=sys.stderr)
+        return 1
+    return 0

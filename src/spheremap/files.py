@@ -1,0 +1,104 @@
+"""Atomic, reproducible files: a reader sees the whole new file or the old one, never half of one."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from spheremap.errors import InputError
+
+
+@contextmanager
+def atomic_path(final: Path) -> Iterator[Path]:
+    """Yield a path beside `final` to write a file or directory to; it becomes `final` only on success.
+
+    The temporary name keeps the suffix of `final`, since some writers choose the format by it. A directory
+    that already stands at `final` is replaced. On an error nothing is left behind.
+    """
+    final = Path(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.stem}.{os.getpid()}.partial{final.suffix}")
+    old = temporary.with_name(f"{temporary.name}.old")
+    _remove(temporary)
+    _remove(old)
+    try:
+        yield temporary
+        if final.is_dir() and temporary.is_dir():
+            # no directory is replaced in one step: the old one stays whole until the new one is there
+            final.rename(old)
+        temporary.replace(final)
+    finally:
+        _remove(temporary)
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """Write `obj` with sorted keys, so that equal contents are equal bytes."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(
+            json.dumps(obj, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: if the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError("cannot read the file", where=path, found=error.strerror or str(error)) from error
+    except ValueError as error:  # covers both bad JSON and bad UTF-8
+        raise InputError(
+            "not a JSON file", where=path, expected="valid JSON in UTF-8", found=str(error)
+        ) from error
+    except RecursionError as error:
+        raise InputError(
+            "JSON nested too deeply", where=path, expected="a plain annotation or parameter file"
+        ) from error
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table without index and with round-trip floats."""
+    with atomic_path(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def exclusive(lock: Path) -> Iterator[None]:
+    """Hold a lock file for the duration of the block; a second process waits.
+
+    The kernel frees the lock when its holder ends, for whatever reason: no stale lock survives `kill -9`.
+    """
+    lock = Path(lock)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another run that holds {lock}", file=sys.stderr, flush=True)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
