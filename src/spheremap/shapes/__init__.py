@@ -1,0 +1,1 @@
+"""The embedded data set: procedural objects, rendered together with all its labels."""
