@@ -1,0 +1,23 @@
+"""`spheremap ingest`: read a data set from its own layout into the canonical tables."""
+
+import argparse
+from pathlib import Path
+
+from spheremap import datasets
+from spheremap.tables import write_tables
+
+HELP = "read a data set from its own layout into the canonical tables"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--params", type=Path, required=True, help="JSON: its entry in params.yaml")
+    parser.add_argument("--out", type=Path, required=True, help="directory to write the tables to")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Ingest, and say what came in."""
+    tables, record = datasets.ingest(args.params)
+    write_tables(args.out, tables, record)
+    pairs = ", ".join(f"{n} {split}" for split, n in tables.pairs["split"].value_counts(sort=False).items())
+    print(f"{len(tables.images)} images of {len(tables.categories)} categories, pairs: {pairs or 'none'}")
