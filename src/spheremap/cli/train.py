@@ -1,0 +1,149 @@
+"""`spheremap train`: learn a sphere head from cached training views."""
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from spheremap.cache import FeatureCache
+from spheremap.device import HELP as DEVICE_HELP
+from spheremap.device import choose_device
+from spheremap.errors import InputError
+from spheremap.evaluation import make_validation
+from spheremap.files import exclusive, write_csv
+from spheremap.head import Head, save_head
+from spheremap.params import read_slice
+from spheremap.provenance import check_provenance, digest, provenance
+from spheremap.tables import Tables, read_tables, tables_digest
+from spheremap.training import TrainConfig, TrainParams, Validator, Views, train
+
+HELP = "train the sphere head on cached training views"
+STATE = "state.safetensors"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--params", type=Path, required=True, help="JSON with `train` and `dataset`")
+    parser.add_argument("--tables", type=Path, required=True, help="directory of canonical tables")
+    parser.add_argument("--views", type=Path, nargs="+", required=True, help="cache of training views")
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="cache of whole images")
+    parser.add_argument("--out", type=Path, required=True, help="head to write (safetensors)")
+    parser.add_argument("--losses", type=Path, required=True, help="CSV of the losses to write")
+    parser.add_argument("--health", type=Path, required=True, help="CSV of the sphere's health to write")
+    parser.add_argument("--validation", type=Path, required=True, help="CSV of validation scores to write")
+    parser.add_argument("--work", type=Path, required=True, help="directory that lets a killed run resume")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument(
+        "--memory",
+        type=float,
+        default=4.0,
+        metavar="GIB",
+        help="features up to this size are held in memory, larger ones are read batch by batch (default: 4)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, or go on training, and write head and curves."""
+    params = read_slice(args.params, TrainParams)
+    config = params.train
+    device = choose_device(args.device)
+    torch.set_num_threads(args.threads)
+    tables = read_tables(args.tables)
+    made_from = {"inputs": tables_digest(args.tables)}
+    with (
+        exclusive(args.work / "lock"),
+        _deterministic(),
+        FeatureCache.open(args.views, expect=made_from) as views_cache,
+        FeatureCache.open(args.images, expect=made_from) as images_cache,
+    ):
+        _check_caches(views_cache, images_cache, args)
+        record = provenance(
+            "train",
+            dataclasses.asdict(params),
+            {
+                **made_from["inputs"],
+                "views": digest(views_cache.provenance),
+                "images": digest(images_cache.provenance),
+            },
+        )
+        head = Head.initialise(views_cache.dim, tables.categories, config.seed).to(device)
+        views = Views(views_cache, tables, head.categories, bins=config.viewpoint_bins, memory=args.memory)
+        _describe(views, len(views_cache))
+        state = args.work / STATE
+        result = train(
+            head,
+            views,
+            config,
+            state_path=state,
+            identity=digest({"provenance": record, "device": device.type}),
+            validator=_validator(config, tables, images_cache),
+        )
+        print(f"keeping the head of step {result.best_step}", file=sys.stderr)
+        write_csv(args.losses, result.losses)
+        write_csv(args.health, result.health)
+        write_csv(args.validation, result.validation)
+        save_head(args.out, head, {**record, "best_step": result.best_step})
+        state.unlink()
+
+
+def _validator(config: TrainConfig, tables: Tables, cache: FeatureCache) -> Validator | None:
+    if tables.pairs_of("val").empty:
+        print("there are no pairs of the split 'val': the last head is kept", file=sys.stderr)
+        return None
+    chosen = config.validation
+    return make_validation(
+        cache,
+        tables,
+        split="val",
+        sphere_weight=chosen.sphere_weight,
+        alpha=chosen.alpha,
+        max_pairs=chosen.pairs,
+        seed=config.seed,
+    )
+
+
+def _check_caches(views: FeatureCache, images: FeatureCache, args: argparse.Namespace) -> None:
+    for cache, kind, paths in ((views, "views", args.views), (images, "images", args.images)):
+        if cache.kind != kind:
+            raise InputError(
+                f"--{kind} was given a feature cache of another kind",
+                where=paths[0],
+                expected=kind,
+                found=cache.kind,
+            )
+    # the same backbone, weights and settings, so that the head fits what it is validated on
+    same = {key: views.provenance[key] for key in ("params", "inputs")}
+    check_provenance(
+        images.provenance,
+        expected=same,
+        where=args.images[0],
+        fix="delete the feature caches and run `snakemake --cores all`",
+    )
+
+
+def _describe(views: Views, records: int) -> None:
+    place = "held in memory" if views.in_memory else "read from disk batch by batch"
+    print(f"{len(views.usable)} training views, {place}", file=sys.stderr)
+    if len(views.usable) < records:
+        print(f"{records - len(views.usable)} views without foreground are left out", file=sys.stderr)
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Only deterministic algorithms inside the block."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the GPU is first used
+    before = torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]

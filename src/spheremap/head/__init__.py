@@ -1,0 +1,8 @@
+"""The sphere head: mapper and prototypes, and their checkpoint."""
+
+from spheremap.head.checkpoint import Head, load_head, save_head, sphere_points
+from spheremap.head.foreground import Foreground
+from spheremap.head.mapper import SphereMapper
+from spheremap.head.prototypes import Prototypes
+
+__all__ = ["Foreground", "Head", "Prototypes", "SphereMapper", "load_head", "save_head", "sphere_points"]

@@ -1,0 +1,239 @@
+"""The head as one object, and its file: safetensors under the authors' parameter names."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from spheremap.errors import ProvenanceError
+from spheremap.files import atomic_path
+from spheremap.head.mapper import SphereMapper
+from spheremap.head.prototypes import Prototypes
+
+MAPPER, PROTOTYPES = "sphere_mapper.", "prototypes."
+LEFTOVER = "sphere.weight"  # in the authors' checkpoints; nothing uses it
+LEFTOVER_SHAPE = (1024, 3)
+# one metadata key only: safetensors does not keep the order of several, and equal heads must be equal bytes
+METADATA = "spheremap"
+SCHEMA = "spheremap-head-1"
+PICKLED = (".pth", ".pt")
+
+
+@dataclass
+class Head:
+    """Sphere mapper and prototypes of a set of categories.
+
+    Attributes:
+        mapper: tokens to points on the sphere.
+        prototypes: points and categories to features.
+        categories: names in the order of the prototypes.
+        dim: D, width of the features.
+        provenance: how the head was made.
+        leftover: `(1024, 3)`, the unused parameter of the authors' checkpoints, kept for a faithful round
+            trip.
+    """
+
+    mapper: SphereMapper
+    prototypes: Prototypes
+    categories: list[str]
+    dim: int
+    provenance: dict[str, Any] = field(default_factory=dict)
+    leftover: Tensor = field(default_factory=lambda: torch.zeros(LEFTOVER_SHAPE))
+
+    @classmethod
+    def initialise(cls, dim: int, categories: Sequence[str], seed: int) -> Self:
+        """An untrained head; the same seed gives the same weights whatever was drawn before."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(SphereMapper(dim), Prototypes(dim, len(categories)), list(categories), dim)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move all parameters."""
+        self.mapper.to(device)
+        self.prototypes.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.mapper.parameters()).device
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that influence the output, by checkpoint name, each once."""
+        modules = ((MAPPER, self.mapper), (PROTOTYPES, self.prototypes))
+        return {
+            prefix + name: parameter
+            for prefix, module in modules
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All parameters under the authors' names; the shared block appears as `blocks.0` and `blocks.1`."""
+        return {
+            **{MAPPER + name: tensor for name, tensor in self.mapper.state_dict().items()},
+            **{PROTOTYPES + name: tensor for name, tensor in self.prototypes.state_dict().items()},
+            LEFTOVER: self.leftover,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor], where: Path) -> None:
+        """Copy all parameters in.
+
+        Raises:
+            ProvenanceError: if names or shapes differ, or if the two copies of the shared block do.
+        """
+        own = self.state_dict()
+        missing = sorted(set(own) - set(state) - {LEFTOVER})
+        surplus = sorted(set(state) - set(own))
+        if missing or surplus:
+            raise ProvenanceError(
+                "the parameters of the head are not those expected",
+                where=where,
+                expected="all of sphere_mapper.* and prototypes.*" + _names("; missing", missing),
+                found="a file" + (_names(" that also holds", surplus) or " without them"),
+                fix=_RETRAIN,
+            )
+        shapes = [name for name, tensor in state.items() if tensor.shape != own[name].shape]
+        if shapes:
+            raise ProvenanceError(
+                f"parameter {shapes[0]!r} of the head has another shape",
+                where=where,
+                expected=str(tuple(own[shapes[0]].shape)),
+                found=str(tuple(state[shapes[0]].shape)),
+                fix=_RETRAIN,
+            )
+        for name, tensor in state.items():
+            if name.startswith(_FIRST) and not torch.equal(tensor, state[name.replace(_FIRST, _SECOND, 1)]):
+                raise ProvenanceError(
+                    f"parameter {name!r} of the head differs from its second copy",
+                    where=where,
+                    expected="blocks.0 and blocks.1 to be the same block",
+                    fix=_RETRAIN,
+                )
+        with torch.no_grad():
+            for name, tensor in state.items():
+                own[name].copy_(tensor)
+
+
+_FIRST, _SECOND = PROTOTYPES + "blocks.0.", PROTOTYPES + "blocks.1."
+_RETRAIN = "delete the file and run `snakemake --cores all` to train the head again"
+
+
+def save_head(path: Path, head: Head, provenance: Mapping[str, Any]) -> None:
+    """Write a head atomically; equal heads and provenance give equal bytes.
+
+    The metadata key `spheremap` holds a JSON object with `schema`, `dim`, `categories` and `provenance`.
+    """
+    metadata = {
+        "schema": SCHEMA,
+        "dim": head.dim,
+        "categories": head.categories,
+        "provenance": dict(provenance),
+    }
+    # cloned, since safetensors refuses the two names of a shared tensor
+    tensors = {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in head.state_dict().items()
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(tensors, {METADATA: json.dumps(metadata, sort_keys=True)}))
+
+
+def load_head(
+    path: Path, device: torch.device | str = "cpu", categories: Sequence[str] | None = None
+) -> Head:
+    """Read a head: ours, or one in the authors' layout, as safetensors or as a state dict (.pth, .pt).
+
+    Args:
+        path: the file.
+        device: where to put it.
+        categories: names of the prototypes' categories, for a file that does not name them (default: their
+            numbers). A file that does must agree.
+
+    Raises:
+        ProvenanceError: if the file is missing, damaged or holds something else.
+    """
+    state, metadata = _read(Path(path))
+    try:
+        dim = state[MAPPER + "0.weight"].shape[1]
+        count = state[_FIRST + "attn.v.weight"].shape[1]
+    except (KeyError, IndexError) as error:
+        raise ProvenanceError(
+            "not a sphere head", where=path, expected="sphere_mapper.* and prototypes.*", fix=_RETRAIN
+        ) from error
+    names = list(metadata.get("categories") or categories or map(str, range(count)))
+    if len(names) != count or (categories is not None and names != list(categories)):
+        raise ProvenanceError(
+            "the head was trained on other categories",
+            where=path,
+            expected=f"{count}: {', '.join(names)}" if categories is None else ", ".join(categories),
+            found=f"{count} categories" if categories is None else ", ".join(names),
+            fix=_RETRAIN,
+        )
+    head = Head(SphereMapper(dim), Prototypes(dim, count), names, dim, metadata.get("provenance", {}))
+    head.load_state_dict(state, Path(path))
+    return head.to(device)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        if path.suffix in PICKLED:
+            return dict(torch.load(path, map_location="cpu", weights_only=True)), {}
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (
+        OSError,
+        SafetensorError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        EOFError,
+        UnpicklingError,
+    ) as error:
+        raise ProvenanceError(
+            "the head cannot be read",
+            where=path,
+            expected="a safetensors file, or a state dict in " + ", ".join(PICKLED),
+            found=str(error).split("\n", maxsplit=1)[0],
+            fix=_RETRAIN,
+        ) from error
+    if metadata and metadata.get("schema") != SCHEMA:
+        raise ProvenanceError(
+            "not a head of this version",
+            where=path,
+            expected=SCHEMA,
+            found=str(metadata.get("schema")),
+            fix=_RETRAIN,
+        )
+    return state, metadata
+
+
+def _names(label: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"{label}: {shown}" if names else ""
+
+
+@torch.inference_mode()
+def sphere_points(head: Head, tokens: NDArray[np.floating] | Tensor, batch: int = 16) -> Tensor:
+    """Sphere points of all tokens, unmasked: `(B, N, D)` to `(B, N, 3)` float32 on the head's device."""
+    if not isinstance(tokens, Tensor):
+        tokens = torch.from_numpy(tokens)
+    if tokens.ndim != 3 or tokens.shape[2] != head.dim:
+        raise ProvenanceError(
+            "these features do not fit the head",
+            expected=f"(images, patches, {head.dim})",
+            found=str(tuple(tokens.shape)),
+            fix="use features of the backbone that the head was trained on",
+        )
+    if not len(tokens):
+        return torch.empty(0, tokens.shape[1], 3, device=head.device)
+    return torch.cat([head.mapper(part.to(head.device)).float() for part in tokens.split(batch)])

@@ -1,0 +1,56 @@
+"""Which tokens of a batch lie on an object: the packed layout that mapper, prototypes and losses share."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Foreground:
+    """Index of the M foreground tokens of a batch `(B, N, D)`, image after image.
+
+    Built on the host, where the masks are, so that nothing on the device has to wait for a count.
+
+    Attributes:
+        rows: `(M,)` int64, row of each foreground token in the batch flattened to `(B * N, D)`, ascending.
+        image: `(M,)` int64, the image that each belongs to.
+        patch: `(M,)` int64, its row-major patch index in that image.
+        counts: `(B,)` int64, foreground tokens per image; 0 where an image has none.
+        offsets: `(B,)` int64, position of each image's first token among the M.
+        slots: `(M,)` int64, row of each in a batch padded to `(B, width)` tokens.
+        width: the largest count.
+    """
+
+    rows: Tensor
+    image: Tensor
+    patch: Tensor
+    counts: Tensor
+    offsets: Tensor
+    slots: Tensor
+    width: int
+
+    @classmethod
+    def from_masks(cls, masks: NDArray[np.bool_], device: torch.device | str = "cpu") -> "Foreground":
+        """Index the true entries of patch masks `(B, N)`."""
+        masks = np.asarray(masks, dtype=bool)
+        image, patch = np.nonzero(masks)
+        counts = masks.sum(axis=1)
+        offsets = np.cumsum(counts) - counts
+        width = int(counts.max(initial=0))
+        slots = image * width + np.arange(len(image)) - offsets[image]
+
+        def place(array: NDArray[np.int64]) -> Tensor:
+            return torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)
+
+        return cls(
+            rows=place(image * masks.shape[1] + patch),
+            image=place(image),
+            patch=place(patch),
+            counts=place(counts),
+            offsets=place(offsets),
+            slots=place(slots),
+            width=width,
+        )

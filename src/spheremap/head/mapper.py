@@ -1,0 +1,128 @@
+"""The sphere mapper f_S: patch tokens to points on the unit sphere (Mariotti et al. 2024, Section 3.1)."""
+
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spheremap.errors import InputError
+from spheremap.head.foreground import Foreground
+
+HEAD_WIDTH = 64
+MLP_RATIO = 4
+
+
+def attention_heads(width: int) -> int:
+    """Heads of 64 channels each; a width that has no whole number of them gets fewer, wider heads.
+
+    Raises:
+        InputError: if the width does not divide into them.
+    """
+    heads = max(1, width // HEAD_WIDTH)
+    if width % heads:
+        raise InputError(
+            "the head cannot be built for this feature width",
+            expected=f"a width that divides into {heads} attention heads, such as a multiple of {HEAD_WIDTH}",
+            found=str(width),
+            fix="choose another backbone",
+        )
+    return heads
+
+
+class SphereMapper(nn.Sequential):
+    """Linear, GELU, one transformer block at half the width, Linear to 3, L2 norm.
+
+    All tokens of an image are seen, background included, as keys and values of the one attention layer. The
+    points of the foreground alone can be asked for: nothing behind that attention mixes tokens, so that the
+    queries, the MLP and the projection of the background need not be computed. Values are the same.
+
+    Args:
+        dim: D, width of the tokens; 2,069,763 parameters at D = 768.
+    """
+
+    def __init__(self, dim: int) -> None:
+        if dim % 2:
+            raise InputError("the head needs an even feature width", found=str(dim))
+        width = dim // 2
+        super().__init__(nn.Linear(dim, width), nn.GELU(), Block(width), nn.Linear(width, 3))
+
+    def forward(self, tokens: Tensor, foreground: Foreground | None = None) -> Tensor:
+        """Map tokens `(B, N, D)` of any float type to unit vectors.
+
+        Returns:
+            `(B, N, 3)` for all tokens, unmasked; or `(M, 3)` for those of `foreground`, packed.
+        """
+        embed, activate, block, project = self
+        x = activate(embed(tokens.to(cast(nn.Linear, embed).weight.dtype)))  # (B, N, D / 2)
+        return F.normalize(project(block(x, foreground)), dim=-1)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; with `foreground`, its outputs for those tokens alone, packed."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = Attention(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width)
+
+    def forward(self, x: Tensor, foreground: Foreground | None = None) -> Tensor:
+        attended = self.attn(self.norm1(x), foreground)
+        if foreground is not None:
+            x = pick(x, foreground.rows)
+        x = x + attended
+        return x + self.mlp(self.norm2(x))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, `(B, N, W)` to the same, or to `(M, W)` for the queries in `foreground`."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = attention_heads(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, foreground: Foreground | None = None) -> Tensor:
+        if foreground is None:
+            q, k, v = map(self._split, self.qkv(x).chunk(3, dim=-1))
+            return self.proj(_merge(F.scaled_dot_product_attention(q, k, v)))
+        batch, _, width = x.shape
+        w_q, w_kv = self.qkv.weight.split([width, 2 * width])
+        k, v = map(self._split, F.linear(x, w_kv).chunk(2, dim=-1))
+        q = F.linear(pick(x, foreground.rows), w_q)  # (M, W)
+        padded = q.new_zeros(batch * foreground.width, width).index_copy(0, foreground.slots, q)
+        q = self._split(padded.view(batch, foreground.width, width))
+        attended = _merge(F.scaled_dot_product_attention(q, k, v))  # (B, width, W)
+        return self.proj(pick(attended, foreground.slots))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """`(B, N, W)` to `(B, heads, N, W / heads)`."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, MLP_RATIO * width)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(MLP_RATIO * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+def pick(x: Tensor, rows: Tensor) -> Tensor:
+    """Rows `(M,)` of `x` `(B, N, W)` flattened over its first two dimensions: `(M, W)`.
+
+    Written as an embedding look-up, whose gradient is deterministic and parallel on every device.
+    """
+    return F.embedding(rows, x.reshape(-1, x.shape[-1]))
+
+
+def _merge(x: Tensor) -> Tensor:
+    """`(B, heads, N, W / heads)` to `(B, N, W)`."""
+    return x.transpose(1, 2).flatten(-2)

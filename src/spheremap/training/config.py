@@ -1,0 +1,79 @@
+"""Parameters of training, as params.yaml names them (section `train`)."""
+
+from dataclasses import dataclass, fields
+
+from spheremap.errors import InputError
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factor of each loss in the total."""
+
+    reconstruction: float = 1.0
+    distance: float = 0.3
+    orientation: float = 0.3
+    viewpoint: float = 0.1
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """How the best head is chosen: PCK per point of the fused similarity on pairs of the split `val`."""
+
+    sphere_weight: float = 0.2
+    alpha: float = 0.1  # of the larger side of the object's box
+    pairs: int = 200  # at most this many, drawn with the training seed
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The paper's optimiser, rate and batch are the defaults; see `spheremap.losses` for the rest."""
+
+    steps: int
+    seed: int = 0
+    batch: int = 64  # views
+    learning_rate: float = 1e-3
+    weights: LossWeights = LossWeights()
+    triplets: int = 32  # per view, for the distance and again for the orientation loss
+    distance_margin: float = 0.5
+    orientation_threshold: float = 0.7
+    viewpoint_bins: int = 8
+    log_every: int = 10  # steps
+    validate_every: int = 100  # steps; health is measured then, too
+    save_every: int = 100  # steps
+    validation: ValidationConfig = ValidationConfig()
+
+    def __post_init__(self) -> None:
+        """Reject values that cannot work.
+
+        Raises:
+            InputError: naming the parameter.
+        """
+        counts = ("steps", "batch", "triplets", "viewpoint_bins", "log_every", "validate_every", "save_every")
+        for name in counts:
+            _require(getattr(self, name) >= 1, f"train.{name}", "1 or more", getattr(self, name))
+        _require(self.seed >= 0, "train.seed", "0 or more", self.seed)
+        _require(self.learning_rate > 0, "train.learning_rate", "more than 0", self.learning_rate)
+        _require(self.distance_margin >= 0, "train.distance_margin", "0 or more", self.distance_margin)
+        threshold = self.orientation_threshold
+        _require(0 <= threshold < 1, "train.orientation_threshold", "at least 0 and below 1", threshold)
+        for field in fields(self.weights):
+            weight = getattr(self.weights, field.name)
+            _require(weight >= 0, f"train.weights.{field.name}", "0 or more", weight)
+        validation = self.validation
+        share = validation.sphere_weight
+        _require(0 <= share <= 1, "train.validation.sphere_weight", "between 0 and 1", share)
+        _require(validation.alpha > 0, "train.validation.alpha", "more than 0", validation.alpha)
+        _require(validation.pairs >= 1, "train.validation.pairs", "1 or more", validation.pairs)
+
+
+@dataclass(frozen=True)
+class TrainParams:
+    """The slice of params.yaml that the command reads."""
+
+    train: TrainConfig
+    dataset: str
+
+
+def _require(ok: bool, name: str, expected: str, found: object) -> None:
+    if not ok:
+        raise InputError(f"parameter {name!r} cannot be used", expected=expected, found=str(found))

@@ -1,0 +1,164 @@
+"""The training loop (Mariotti et al. 2024, Section 4: Adam on the weighted sum of the four losses)."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from spheremap.errors import InputError, SpheremapError
+from spheremap.head import Head
+from spheremap.losses import patch_coordinates, step_generator
+from spheremap.progress import progress
+from spheremap.training.batches import Views, batches
+from spheremap.training.config import TrainConfig
+from spheremap.training.health import MEASURES, HealthProbe
+from spheremap.training.state import TrainState, load_state, save_state
+from spheremap.training.step import LOSSES, compute_losses, weight_vector
+
+Validator = Callable[[Head], float]  # the higher the better; must not change the head
+
+LOSS_COLUMNS = ("step", "epoch", "total", *LOSSES)
+HEALTH_COLUMNS = ("step", *MEASURES)
+VALIDATION_COLUMNS = ("step", "pck_point")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training leaves: the head is the one passed in, set to its best parameters.
+
+    `best_step` is the step they come from; the tables have the columns `LOSS_COLUMNS` (means over the steps
+    since the row before, the total weighted), `HEALTH_COLUMNS` and `VALIDATION_COLUMNS`.
+    """
+
+    best_step: int
+    losses: pd.DataFrame
+    health: pd.DataFrame
+    validation: pd.DataFrame
+
+
+def train(
+    head: Head,
+    views: Views,
+    config: TrainConfig,
+    *,
+    state_path: Path,
+    identity: str,
+    validator: Validator | None,
+) -> TrainResult:
+    """Train a head on cached views; a run that was stopped goes on from its state to the same result.
+
+    Args:
+        head: as initialised for this run, on the device to train on.
+        views: the training set.
+        config: see `TrainConfig`.
+        state_path: where the state is saved every `config.save_every` steps; the caller removes it.
+        identity: of all that determines the result; a state with another one is ignored.
+        validator: scores the head every `config.validate_every` steps and at the end, the best trained head
+            is kept; None keeps the last.
+
+    Raises:
+        InputError: if a batch is larger than the set, or a validation score is not a number.
+        SpheremapError: if a loss is not finite.
+    """
+    device = head.device
+    weights = weight_vector(config.weights, device)
+    coordinates = patch_coordinates(views.grid, device)
+    probe = HealthProbe(views, config.orientation_threshold, config.seed, device)
+    optimiser = torch.optim.Adam(head.trainable().values(), lr=config.learning_rate, fused=True)
+
+    found = load_state(state_path, head, optimiser, identity)
+    if isinstance(found, str):
+        print(found, file=sys.stderr)
+    resumed = isinstance(found, TrainState)
+    state = found if isinstance(found, TrainState) else TrainState.start(device)
+    if resumed:
+        print(f"going on from step {state.step}", file=sys.stderr)
+    else:
+        _examine(head, state, probe, validator)
+
+    order = batches(
+        views, batch=config.batch, seed=config.seed, first=state.step + 1, last=config.steps, device=device
+    )
+    with progress(total=config.steps, initial=state.step, desc="training", unit="steps") as bar:
+        for batch in order:
+            state.step += 1
+            generator = step_generator(device, config.seed, state.step)
+            losses = compute_losses(head, batch, coordinates, config, generator)
+            optimiser.zero_grad()
+            (weights @ losses).backward()
+            optimiser.step()
+            state.sums += losses.detach()
+            state.summed += 1
+            bar.update()
+
+            at_end = state.step == config.steps
+            if state.step % config.log_every == 0 or at_end:
+                bar.set_postfix(_log(state, weights, len(views.usable) // config.batch))
+            if state.step % config.validate_every == 0 or at_end:
+                _examine(head, state, probe, validator)
+            if state.step % config.save_every == 0 or at_end:
+                _require_finite(state)
+                save_state(state_path, state, head, optimiser, identity)
+
+    _restore(head, state.best)
+    return TrainResult(
+        best_step=state.best_step,
+        losses=pd.DataFrame(state.losses, columns=LOSS_COLUMNS),
+        health=pd.DataFrame(state.health, columns=HEALTH_COLUMNS),
+        validation=pd.DataFrame(state.validation, columns=VALIDATION_COLUMNS),
+    )
+
+
+def _log(state: TrainState, weights: Tensor, steps_per_epoch: int) -> dict[str, str]:
+    """Add a row of mean losses since the last one; returns them for the progress bar."""
+    _require_finite(state)
+    means = state.sums / state.summed
+    values = {"total": float(weights @ means), **dict(zip(LOSSES, means.tolist(), strict=True))}
+    epoch = (state.step - 1) // steps_per_epoch + 1
+    state.losses.append({"step": state.step, "epoch": epoch, **values})
+    state.sums.zero_()
+    state.summed = 0
+    return {name: f"{value:.3f}" for name, value in values.items()}
+
+
+def _examine(head: Head, state: TrainState, probe: HealthProbe, validator: Validator | None) -> None:
+    """Measure health and validation score; remember the head if it is the best trained one."""
+    _require_finite(state)
+    state.health.append({"step": state.step, **probe(head)})
+    if validator is None:
+        state.best_step = state.step
+        return
+    score = float(validator(head))
+    if score != score:
+        raise InputError(
+            "the validation score is not a number",
+            expected="pairs of the split 'val' that share visible keypoints",
+            fix="check keypoints.csv and pairs.csv",
+        )
+    state.validation.append({"step": state.step, "pck_point": score})
+    if state.step > 0 and score > state.best_score:
+        state.best_step, state.best_score = state.step, score
+        state.best = {name: parameter.detach().clone() for name, parameter in head.trainable().items()}
+
+
+def _require_finite(state: TrainState) -> None:
+    if not bool(state.sums.isfinite().all()):
+        sums = dict(zip(LOSSES, state.sums.tolist(), strict=True))
+        broken = [name for name, value in sums.items() if not abs(value) < float("inf")]
+        raise SpheremapError(
+            f"training diverged: the loss is not finite ({', '.join(broken)})",
+            expected="finite losses",
+            found=f"inf or NaN at step {state.step} or up to {max(state.summed - 1, 0)} steps before",
+            fix="lower train.learning_rate, and check the features for inf and NaN",
+        )
+
+
+def _restore(head: Head, parameters: dict[str, Tensor]) -> None:
+    own = head.trainable()
+    with torch.no_grad():
+        for name, tensor in parameters.items():
+            own[name].copy_(tensor)

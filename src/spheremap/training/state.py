@@ -1,0 +1,112 @@
+"""The state of an unfinished training run, from which it goes on to the very same end."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from spheremap.files import atomic_path
+from spheremap.head import Head
+from spheremap.training.step import LOSSES
+
+_HEAD, _BEST, _MEAN, _SQUARE, _SUMS = "head/", "best/", "adam/mean/", "adam/square/", "sums"
+_METADATA = "spheremap"
+
+Row = dict[str, float]
+
+
+@dataclass
+class TrainState:
+    """Everything that changes while training; random numbers depend on seed and step alone and need no state.
+
+    Attributes:
+        step: steps done.
+        sums: `(4,)` losses summed since the last row of the log.
+        summed: number of steps in them.
+        best_step: step of the best head so far, 0 for none.
+        best_score: its validation score.
+        best: its trainable parameters by name.
+        losses, health, validation: rows of the CSV files.
+    """
+
+    step: int
+    sums: Tensor
+    summed: int = 0
+    best_step: int = 0
+    best_score: float = float("-inf")
+    best: dict[str, Tensor] = field(default_factory=dict)
+    losses: list[Row] = field(default_factory=list)
+    health: list[Row] = field(default_factory=list)
+    validation: list[Row] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, device: torch.device | str) -> "TrainState":
+        """Before the first step."""
+        return cls(step=0, sums=torch.zeros(len(LOSSES), device=device))
+
+
+_SCALARS = ("step", "summed", "best_step", "best_score", "losses", "health", "validation")
+
+
+def save_state(path: Path, state: TrainState, head: Head, optimiser: torch.optim.Adam, identity: str) -> None:
+    """Write the state atomically.
+
+    Args:
+        path: a safetensors file.
+        state: see `TrainState`.
+        head: with the current parameters.
+        optimiser: Adam over `head.trainable()`, in its order.
+        identity: of parameters and inputs; only a run with the same one goes on from here.
+    """
+    tensors = {_SUMS: state.sums, **{_BEST + name: tensor for name, tensor in state.best.items()}}
+    for name, parameter in head.trainable().items():
+        moments = optimiser.state[parameter]
+        tensors |= {
+            _HEAD + name: parameter.detach(),
+            _MEAN + name: moments["exp_avg"],
+            _SQUARE + name: moments["exp_avg_sq"],
+        }
+    content = {"identity": identity, **{name: getattr(state, name) for name in _SCALARS}}
+    data = {name: tensor.to("cpu").contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(data, {_METADATA: json.dumps(content)}))
+
+
+def load_state(path: Path, head: Head, optimiser: torch.optim.Adam, identity: str) -> TrainState | str | None:
+    """Restore head and optimiser.
+
+    Returns:
+        The state; or why the file is of no use, as a sentence; or None if there is no file.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            content: dict[str, Any] = json.loads(file.metadata()[_METADATA])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        return f"{path} is not a training state ({error}); starting anew"
+    if content["identity"] != identity:
+        return f"{path} belongs to a run with other parameters, features or versions; starting anew"
+    device = head.device
+    parameters = head.trainable()
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[_HEAD + name])
+    saved = optimiser.state_dict()
+    saved["state"] = {
+        number: {
+            "step": torch.tensor(float(content["step"])),
+            "exp_avg": tensors[_MEAN + name],
+            "exp_avg_sq": tensors[_SQUARE + name],
+        }
+        for number, name in enumerate(parameters)
+    }
+    optimiser.load_state_dict(saved)
+    best = {name.removeprefix(_BEST): t.to(device) for name, t in tensors.items() if name.startswith(_BEST)}
+    return TrainState(sums=tensors[_SUMS].to(device), best=best, **{name: content[name] for name in _SCALARS})
