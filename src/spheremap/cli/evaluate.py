@@ -1,0 +1,42 @@
+"""Command `evaluate`: score a head on the pairs of a split."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from spheremap.cache.reader import FeatureCache
+from spheremap.device import HELP as DEVICE_HELP
+from spheremap.device import choose_device
+from spheremap.evaluation import EvaluateSlice, check_agreement, evaluate, write_results
+from spheremap.head import load_head
+from spheremap.params import read_slice
+from spheremap.tables import read_tables, tables_digest
+
+HELP = "match the pairs of a split with features, sphere and both, and score them (PCK, KAP, breakdowns)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "--params", type=Path, required=True, help="JSON with the keys `evaluate` and `dataset`"
+    )
+    parser.add_argument("--tables", type=Path, required=True, help="folder of the canonical tables")
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="feature cache of whole images")
+    parser.add_argument("--head", type=Path, required=True, help="trained head")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate and write the results."""
+    torch.set_num_threads(max(1, args.threads))
+    params = read_slice(args.params, EvaluateSlice)
+    device = choose_device(args.device)
+    tables = read_tables(args.tables)
+    head = load_head(args.head, device)
+    with FeatureCache.open(args.images, expect={"inputs": tables_digest(args.tables)}) as cache:
+        check_agreement(cache, tables, head, args.head)
+        results = evaluate(cache, tables, head, params.evaluate, dataset=params.dataset, device=device)
+    write_results(args.out, results)

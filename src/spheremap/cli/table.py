@@ -1,0 +1,20 @@
+"""Command `table`: print the scores of an evaluation in the terminal."""
+
+import argparse
+from pathlib import Path
+
+from spheremap.evaluation.table import format_file
+
+HELP = "print metrics.json as a table"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "file", type=Path, help="metrics.json of an evaluation; by_azimuth_gap.csv is read beside it"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the table."""
+    print(format_file(args.file))

@@ -1,0 +1,20 @@
+"""Evaluation: matching, scoring, and the files that hold the scores."""
+
+from spheremap.evaluation.agreement import check_agreement
+from spheremap.evaluation.measure import Measurements, measure
+from spheremap.evaluation.params import EvaluateParams, EvaluateSlice
+from spheremap.evaluation.results import Results, evaluate, write_results
+from spheremap.evaluation.validation import Validation, make_validation
+
+__all__ = [
+    "EvaluateParams",
+    "EvaluateSlice",
+    "Measurements",
+    "Results",
+    "Validation",
+    "check_agreement",
+    "evaluate",
+    "make_validation",
+    "measure",
+    "write_results",
+]

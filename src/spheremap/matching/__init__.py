@@ -1,0 +1,1 @@
+"""Semantic matching of keypoints between the two images of a pair, by nearest patch descriptor."""

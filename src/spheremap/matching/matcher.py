@@ -1,0 +1,200 @@
+"""Similarities of source keypoints to all target patches, reading each image once or nearly so.
+
+The matcher takes tokens from a feature cache and sphere points from any callable; it does not know how
+either was learned. No mask is used: tokens of the background and of the padding take part like all others,
+with the sphere points that the mapper gives them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spheremap.cache.reader import FeatureCache
+from spheremap.errors import InputError, ProvenanceError
+from spheremap.matching.descriptors import CHANCE, Weights, chance_similarity, mix, unit
+from spheremap.matching.queries import Queries
+
+SphereMap = Callable[[NDArray[np.float16]], Tensor]  # tokens (B, N, D) -> sphere points (B, N, 3)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The queries of one or more pairs that share a target, and how similar they are to its patches."""
+
+    queries: slice  # R consecutive queries, all those of their pairs
+    target: int  # index of the target's record in the cache
+    similarity: Mapping[str, Tensor]  # row -> (R, N) float32
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """Compares every query with every patch of its target (matching as in Mariotti et al. 2024).
+
+    Pairs are taken category by category. Each image of a category is read and mapped to the sphere once; its
+    tokens are kept, in float16, until the category is done, as far as `kept_bytes` reach, and only targets
+    beyond that are read a second time. Besides these, one descriptor per source keypoint and the targets'
+    sphere points are held: about a hundredth of the category's part of the cache.
+
+    Args:
+        weights: rows of the table, see `descriptors.row_weights`.
+        sphere: maps tokens to the sphere; may be None if no row uses it.
+        chance_seed: adds the row `chance` with this seed.
+        batch: images per call of `sphere`.
+        max_rows: queries per block, exceeded only by a single pair that has more.
+    """
+
+    cache: FeatureCache
+    weights: Weights
+    sphere: SphereMap | None = None
+    chance_seed: int | None = None
+    device: torch.device | str = "cpu"
+    batch: int = 8
+    kept_bytes: int = 2**30
+    max_rows: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.sphere is None and any(of_sphere != 0 for _, of_sphere in self.weights.values()):
+            raise InputError(
+                "a row of the table needs sphere points", expected="a trained head", found="none"
+            )
+
+    def blocks(self, queries: Queries) -> Iterator[Block]:
+        """Yield each query exactly once, in order.
+
+        Raises:
+            ProvenanceError: if tokens or sphere points are not finite.
+        """
+        for pairs in _runs(queries.category, slice(0, len(queries.category))):
+            yield from self._category(queries, pairs)
+
+    def _category(self, queries: Queries, pairs: slice) -> Iterator[Block]:
+        sources = _Descriptors.allocate(self.cache, queries, pairs)
+        targets = set(queries.target[pairs].tolist())
+        images = sorted(
+            targets | set(queries.source[pairs].tolist()), key=lambda i: (self.cache.image_ids[i], i)
+        )
+        kept: dict[int, NDArray[np.float16]] = {}  # target -> tokens (N, D)
+        maps: dict[int, Tensor] = {}  # target -> sphere points (N, 3)
+        for start in range(0, len(images), self.batch):
+            indices = images[start : start + self.batch]
+            tokens = self.cache.tokens(indices)
+            points = self._map(tokens, indices)
+            for i, image_tokens, image_points in zip(indices, tokens, points, strict=True):
+                sources.fill(i, image_tokens, image_points)
+                if i in targets:
+                    maps[i] = image_points.clone()
+                    if (len(kept) + 1) * image_tokens.nbytes <= self.kept_bytes:
+                        kept[i] = image_tokens.copy()  # a view would keep the whole batch alive
+
+        for same_target in _runs(queries.target, pairs):
+            target = int(queries.target[same_target.start])
+            tokens = kept[target] if target in kept else self.cache.tokens([target])[0]
+            features = unit(torch.from_numpy(tokens).to(self.device))
+            points = maps[target].to(self.device)
+            for block in _split(queries.first, same_target, self.max_rows):
+                yield self._compare(queries, block, sources, target, features, points)
+
+    def _compare(
+        self,
+        queries: Queries,
+        pairs: slice,
+        sources: "_Descriptors",
+        target: int,
+        features: Tensor,  # (N, D) unit
+        points: Tensor,  # (N, 3) unit
+    ) -> Block:
+        rows = slice(int(queries.first[pairs.start]), int(queries.first[pairs.stop]))
+        source_features, source_points = sources.of(rows)
+        on_features = unit(source_features.to(self.device)) @ features.T  # (R, N)
+        on_sphere = source_points.to(self.device) @ points.T
+        similarity = {name: mix(on_features, on_sphere, weights) for name, weights in self.weights.items()}
+        if self.chance_seed is not None:
+            chance = [
+                chance_similarity(
+                    self.chance_seed,
+                    str(queries.source_id[pair]),
+                    str(queries.target_id[pair]),
+                    (int(queries.first[pair + 1] - queries.first[pair]), len(features)),
+                )
+                for pair in range(pairs.start, pairs.stop)
+            ]
+            similarity[CHANCE] = torch.cat(chance).to(self.device)
+        return Block(rows, target, similarity)
+
+    def _map(self, tokens: NDArray[np.float16], indices: list[int]) -> Tensor:
+        """Sphere points `(B, N, 3)` on the CPU, or zeros where no row needs them."""
+        finite = np.isfinite(tokens).all(axis=(1, 2))
+        if not finite.all():
+            raise ProvenanceError(
+                "the feature cache holds numbers that are not finite",
+                where=f"image {self.cache.image_ids[indices[int(np.argmin(finite))]]}",
+                fix="delete the cache file and run `snakemake --cores all` to rebuild it",
+            )
+        if self.sphere is None:
+            return torch.zeros(*tokens.shape[:2], 3)
+        points = unit(self.sphere(tokens)).cpu()
+        if not bool(torch.isfinite(points).all()):
+            raise ProvenanceError(
+                "the head gives sphere points that are not finite",
+                where=f"image {self.cache.image_ids[indices[0]]} or one of the next {len(indices) - 1}",
+                fix="train again, with a lower learning rate",
+            )
+        return points
+
+
+@dataclass(frozen=True)
+class _Descriptors:
+    """Tokens and sphere points of the distinct source patches that a category's queries ask about."""
+
+    patches: int  # N
+    start: int  # first query of the category
+    wanted: NDArray[np.int64]  # (S,) record * N + patch, increasing
+    row: NDArray[np.int64]  # (queries of the category,) row of a query's own descriptor
+    tokens: Tensor  # (S, D) float16: unit length is taken at use, for half the memory
+    points: Tensor  # (S, 3)
+
+    @classmethod
+    def allocate(cls, cache: FeatureCache, queries: Queries, pairs: slice) -> "_Descriptors":
+        patches = cache.grid[0] * cache.grid[1]
+        first = queries.first[pairs.start : pairs.stop + 1]
+        record = np.repeat(queries.source[pairs], np.diff(first))
+        wanted, row = np.unique(record * patches + queries.patch[first[0] : first[-1]], return_inverse=True)
+        tokens = torch.full((len(wanted), cache.dim), torch.nan, dtype=torch.float16)
+        return cls(patches, int(first[0]), wanted, row, tokens, torch.full((len(wanted), 3), torch.nan))
+
+    def fill(self, record: int, tokens: NDArray[np.float16], points: Tensor) -> None:
+        start, stop = np.searchsorted(self.wanted, [record * self.patches, (record + 1) * self.patches])
+        patch = torch.from_numpy(self.wanted[start:stop] - record * self.patches)
+        self.tokens[start:stop] = torch.from_numpy(tokens)[patch]
+        self.points[start:stop] = points[patch]
+
+    def of(self, queries: slice) -> tuple[Tensor, Tensor]:
+        """Tokens `(R, D)` and sphere points `(R, 3)` of some queries."""
+        row = torch.from_numpy(self.row[queries.start - self.start : queries.stop - self.start])
+        return self.tokens[row], self.points[row]
+
+
+def _runs(values: NDArray[np.generic], within: slice) -> Iterator[slice]:
+    """Cut a range of indices wherever the value changes."""
+    if within.start == within.stop:
+        return
+    part = values[within]
+    cuts = within.start + 1 + np.flatnonzero(part[1:] != part[:-1])
+    bounds = [within.start, *cuts.tolist(), within.stop]
+    for start, stop in pairwise(bounds):
+        yield slice(start, stop)
+
+
+def _split(first: NDArray[np.int64], pairs: slice, max_rows: int) -> Iterator[slice]:
+    """Cut a run of pairs into runs of at most `max_rows` queries, or a single pair."""
+    start = pairs.start
+    while start < pairs.stop:
+        fit = int(np.searchsorted(first, first[start] + max_rows, side="right")) - 1
+        stop = min(max(fit, start + 1), pairs.stop)
+        yield slice(start, stop)
+        start = stop

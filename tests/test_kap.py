@@ -1,0 +1,169 @@
+"""Keypoint average precision against hand values and plain loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spheremap.metrics.kap import average_precision, extremes, inside_radius, kap, normalise
+
+NONE = -np.inf
+
+
+def slow_average_precision(scores: list[float], positives: list[bool]) -> float:
+    """The definition: at every distinct threshold, precision times the gain of recall."""
+    area, recall_before = 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        retrieved = [
+            positive for score, positive in zip(scores, positives, strict=True) if score >= threshold
+        ]
+        recall = sum(retrieved) / sum(positives)
+        area += (recall - recall_before) * sum(retrieved) / len(retrieved)
+        recall_before = recall
+    return area
+
+
+@pytest.mark.parametrize(
+    ("scores", "positives", "expected"),
+    [
+        ([0.9, 0.8, 0.7], [1, 1, 0], 1.0),
+        ([0.9, 0.8, 0.7], [0, 1, 1], (1 / 2 + 2 / 3) / 2),
+        ([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1], (1 + 2 / 3) / 2),
+        ([0.5, 0.5, 0.5, 0.5], [1, 0, 0, 0], 0.25),  # all enter together
+        ([0.9, 0.5, 0.5], [0, 1, 0], 1 / 3),
+        ([0.2], [1], 1.0),
+        ([0.0, 1.0], [1, 0], 0.5),
+    ],
+)
+def test_average_precision_by_hand(scores, positives, expected) -> None:
+    assert average_precision(np.array(scores), np.array(positives, dtype=bool)) == pytest.approx(expected)
+
+
+def test_average_precision_without_positives_is_undefined() -> None:
+    assert math.isnan(average_precision(np.array([0.5]), np.array([False])))
+    assert math.isnan(average_precision(np.zeros(0), np.zeros(0, dtype=bool)))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9]) | st.floats(0, 1), st.booleans())),
+    st.randoms(),
+)
+def test_average_precision_equals_its_definition_in_any_order(items, random) -> None:
+    items.append((0.4, True))
+    expected = slow_average_precision([score for score, _ in items], [positive for _, positive in items])
+    random.shuffle(items)
+    scores, positives = zip(*items, strict=True)
+    assert average_precision(np.array(scores), np.array(positives)) == pytest.approx(expected)
+
+
+def test_inside_is_closer_than_the_radius_or_nearest() -> None:
+    points = np.array([[0.0, 0], [10, 0], [20, 0], [30, 0]])
+    xy = np.array([[9.0, 0], [15, 0], [np.nan, np.nan], [100, 0]])
+    found = inside_radius(xy, points, (9.5, 1.0, 11.0))
+    assert found.shape == (3, 4, 4)
+    # first keypoint: distances 9, 1, 11, 21; at radius 1 nothing is closer, at 11 one lies on the circle
+    assert found[:, 0].tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0]]
+    # second: a tie of the nearest, the first of which counts
+    assert found[:, 1].tolist() == [[0, 1, 1, 0], [0, 1, 0, 0], [0, 1, 1, 0]]
+    assert not found[:, 2].any()  # hidden in the target
+    assert found[:, 3].tolist() == [[0, 0, 0, 1]] * 3  # far away, but one patch is nearest
+
+
+def test_extremes_by_hand() -> None:
+    similarity = torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.2, 0.1], [-1.0, -2.0, -3.0]])
+    inside = torch.tensor(
+        [[[1, 0, 0], [0, 0, 0], [1, 1, 1]], [[1, 1, 0], [0, 0, 0], [0, 0, 1]]], dtype=torch.bool
+    )
+    positive, negative = extremes(similarity, inside)
+    torch.testing.assert_close(positive, torch.tensor([[0.1, NONE, -1.0], [0.9, NONE, -3.0]]))
+    torch.testing.assert_close(negative, torch.tensor([[0.9, 0.3, NONE], [0.5, 0.3, -1.0]]))
+
+
+def test_normalisation_is_per_pair_over_all_rows() -> None:
+    first = np.array([0, 2, 3])
+    low, high = np.array([-1.0, 0.0, 0.5]), np.array([1.0, 3.0, 0.5])
+    found = normalise(np.array([[1.0, 3.0, 0.5], [NONE, 0.0, NONE]]), low, high, first)
+    assert found.tolist() == [[0.5, 1.0, 0.0], [NONE, 0.25, NONE]]  # the second pair is flat
+
+
+def test_kap_by_hand() -> None:
+    # a: positive 0.9, negatives 0.5 and 0.95 -> 1/2; b: positive above its negative -> 1; c: no positive
+    positive = np.array([0.9, NONE, 0.8, NONE])
+    negative = np.array([0.5, 0.95, 0.1, 0.7])
+    category = np.array(["a", "a", "b", "c"], dtype=object)
+    found = kap(positive, negative, category, np.array([0, 1, 2, 3]))
+    assert found.by_category == pytest.approx({"a": 50, "b": 100, "c": float("nan")}, nan_ok=True)
+    assert found.macro == pytest.approx(75)
+    assert found.pair == pytest.approx((2 * 50 + 100) / 3)  # c has a pair but no value
+
+
+def test_kap_without_any_positive_is_undefined() -> None:
+    found = kap(np.array([NONE]), np.array([0.5]), np.array(["a"], dtype=object), np.array([0]))
+    assert math.isnan(found.macro)
+    assert math.isnan(found.pair)
+
+
+def test_a_radius_over_all_patches_leaves_no_negative() -> None:
+    found = kap(np.array([0.2]), np.array([NONE]), np.array(["a"], dtype=object), np.array([0]))
+    assert found.macro == 100
+
+
+def slow_kap(pairs, radius) -> float:
+    """One category: normalise whole similarity maps first, then take the extremes."""
+    scores, labels = [], []
+    for similarity, distance in pairs:
+        low, high = min(map(min, similarity)), max(map(max, similarity))
+        for row, apart in zip(similarity, distance, strict=True):
+            row = [(value - low) / (high - low) if high > low else 0.0 for value in row]
+            if apart is None:
+                groups = [(row, False)]
+            else:
+                nearest = apart.index(min(apart))
+                near = [n for n, d in enumerate(apart) if d < radius or n == nearest]
+                groups = [
+                    ([row[n] for n in near], True),
+                    ([v for n, v in enumerate(row) if n not in near], False),
+                ]
+            for values, label in groups:
+                if values:
+                    scores.append(max(values))
+                    labels.append(label)
+    return 100 * slow_average_precision(scores, labels)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_kap_equals_plain_loops(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0, 10, size=(7, 2))
+    radius = (3.0, 0.5)
+    slow, columns, first = [], {"positive": [], "negative": [], "low": [], "high": []}, [0]
+    for _ in range(5):
+        count = int(rng.integers(1, 5))
+        similarity = rng.integers(-4, 5, size=(count, 7)) / 4  # coarse, so that ties occur
+        xy = rng.uniform(0, 10, size=(count, 2))
+        xy[rng.random(count) < 0.3] = np.nan
+        if not slow:
+            xy[0] = [5, 5]
+        apart = [None if math.isnan(x) else [math.hypot(x - a, y - b) for a, b in points] for x, y in xy]
+        slow.append((similarity.tolist(), apart))
+        positive, negative = extremes(
+            torch.from_numpy(similarity), torch.from_numpy(inside_radius(xy, points, radius))
+        )
+        for name, values in zip(
+            columns, (positive, negative, similarity.min(1), similarity.max(1)), strict=True
+        ):
+            columns[name].append(np.asarray(values))
+        first.append(first[-1] + count)
+    arrays = {name: np.concatenate(values, axis=-1) for name, values in columns.items()}
+    pair = np.repeat(np.arange(5), np.diff(first))
+    scores = [
+        normalise(arrays[n], arrays["low"], arrays["high"], np.array(first)) for n in ("positive", "negative")
+    ]
+    for a in range(2):
+        found = kap(scores[0][a], scores[1][a], np.full(first[-1], "only", dtype=object), pair)
+        assert found.macro == pytest.approx(slow_kap(slow, radius[a]))
+        assert found.pair == pytest.approx(found.macro)

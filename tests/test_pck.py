@@ -1,0 +1,78 @@
+"""PCK against hand values and plain loops."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spheremap.metrics.pck import correct, distances, pck_category, pck_image, pck_point, percent, radii
+
+
+def test_distance_and_radius_by_hand() -> None:
+    found = distances(np.array([[3.0, 4.0], [1.0, 1.0]]), np.array([[0.0, 0.0], [1.0, 1.0]]))
+    assert found.tolist() == [5.0, 0.0]
+    np.testing.assert_allclose(radii(np.array([100.0, 20.0]), (0.1, 0.05)), [[10, 5], [2, 1]])
+
+
+def test_a_point_on_the_circle_is_wrong() -> None:
+    right = correct(np.array([10.0, math.nextafter(10.0, 0)]), radii(np.array([100.0, 100.0]), (0.1,)))
+    assert right.tolist() == [[False], [True]]
+
+
+def test_nothing_is_right_in_a_box_without_extent() -> None:
+    assert correct(np.array([0.0]), radii(np.array([0.0]), (0.1,))).tolist() == [[False]]
+
+
+def test_the_three_averages_by_hand() -> None:
+    # category a: pair 0 has 1 of 4, pair 1 has 1 of 1; category b: pair 2 has 0 of 1
+    right = np.array([[True], [False], [False], [False], [True], [False]])
+    pair = np.array([0, 0, 0, 0, 1, 2])
+    category = np.array(["a", "a", "a", "a", "a", "b"], dtype=object)
+    assert pck_point(right) == pytest.approx([100 * 2 / 6])
+    assert pck_image(right, pair) == pytest.approx([100 * (1 / 4 + 1 + 0) / 3])
+    assert pck_category(right, category) == pytest.approx([100 * (2 / 5 + 0) / 2])
+
+
+def test_no_points_have_no_pck() -> None:
+    nothing = np.zeros((0, 2), dtype=bool)
+    label = np.zeros(0, dtype=np.int64)
+    for found in (pck_point(nothing), pck_image(nothing, label), pck_category(nothing, label)):
+        assert found.shape == (2,)
+        assert np.isnan(found).all()
+    assert percent(np.array([1]), 4).tolist() == [25]
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.floats(-50, 50), st.floats(-50, 50), st.floats(1, 300), st.integers(0, 5)), min_size=1
+    ),
+    st.randoms(),
+)
+def test_averages_equal_plain_loops_in_any_order(points, random) -> None:
+    alphas = (0.1, 0.05, 0.01)
+    expected = []
+    for alpha in alphas:
+        hits = [(math.sqrt(x * x + y * y) < side * alpha, pair) for x, y, side, pair in points]
+        by_pair: dict[int, list[bool]] = {}
+        by_category: dict[int, list[bool]] = {}
+        for hit, pair in hits:
+            by_pair.setdefault(pair, []).append(hit)
+            by_category.setdefault(pair % 2, []).append(hit)
+        groups = (
+            mean([hit for hit, _ in hits]),
+            mean([mean(values) for values in by_pair.values()]),
+            mean([mean(values) for values in by_category.values()]),
+        )
+        expected.append([100 * value for value in groups])
+    random.shuffle(points)
+    x, y, side, pair = np.array(points).T
+    right = correct(distances(np.stack([x, y], axis=1), np.zeros((len(x), 2))), radii(side, alphas))
+    found = [pck_point(right), pck_image(right, pair), pck_category(right, pair % 2)]
+    np.testing.assert_allclose(np.transpose(found), expected)
