@@ -1,0 +1,280 @@
+"""Reading a feature cache: several shards as one sequence, refused when damaged or made otherwise.
+
+One HDF5 file per shard, one chunk per record, every data set with fletcher32 checksums:
+
+| name     | shape     | type               | content                                                     |
+|----------|-----------|--------------------|-------------------------------------------------------------|
+| tokens   | (n, N, D) | float16            | patch tokens, row-major over the grid                       |
+| masks    | (n, N)    | uint8              | 1 where the patch centre lies on the object                 |
+| boxes    | (n, 4)    | float64            | region (x0, y0, x1, y1) in original pixels that was resized |
+| image_id | (n,)      | fixed-length bytes | UTF-8 image ids                                             |
+| view     | (n,)      | int32              | number of the training view, 0 for whole images             |
+
+Attributes: schema, kind ("views" or "images"), grid (rows, columns), shard (index, count), provenance (JSON)
+and complete, which is written last.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from spheremap.errors import InputError, ProvenanceError
+from spheremap.provenance import check_provenance
+
+SCHEMA = "spheremap-features-1"
+KINDS = ("views", "images")
+DTYPES = {"tokens": "float16", "masks": "uint8", "boxes": "float64", "view": "int32"}
+_REBUILD = "delete the file and run `snakemake --cores all`"
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """One open file with everything but its tokens in memory."""
+
+    path: Path
+    file: h5py.File
+    kind: str
+    grid: tuple[int, int]
+    index: int
+    count: int
+    provenance: dict[str, Any]
+    masks: NDArray[np.bool_]  # (n, N)
+    boxes: NDArray[np.float64]  # (n, 4)
+    image_ids: list[str]
+    view: NDArray[np.int32]  # (n,)
+
+    @property
+    def tokens(self) -> h5py.Dataset:
+        return self.file["tokens"]
+
+
+class FeatureCache:
+    """Patch tokens, patch masks and geometry of many images, read from the shards of one cache.
+
+    A record is a whole image padded to a square (kind "images") or one training view (kind "views"). Records
+    keep the order of the builder: by category, then image id, then view. Tokens stay on disk and are read on
+    demand; everything else is loaded when the cache is opened.
+
+    Attributes:
+        kind: "views" or "images".
+        grid: rows and columns of patches; N = rows * columns.
+        dim: D, the width of a token.
+        image_ids: image of each record, n entries.
+        view: view number of each record, `(n,)`; zeros for kind "images".
+        boxes: `(n, 4)` float64, see `spheremap.geometry`.
+        masks: `(n, N)` bool, true where the patch centre lies on the object.
+        provenance: how the cache was made.
+    """
+
+    def __init__(self, shards: Sequence[_Shard], resources: ExitStack) -> None:
+        first = shards[0]
+        self.kind = first.kind
+        self.grid = first.grid
+        self.dim = int(first.tokens.shape[2])
+        self.provenance = first.provenance
+        self.image_ids = [image_id for shard in shards for image_id in shard.image_ids]
+        self.view = np.concatenate([shard.view for shard in shards])
+        self.boxes = np.concatenate([shard.boxes for shard in shards])
+        self.masks = np.concatenate([shard.masks for shard in shards])
+        self._shards = list(shards)
+        self._starts = np.cumsum([0, *(len(shard.image_ids) for shard in shards)])
+        self._first = {image_id: i for i, image_id in reversed(list(enumerate(self.image_ids)))}
+        self._resources = resources
+
+    @classmethod
+    def open(cls, paths: Sequence[Path], *, expect: Mapping[str, Any] | None = None) -> Self:
+        """Open all shards of a cache.
+
+        Args:
+            paths: the shard files, in any order.
+            expect: (nested) keys that the cache's provenance must hold.
+
+        Raises:
+            ProvenanceError: if a file is missing, damaged, incomplete or of another schema, if shards are
+                missing or do not belong together, or if the provenance differs from `expect`.
+        """
+        if not paths:
+            raise InputError("no feature cache given", expected="one HDF5 file or more")
+        with ExitStack() as stack:
+            shards = sorted((_open_shard(Path(path), stack) for path in paths), key=lambda shard: shard.index)
+            _check_agreement(shards)
+            if expect is not None:
+                check_provenance(shards[0].provenance, expected=expect, where=shards[0].path, fix=_REBUILD)
+            return cls(shards, stack.pop_all())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; what was loaded at opening stays usable."""
+        self._resources.close()
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def index(self, image_id: str) -> int:
+        """The first record of an image.
+
+        Raises:
+            InputError: if the cache does not hold the image.
+        """
+        try:
+            return self._first[image_id]
+        except KeyError:
+            raise InputError(
+                f"image {image_id!r} is not in the feature cache",
+                where=self._shards[0].path,
+                expected=f"one of {len(self._first)} images, such as {self.image_ids[0]!r}",
+                fix=_REBUILD,
+            ) from None
+
+    def tokens(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float16]:
+        """Read the tokens of some records: `(k, N, D)` float16, in the order asked.
+
+        The disk is read in ascending order, neighbours in one go and a record asked for twice only once.
+
+        Raises:
+            IndexError: for an index outside [0, n).
+            ProvenanceError: if a checksum does not match.
+        """
+        wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
+            raise IndexError(f"record {wanted.min()}..{wanted.max()} outside a cache of {len(self)} records")
+        records, inverse = np.unique(wanted, return_inverse=True)
+        found = np.empty((len(records), self.grid[0] * self.grid[1], self.dim), dtype=np.float16)
+        shard_of = np.searchsorted(self._starts, records, side="right") - 1
+        # a run is broken by a gap or by the border of a shard
+        breaks = np.flatnonzero((np.diff(records) != 1) | (np.diff(shard_of) != 0)) + 1
+        edges = [0, *breaks.tolist(), len(records)]
+        for begin, end in pairwise(edges):
+            if begin == end:
+                continue
+            shard = self._shards[shard_of[begin]]
+            start = int(records[begin] - self._starts[shard_of[begin]])
+            try:
+                shard.tokens.read_direct(found[begin:end], np.s_[start : start + end - begin])
+            except OSError as error:
+                raise _damaged(shard.path, error) from error
+        if len(records) == len(wanted) and np.array_equal(inverse, np.arange(len(wanted))):
+            return found
+        return found[inverse]
+
+
+def _open_shard(path: Path, stack: ExitStack) -> _Shard:
+    if not path.exists():
+        raise ProvenanceError(
+            "the feature cache does not exist",
+            where=path,
+            expected="an HDF5 file",
+            found="no file",
+            fix="run `snakemake --cores all` to build it",
+        )
+    try:
+        file = stack.enter_context(h5py.File(path, "r"))
+        attributes = dict(file.attrs)
+        _check_attributes(path, attributes)
+        n_patches = int(np.prod(attributes["grid"]))
+        _check_shapes(path, file, n_patches)
+        return _Shard(
+            path=path,
+            file=file,
+            kind=_text(attributes["kind"]),
+            grid=(int(attributes["grid"][0]), int(attributes["grid"][1])),
+            index=int(attributes["shard"][0]),
+            count=int(attributes["shard"][1]),
+            provenance=json.loads(_text(attributes["provenance"])),
+            masks=file["masks"][...].astype(bool),
+            boxes=file["boxes"][...],
+            image_ids=[name.decode("utf-8") for name in file["image_id"][...]],
+            view=file["view"][...],
+        )
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
+        # how HDF5 reports damage depends on the byte hit: any of these can come out of h5py
+        raise _damaged(path, error) from error
+
+
+def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
+    schema = _text(attributes.get("schema", "no schema"))
+    if schema != SCHEMA:
+        raise ProvenanceError(
+            "not a feature cache of this version", where=path, expected=SCHEMA, found=schema, fix=_REBUILD
+        )
+    if not attributes.get("complete", False):
+        raise ProvenanceError(
+            "the feature cache is incomplete", where=path, expected="all records", found="an unfinished file",
+            fix=_REBUILD,
+        )  # fmt: skip
+    if (kind := _text(attributes["kind"])) not in KINDS:
+        raise ValueError(f"unknown kind {kind!r}")
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+def _check_shapes(path: Path, file: h5py.File, n_patches: int) -> None:
+    n, _, dim = file["tokens"].shape
+    expected = {
+        "tokens": (n, n_patches, dim),
+        "masks": (n, n_patches),
+        "boxes": (n, 4),
+        "image_id": (n,),
+        "view": (n,),
+    }
+    for name, shape in expected.items():
+        data = file[name]
+        if data.shape != shape or data.dtype != DTYPES.get(name, data.dtype) or not data.fletcher32:
+            raise ProvenanceError(
+                f"data set {name!r} of the feature cache is not as it should be",
+                where=path,
+                expected=f"{shape} {DTYPES.get(name, 'bytes')} with fletcher32",
+                found=f"{data.shape} {data.dtype}{'' if data.fletcher32 else ' without fletcher32'}",
+                fix=_REBUILD,
+            )
+
+
+def _check_agreement(shards: Sequence[_Shard]) -> None:
+    first = shards[0]
+    for shard in shards[1:]:
+        check_provenance(shard.provenance, expected=first.provenance, where=shard.path, fix=_REBUILD)
+        for name in ("kind", "grid", "count"):
+            if getattr(shard, name) != getattr(first, name):
+                raise ProvenanceError(
+                    f"shards of different {name} given together",
+                    where=shard.path,
+                    expected=f"{getattr(first, name)} as in {first.path}",
+                    found=str(getattr(shard, name)),
+                    fix=_REBUILD,
+                )
+    if [shard.index for shard in shards] != list(range(first.count)):
+        raise ProvenanceError(
+            "the shards given are not the whole feature cache",
+            where=first.path,
+            expected=f"shards 0 to {first.count - 1}, each once",
+            found=", ".join(str(shard.index) for shard in shards),
+            fix="name all shards, or run `snakemake --cores all` to build those that are missing",
+        )
+
+
+def _damaged(path: Path, error: Exception) -> ProvenanceError:
+    return ProvenanceError(
+        "the feature cache is damaged",
+        where=path,
+        expected="a whole HDF5 file with matching checksums",
+        found=str(error) or type(error).__name__,
+        fix=_REBUILD,
+    )
