@@ -1,0 +1,167 @@
+"""From the results of a run to the report page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from spheremap.cache.reader import FeatureCache
+from spheremap.evaluation import check_agreement
+from spheremap.files import atomic_path
+from spheremap.head import load_head
+from spheremap.report import figures, scores
+from spheremap.report.gallery import matched_pairs, sphere_maps
+from spheremap.report.inputs import COMPARED, Inputs, read_inputs
+from spheremap.report.page import Chart, Page, render
+from spheremap.report.params import ReportSlice
+from spheremap.report.pictures import data_uri
+from spheremap.report.sphere_colours import draw_legend
+from spheremap.tables import read_provenance, read_tables
+
+LEGEND = 150  # px
+FAR = 2  # bins
+LOSSES = {
+    "total": "total (weighted)",
+    "reconstruction": "reconstruction",
+    "distance": "relative distance",
+    "orientation": "orientation",
+    "viewpoint": "relative viewpoint",
+}
+HEALTH = {
+    "resultant_length": "concentration",
+    "coverage": "coverage",
+    "orientation_kept": "orientation kept",
+}
+
+
+def build_report(
+    out: Path, params: ReportSlice, *, tables: Path, images: Sequence[Path], head: Path, results: Path
+) -> None:
+    """Write the report page.
+
+    Args:
+        out: the HTML file.
+        params: what to draw, and the parameters of the evaluation that it shows.
+        tables: folder of the canonical tables.
+        images: feature cache of whole images.
+        head: the trained head.
+        results: folder of the evaluation's files, with the training curves under `training`.
+
+    Raises:
+        InputError: if something is missing or malformed.
+        ProvenanceError: if the parts do not belong together.
+    """
+    inputs = read_inputs(Path(results), params.dataset, params.evaluate)
+    data = read_tables(tables)
+    sphere = load_head(head)
+    with FeatureCache.open(images) as cache:
+        check_agreement(cache, data, sphere, head)
+        maps = sphere_maps(data, cache, sphere, params)
+        backbone = cache.provenance
+    bins = params.evaluate.viewpoint_bins
+    page = Page(
+        dataset=params.dataset,
+        split=params.evaluate.split,
+        seed=params.evaluate.seed,
+        sphere_weight=params.evaluate.sphere_weight,
+        alpha=inputs.alphas[0],
+        backbone=_backbone(backbone),
+        metrics=inputs.metrics,
+        tiles=scores.tiles(inputs, FAR, f"PCK@{inputs.alphas[0]} at gaps of {FAR * 360 / bins:g}° and more"),
+        headline=scores.headline(inputs),
+        gap_charts=_gap_charts(inputs, bins),
+        gap_table=scores.by_gap(inputs, bins) if len(inputs.by_gap) else None,
+        category_charts=_category_charts(inputs),
+        category_table=scores.by_category(inputs),
+        legend=data_uri(draw_legend(LEGEND)),
+        maps=maps,
+        pairs=matched_pairs(data, inputs, params),
+        training_charts=_training_charts(inputs.curves),
+        provenance={
+            "data set": read_provenance(tables),
+            "features": backbone,
+            "head": sphere.provenance,
+            "evaluation": {"dataset": params.dataset, "evaluate": vars(params.evaluate)},
+            "report": vars(params.report),
+        },
+    )
+    with atomic_path(out) as temporary:
+        temporary.write_text(render(page), encoding="utf-8")
+
+
+def _backbone(provenance: Mapping[str, Any]) -> str:
+    """The backbone in words: what the cache says of itself."""
+    params = provenance.get("params", {})
+    entry = params.get("backbone", {})
+    name = params.get("features", {}).get("backbone", "unknown")
+    details = [str(entry["model"])] if "model" in entry else []
+    details += [f"{key} {entry[key]}" for key in ("block", "facet") if key in entry]
+    return f"{name} ({', '.join(details)})" if details else str(name)
+
+
+def _gap_charts(inputs: Inputs, bins: int) -> list[Chart]:
+    if inputs.by_gap.empty:
+        return []
+    alpha = inputs.alphas[0]
+    titles = {
+        "pck_point": (
+            f"PCK@{alpha} per point",
+            "Share of keypoints found, by how far apart the two viewpoints are. Higher is better.",
+        ),
+        "confusion": (
+            f"Confused parts @{alpha}",
+            "Share of keypoints predicted on another keypoint of the same object. Lower is better.",
+        ),
+    }
+    return [
+        Chart(title, caption, figures.by_gap(inputs.by_gap, f"{metric}@{alpha}", inputs.rows, bins))
+        for metric, (title, caption) in titles.items()
+    ]
+
+
+def _category_charts(inputs: Inputs) -> list[Chart]:
+    titles = {"pck_point": "PCK@{} per point", "kap": "KAP@{}"}
+    return [
+        Chart(
+            title.format(inputs.alphas[0]),
+            "Features against fused, in percent.",
+            figures.by_category(inputs.by_category, f"{metric}@{inputs.alphas[0]}", COMPARED),
+        )
+        for metric, title in titles.items()
+    ]
+
+
+def _training_charts(curves: Mapping[str, pd.DataFrame]) -> list[Chart]:
+    charts = []
+    if len(curves["losses"]):
+        charts.append(
+            Chart(
+                "Losses",
+                "Each loss without its weight, and their weighted sum.",
+                figures.curves("losses", curves["losses"], _present(LOSSES, curves["losses"])),
+            )
+        )
+    if len(curves["health"]):
+        charts.append(
+            Chart(
+                "Health of the sphere",
+                "Concentration: mean resultant length of an image's points; 1 is a collapse to one point. "
+                "Coverage: share of the sphere in use. Orientation kept: share of triplets that turn the "
+                "same way on the sphere as in the image; 0.5 is chance.",
+                figures.curves("health", curves["health"], _present(HEALTH, curves["health"]), upper=1.02),
+            )
+        )
+    if len(curves["validation"]):
+        charts.append(
+            Chart(
+                "Validation",
+                "PCK per point of the fused similarity on validation pairs; the best head is kept.",
+                figures.validation(curves["validation"]),
+            )
+        )
+    return charts
+
+
+def _present(labels: dict[str, str], frame: pd.DataFrame) -> dict[str, str]:
+    return {column: label for column, label in labels.items() if column in frame.columns}

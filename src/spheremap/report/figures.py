@@ -1,0 +1,182 @@
+"""Charts as SVG text for a web page: same data, same bytes; colours follow the page's light or dark theme."""
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+# Stand-ins for variables of the style sheet: matplotlib draws the number, the page shows the variable.
+THEME = {
+    "ink": "#010101",
+    "muted": "#020202",
+    "grid": "#030303",
+    "features": "#040404",
+    "sphere": "#050505",
+    "fused": "#060606",
+    "chance": "#070707",
+    "series-1": "#080808",
+    "series-2": "#090909",
+    "series-3": "#0a0a0a",
+    "series-4": "#0b0b0b",
+    "paper": "#0c0c0c",
+}
+_SERIES = [name for name in THEME if name.startswith("series-")]
+_STYLE: Any = {  # keys are names of matplotlib settings
+    "font.size": 9,
+    "svg.fonttype": "none",  # text stays text, in the page's font
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.edgecolor": THEME["muted"],
+    "axes.labelcolor": THEME["muted"],
+    "axes.titlecolor": THEME["ink"],
+    "text.color": THEME["ink"],
+    "xtick.color": THEME["muted"],
+    "ytick.color": THEME["muted"],
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": THEME["grid"],
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 2,
+    "lines.markersize": 6,
+    "legend.frameon": False,
+    "legend.handlelength": 1.4,
+    "legend.columnspacing": 1.2,
+    "legend.handletextpad": 0.5,
+    "legend.borderpad": 0.1,
+    "figure.constrained_layout.use": True,
+}
+_MARKERS = {"features": "s", "sphere": "^", "fused": "o", "chance": ""}
+
+
+def by_gap(frame: pd.DataFrame, metric: str, rows: Sequence[str], bins: int) -> str:
+    """A metric in percent against the azimuth gap, one line per row of the table."""
+
+    def draw(axes: Axes) -> None:
+        for row in rows:
+            own = frame[frame["row"] == row].sort_values("gap")
+            axes.plot(own["gap"], own[metric], label=row, **_line(row))
+        gaps = sorted(frame["gap"].unique())
+        axes.set_xticks(gaps, [f"{gap * 360 / bins:g}°" for gap in gaps])
+        axes.set_xlabel("azimuth gap between source and target")
+        axes.grid(axis="x", visible=False)
+        _percent(axes)
+
+    return _svg(f"gap-{metric}", draw)
+
+
+def by_category(frame: pd.DataFrame, metric: str, rows: Sequence[str]) -> str:
+    """A metric in percent by category: one dot per row of the table, joined by a bar."""
+    wide = frame.pivot(index="category", columns="row", values=metric)[list(rows)].sort_index(ascending=False)
+
+    def draw(axes: Axes) -> None:
+        height = np.arange(len(wide))
+        axes.hlines(height, wide.min(axis=1), wide.max(axis=1), color=THEME["grid"], linewidth=4)
+        for row in rows:
+            axes.plot(wide[row], height, label=row, **(_line(row) | {"linestyle": "none", "markersize": 7}))
+        axes.set_yticks(height, list(wide.index), color=THEME["ink"])
+        axes.set_ylim(-0.6, len(wide) - 0.4)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlim(0, 1.06 * max(wide.max().max(), 1.0))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
+
+    return _svg(f"category-{metric}", draw, height=0.9 + 0.26 * len(wide))
+
+
+def curves(name: str, frame: pd.DataFrame, labels: Mapping[str, str], *, upper: float | None = None) -> str:
+    """Columns of a table, chosen and named by `labels`, against its column `step`; "total" in ink."""
+
+    def draw(axes: Axes) -> None:
+        coloured = iter(_SERIES)
+        for column, label in labels.items():
+            colour = THEME["ink"] if column == "total" else THEME[next(coloured)]
+            axes.plot(frame["step"], frame[column], label=label, color=colour, linewidth=1.8)
+        axes.set_xlabel("step")
+        axes.set_ylim(bottom=0, top=upper)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+
+    return _svg(name, draw)
+
+
+def validation(frame: pd.DataFrame) -> str:
+    """The validation score in percent, with the chosen step marked: the best one after the start."""
+    trained = frame[frame["step"] > 0]
+    best = trained.iloc[int(trained["pck_point"].argmax())] if len(trained) else frame.iloc[-1]
+
+    def draw(axes: Axes) -> None:
+        axes.plot(frame["step"], frame["pck_point"], color=THEME["fused"], marker="o", markersize=4)
+        axes.plot(
+            best["step"],
+            best["pck_point"],
+            color=THEME["ink"],
+            marker="o",
+            markersize=10,
+            markerfacecolor="none",
+            linestyle="none",
+            label=f"kept: step {best['step']:g}, {best['pck_point']:.1f} %",
+        )
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+        axes.margins(y=0.2)
+        _percent(axes, from_zero=False)
+
+    return _svg("validation", draw)
+
+
+def _line(row: str) -> dict[str, Any]:
+    return {
+        "color": THEME.get(row, THEME["muted"]),
+        "marker": _MARKERS.get(row, "D"),
+        "markeredgecolor": THEME["paper"],
+        "linestyle": "--" if row == "chance" else "-",
+    }
+
+
+def _percent(axes: Axes, *, from_zero: bool = True) -> None:
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+    if from_zero:
+        axes.set_ylim(bottom=0)
+
+
+def _svg(name: str, draw: Callable[[Axes], None], *, height: float = 2.7) -> str:
+    """One chart; `name` must be the only one of its kind on the page, since ids are made of it."""
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(4.4, height))
+        FigureCanvasSVG(figure)
+        axes = figure.subplots()
+        draw(axes)
+        handles, texts = axes.get_legend_handles_labels()
+        columns = 3 if max(map(len, texts)) > 12 else 4
+        figure.legend(handles, texts, loc="outside upper left", ncols=columns, labelcolor=THEME["ink"])
+        buffer = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    return _for_page(buffer.getvalue(), name)
+
+
+def _for_page(svg: str, name: str) -> str:
+    """Reduce an SVG file to an element of a page: no header, addresses or clashing ids, themed colours."""
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"| version="[^"]*"', "", svg)
+    svg = re.sub(r'^<svg([^>]*?) width="[^"]*"', r"<svg\1", svg)
+    svg = re.sub(r'^<svg([^>]*?) height="[^"]*"', r"<svg\1", svg)
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', svg))
+    prefix = re.sub(r"\W+", "-", name)
+    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{prefix}-{m[1]}"' if m[1] in used else "", svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+    for variable, number in THEME.items():
+        svg = svg.replace(number, f"var(--{variable})")
+    return svg

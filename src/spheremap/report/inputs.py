@@ -1,0 +1,147 @@
+"""What the report reads of the steps before it: scores, predictions and training curves."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spheremap.errors import InputError
+from spheremap.evaluation.params import EvaluateParams, alpha_label
+from spheremap.evaluation.results import BY_CATEGORY, BY_GAP, METRICS, PREDICTIONS
+from spheremap.evaluation.table import ORDER
+from spheremap.files import read_json
+from spheremap.provenance import check_provenance
+
+TRAINING = "training"
+CURVES = ("losses", "health", "validation")
+COMPARED = ("features", "fused")  # the two rows that are set side by side throughout
+HEADLINE = ("pck_point", "pck_image", "pck_category", "kap")
+_RERUN = "run `snakemake --cores all` to make the results again"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything under the results folder.
+
+    Attributes:
+        metrics: metrics.json.
+        rows: rows of the table in the order of display.
+        alphas: labels of the thresholds, the largest first.
+        by_category, by_gap, predictions: tables of the evaluation.
+        curves: training curves by file stem; a table without rows stands for "not measured".
+    """
+
+    metrics: dict[str, Any]
+    rows: list[str]
+    alphas: list[str]
+    by_category: pd.DataFrame
+    by_gap: pd.DataFrame
+    predictions: pd.DataFrame
+    curves: dict[str, pd.DataFrame]
+
+
+def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams) -> Inputs:
+    """Read and check a results folder.
+
+    Raises:
+        InputError: if a file is missing or malformed.
+        ProvenanceError: if the metrics belong to another data set, split, seed or set of thresholds.
+    """
+    path = Path(results) / METRICS
+    metrics = read_json(path)
+    if not isinstance(metrics, dict):
+        raise InputError("not the metrics of an evaluation", where=path, expected="a JSON object", fix=_RERUN)
+    found = [name for name, value in metrics.items() if isinstance(value, dict)]
+    rows = sorted(found, key=lambda row: (ORDER.index(row) if row in ORDER else len(ORDER), row))
+    alphas = [alpha_label(alpha) for alpha in sorted(evaluate.alphas, reverse=True)]
+    identity = {"dataset": dataset, "split": evaluate.split, "seed": evaluate.seed}
+    check_provenance(metrics, expected=identity, where=path, fix=_RERUN)
+    missing = [row for row in COMPARED if row not in rows]
+    missing += [
+        f"{row}.{group}@{alpha}"
+        for row in rows
+        for group in HEADLINE
+        for alpha in alphas
+        if not isinstance(metrics[row].get(f"{group}@{alpha}"), int | float)
+    ]
+    counts = ["n_pairs", "n_points"]
+    missing += [name for name in (*counts, "n_images") if not isinstance(metrics.get(name), int)]
+    if missing:
+        raise InputError(
+            "scores are missing",
+            where=path,
+            expected=", ".join(missing[:4]),
+            found="no such number",
+            fix=_RERUN,
+        )
+
+    scores = [f"{metric}@{alpha}" for metric in ("pck_point", "confusion") for alpha in alphas]
+    kap = [f"kap@{alpha}" for alpha in alphas]
+    coordinates = ["x", "y", "target_x", "target_y", "error"]
+    by_category = _read(results / BY_CATEGORY, ["row", "category"], [*counts, *scores, *kap], gaps=True)
+    by_gap = _read(results / BY_GAP, ["row"], ["gap", "n_points", *scores])
+    _require_all(by_category, "category", rows, results / BY_CATEGORY)
+    _require_all(by_gap, "gap", rows, results / BY_GAP)
+    return Inputs(
+        metrics=metrics,
+        rows=rows,
+        alphas=alphas,
+        by_category=by_category,
+        by_gap=by_gap,
+        predictions=_read(results / PREDICTIONS, ["row", "source", "target", "keypoint_id"], coordinates),
+        curves={name: _read(results / TRAINING / f"{name}.csv", [], ["step"], gaps=True) for name in CURVES},
+    )
+
+
+def _require_all(frame: pd.DataFrame, key: str, rows: Sequence[str], path: Path) -> None:
+    """Every row of the table must have each category or gap exactly once."""
+    expected = sorted(frame[key].unique())
+    for row in rows:
+        found = sorted(frame.loc[frame["row"] == row, key])
+        if found != expected:
+            raise InputError(
+                f"row {row!r} is incomplete",
+                where=path,
+                expected=f"{key} " + ", ".join(map(str, expected)),
+                found=", ".join(map(str, found)) or "none",
+                fix=_RERUN,
+            )
+
+
+def _read(path: Path, texts: Sequence[str], numbers: Sequence[str], *, gaps: bool = False) -> pd.DataFrame:
+    """Read a CSV file; all columns but `texts` are numbers, with NaN allowed only where `gaps` says so."""
+    try:
+        frame = pd.read_csv(path, dtype=dict.fromkeys(texts, "str"), keep_default_na=gaps)
+    except OSError as error:
+        raise InputError(
+            "cannot read a table of results", where=path, found=error.strerror or str(error), fix=_RERUN
+        ) from error
+    except (ValueError, EOFError, zlib.error) as error:
+        raise InputError(
+            "not a table of results", where=path, expected="CSV", found=str(error), fix=_RERUN
+        ) from error
+    missing = [name for name in (*texts, *numbers) if name not in frame.columns]
+    if missing:
+        raise InputError(
+            "a table of results lacks columns",
+            where=path,
+            expected=", ".join(missing),
+            found=", ".join(frame.columns),
+            fix=_RERUN,
+        )
+    for name in frame.columns.difference(list(texts)):
+        try:
+            frame[name] = frame[name].astype(np.float64)
+        except ValueError as error:
+            raise InputError(
+                f"column {name!r} of a table of results is malformed",
+                where=path,
+                expected="numbers",
+                found=str(error),
+                fix=_RERUN,
+            ) from error
+    return frame

@@ -1,0 +1,42 @@
+"""Parameters of the report, as they stand in the `report` section of params.yaml."""
+
+from dataclasses import dataclass
+
+from spheremap.errors import InputError
+from spheremap.evaluation import EvaluateParams
+
+
+@dataclass(frozen=True)
+class ReportParams:
+    """How much to draw.
+
+    Attributes:
+        pairs: pairs with drawn matches.
+        maps: pictures per category with drawn sphere maps.
+        seed: of the choice among pairs and pictures that suit equally well.
+    """
+
+    pairs: int
+    maps: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Reject negative numbers.
+
+        Raises:
+            InputError: naming the parameter.
+        """
+        for name in ("pairs", "maps", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(
+                    f"bad value for report.{name}", expected="0 or more", found=str(getattr(self, name))
+                )
+
+
+@dataclass(frozen=True)
+class ReportSlice:
+    """What the command `report` may know of params.yaml."""
+
+    dataset: str
+    report: ReportParams
+    evaluate: EvaluateParams

@@ -1,0 +1,150 @@
+"""Scores as tables for the page: what stands in which cell, and which cells are best."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from spheremap.report.inputs import COMPARED, Inputs
+
+GROUPS = {
+    "pck_point": "PCK per point",
+    "pck_image": "PCK per image",
+    "pck_category": "PCK per category",
+    "kap": "KAP",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table.
+
+    Attributes:
+        value: as computed; NaN shows as a dash.
+        style: "score" (one decimal), "gain" (with sign) or "count".
+        best: whether it is the best of its kind.
+    """
+
+    value: float
+    style: str = "score"
+    best: bool = False
+
+    @property
+    def text(self) -> str:
+        """As shown."""
+        if np.isnan(self.value):
+            return "–"
+        if self.style == "count":
+            return f"{self.value:,.0f}"
+        if self.style == "gain":
+            return f"{self.value:+.1f}".replace("-", "−")
+        return f"{self.value:.1f}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Groups of columns over rows of cells; a group without name has no heading of its own."""
+
+    caption: str
+    corner: str
+    groups: list[tuple[str, int]]
+    columns: list[str]
+    rows: list[tuple[str, list[Cell]]]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline comparison of features and fused, in percent."""
+
+    title: str
+    before: float
+    after: float
+
+    @property
+    def gain(self) -> Cell:
+        """The difference, in points."""
+        return Cell(self.after - self.before, "gain")
+
+
+def headline(inputs: Inputs) -> Table:
+    """All rows against all averages and thresholds, the best of each column marked."""
+    keys = [f"{group}@{alpha}" for group in GROUPS for alpha in inputs.alphas]
+    best = {key: max(inputs.metrics[row][key] for row in inputs.rows) for key in keys}
+    return Table(
+        caption="Percent right; higher is better, the best of each column is marked.",
+        corner="row",
+        groups=[(title, len(inputs.alphas)) for title in GROUPS.values()],
+        columns=[f"@{alpha}" for _ in GROUPS for alpha in inputs.alphas],
+        rows=[
+            (
+                row,
+                [
+                    Cell(float(inputs.metrics[row][key]), best=inputs.metrics[row][key] == best[key])
+                    for key in keys
+                ],
+            )
+            for row in inputs.rows
+        ],
+    )
+
+
+def tiles(inputs: Inputs, far: int, far_title: str) -> list[Tile]:
+    """Features against fused at the largest threshold: all points, points at `far` bins and more, and KAP."""
+    alpha = inputs.alphas[0]
+    before, after = (inputs.metrics[row] for row in COMPARED)
+    result = [Tile(f"PCK@{alpha} per point", before[f"pck_point@{alpha}"], after[f"pck_point@{alpha}"])]
+    distant = inputs.by_gap[inputs.by_gap["gap"] >= far]
+    if not distant.empty:
+        result.append(Tile(far_title, *(_pooled(distant, row, f"pck_point@{alpha}") for row in COMPARED)))
+    return [*result, Tile(f"KAP@{alpha}", before[f"kap@{alpha}"], after[f"kap@{alpha}"])]
+
+
+def _pooled(frame: pd.DataFrame, row: str, metric: str) -> float:
+    own = frame[frame["row"] == row]
+    return float(np.average(own[metric], weights=own["n_points"]))
+
+
+def by_gap(inputs: Inputs, bins: int) -> Table:
+    """Features against fused at each azimuth gap and threshold."""
+    frame = inputs.by_gap.set_index(["row", "gap"]).sort_index()
+    rows = []
+    for gap in sorted(inputs.by_gap["gap"].unique()):
+        before, after = (frame.loc[(row, gap)] for row in COMPARED)
+        cells = [Cell(before["n_points"], "count")]
+        for alpha in inputs.alphas:
+            cells += _compare(before[f"pck_point@{alpha}"], after[f"pck_point@{alpha}"])
+        rows.append((f"{gap:g} ({gap * 360 / bins:g}°)", cells))
+    return Table(
+        caption="PCK per point by azimuth gap in bins, in percent, and the gain in points.",
+        corner="gap",
+        groups=[("", 1), *((f"PCK@{alpha}", 3) for alpha in inputs.alphas)],
+        columns=["points", *(["features", "fused", "gain"] * len(inputs.alphas))],
+        rows=rows,
+    )
+
+
+def by_category(inputs: Inputs) -> Table:
+    """Features against fused in each category at the largest threshold."""
+    alpha = inputs.alphas[0]
+    metrics = {f"pck_point@{alpha}": f"PCK@{alpha} per point", f"kap@{alpha}": f"KAP@{alpha}"}
+    frame = inputs.by_category.set_index(["row", "category"]).sort_index()
+    rows = []
+    for category in sorted(inputs.by_category["category"].unique()):
+        before, after = (frame.loc[(row, category)] for row in COMPARED)
+        cells = [Cell(before["n_pairs"], "count"), Cell(before["n_points"], "count")]
+        for metric in metrics:
+            cells += _compare(before[metric], after[metric])
+        rows.append((category, cells))
+    return Table(
+        caption="Features against fused in each category, in percent, and the gain in points.",
+        corner="category",
+        groups=[("", 2), *((title, 3) for title in metrics.values())],
+        columns=["pairs", "points", *(["features", "fused", "gain"] * len(metrics))],
+        rows=rows,
+    )
+
+
+def _compare(before: float, after: float) -> Sequence[Cell]:
+    before, after = float(before), float(after)
+    return Cell(before, best=before >= after), Cell(after, best=after >= before), Cell(after - before, "gain")
