@@ -1,4 +1,4 @@
-"""pyproject.toml, requirements.txt and environment.yml must name the same packages in the same versions."""
+"""pyproject.toml, requirements.txt and environment.yml name the same packages in the same versions."""
 
 import re
 import tomllib
@@ -15,7 +15,7 @@ def direct_dependencies(root: Path) -> set[str]:
 
 
 def pins(root: Path) -> dict[str, str]:
-    """What pip would install for Python 3.12 on Linux: a package may have several pins for several Pythons."""
+    """What pip installs for Python 3.12 on Linux: a package may have several pins for several Pythons."""
     text = (root / "requirements.txt").read_text()
     found = re.findall(r"^([\w.-]+)==([^\s;\\]+)(?: ; (.*?))? \\$", text, re.MULTILINE)
     target = {"python_version": "3.12", "python_full_version": "3.12.0", "sys_platform": "linux"}

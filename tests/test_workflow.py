@@ -1,0 +1,205 @@
+"""The whole chain on a tiny configuration, through Snakemake and DVC, as a user runs it."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from project import Project
+from tiny import TINY
+
+PRODUCTS = (
+    "models/shapes/head.safetensors",
+    "results/training/losses.csv",
+    "results/training/health.csv",
+    "results/training/validation.csv",
+    "results/metrics.json",
+    "results/by_category.csv",
+    "results/by_azimuth_gap.csv",
+    "results/predictions.csv.gz",
+    "results/report.html",
+)
+SLICES = ".work/"  # where the rules' slices of params.yaml lie
+STAGES = ["data", "weights", "features", "train", "evaluate"]
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+def fill(value: Any, params: dict[str, Any]) -> Any:
+    """Replace DVC's templates such as ${features.backbone}."""
+    text = re.sub(r"\$\{([\w.]+)\}", lambda match: str(look_up(params, match[1])), json.dumps(value))
+    return json.loads(text)
+
+
+def look_up(params: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        params = params[part]
+    return params
+
+
+def names(entries: Iterable[Any]) -> list[str]:
+    """Outputs without their options."""
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def covered(name: str, folders: Iterable[str]) -> bool:
+    return any(name == folder or name.startswith(f"{folder}/") for folder in folders)
+
+
+@pytest.fixture(scope="module")
+def made(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in which `snakemake --cores all` has run and DVC has recorded it."""
+    project = Project.copy(root, tmp_path_factory.mktemp("made"), TINY)
+    project.snakemake()
+    project.run("dvc", "commit", "--force", "--quiet")
+    project.commit("First results")
+    return project
+
+
+@pytest.fixture
+def project(made: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project that a test may change."""
+    shutil.copytree(made.folder, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
+
+
+def test_every_row_is_scored(made: Project) -> None:
+    metrics = json.loads((made.folder / "results/metrics.json").read_text())
+    assert metrics["n_pairs"] == 40
+    assert metrics["seed"] == 0
+    for row in ("features", "sphere", "fused", "chance"):
+        for name in ("pck_point", "pck_image", "pck_category", "kap"):
+            for alpha in ("0.10", "0.05", "0.01"):
+                assert 0 <= metrics[row][f"{name}@{alpha}"] <= 100
+
+
+def test_snakemake_runs_nothing_twice(made: Project) -> None:
+    assert "Nothing to be done" in made.snakemake()
+
+
+def test_repro_after_snakemake_runs_nothing(made: Project) -> None:
+    output = made.run("dvc", "repro")
+    assert stages_run(output) == []
+    assert "up to date" in output
+
+
+def test_stages_match_rules(made: Project) -> None:
+    """dvc.yaml says of each milestone exactly what its rules read, are told and write."""
+    params = yaml.safe_load((made.folder / "params.yaml").read_text())
+    stages = fill(yaml.safe_load((made.folder / "dvc.yaml").read_text())["stages"], params)
+    lines = [line.split("\t") for line in made.snakemake("--detailed-summary").splitlines()]
+    (start,) = [i for i, line in enumerate(lines) if line[0] == "output_file"]
+    rows = [dict(zip(lines[start], line, strict=False)) for line in lines[start + 1 :] if len(line) > 5]
+    assert len(rows) > 15
+
+    assert list(stages) == STAGES
+    allowed: list[str] = []
+    for stage in stages.values():
+        rules, target = re.search(r"--allowed-rules (.*) -- (\w+)$", stage["cmd"]).groups()
+        assert target in rules.split()
+        allowed += rules.split()
+        own = [row for row in rows if row["rule"] in rules.split()]
+        written = {row["output_file"] for row in own}
+        read = {name for row in own for name in row["input-file(s)"].split(",") if name} - written
+        slices = {name for name in read if name.startswith(SLICES)}
+        outs = names(stage.get("outs", []) + stage.get("metrics", []))
+        deps = stage.get("deps", [])
+        assert all(covered(name, outs) for name in written)
+        assert all(any(covered(name, [out]) for name in written) for out in outs)
+        assert all(covered(name, deps) for name in read - slices)
+        assert all(any(covered(name, [dep]) for name in read) for dep in deps)
+
+        told = [look_up(params, key) for key in stage["params"]]
+        contents = [json.loads((made.folder / name).read_text()) for name in slices]
+        known = contents + [value for content in contents for value in content.values()]
+        parts = [
+            value for content in contents for value in ([content] if content in told else content.values())
+        ]
+        assert contents
+        assert all(part in told for part in parts), "a rule reads a parameter that DVC does not know"
+        assert all(value in known or isinstance(value, str) for value in told), (
+            "DVC watches more than is read"
+        )
+    assert len(allowed) == len(set(allowed))
+    assert {row["rule"] for row in rows} <= set(allowed)
+
+
+def test_a_train_parameter_reruns_training_and_evaluation_alone(project: Project) -> None:
+    project.edit({"train.learning_rate": 2e-4})
+    assert stages_run(project.run("dvc", "repro")) == ["train", "evaluate"]
+    changed = json.loads(project.run("dvc", "metrics", "diff", "--json"))["results/metrics.json"]
+    assert any(key.startswith("sphere.") for key in changed)
+    assert not any(key.startswith(("features.", "chance.")) for key in changed)
+
+
+def test_an_evaluate_parameter_reruns_evaluation_alone(project: Project) -> None:
+    before = project.bytes_of("models/shapes/head.safetensors")
+    project.edit({"evaluate.sphere_weight": 0.6})
+    assert stages_run(project.run("dvc", "repro")) == ["evaluate"]
+    assert project.bytes_of("models/shapes/head.safetensors") == before
+    changed = json.loads(project.run("dvc", "metrics", "diff", "--json"))["results/metrics.json"]
+    assert {key.split(".")[0] for key in changed} == {"fused"}
+
+
+def test_a_clone_that_pulls_reruns_only_what_changed(made: Project, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    made.run("dvc", "remote", "add", "--local", "--force", "--default", "store", str(remote))
+    made.run("dvc", "push", "--quiet")
+    made.run("git", "clone", "--quiet", str(made.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.run("dvc", "remote", "add", "--local", "--default", "store", str(remote))
+    clone.run("dvc", "pull", "--quiet")
+    assert clone.bytes_of(*PRODUCTS) == made.bytes_of(*PRODUCTS)
+    assert stages_run(clone.run("dvc", "repro")) == []
+    assert stages_run(clone.run("dvc", "repro", "--force", "--single-item", "evaluate")) == ["evaluate"]
+    assert clone.bytes_of(*PRODUCTS) == made.bytes_of(*PRODUCTS)
+    clone.edit({"train.steps": 8})
+    assert stages_run(clone.run("dvc", "repro")) == ["train", "evaluate"]
+    losses = (clone.folder / "results/training/losses.csv").read_text().splitlines()
+    assert losses[-1].startswith("8,")
+
+
+def test_a_second_run_gives_the_same_bytes(made: Project, project: Project) -> None:
+    for name in ("data", "models", "results", ".work", ".snakemake"):
+        shutil.rmtree(project.folder / name)
+    project.snakemake()
+    assert project.bytes_of(*PRODUCTS) == made.bytes_of(*PRODUCTS)
+
+
+# command -> (what to delete, so that it runs again; the sign of work that is under way)
+KILLED = {
+    "render": (["data/shapes", "models/shapes", "results"], ".work/shapes/render/*/*/*"),
+    "cache": (["data/shapes/features", "models/shapes", "results"], ".work/shapes/cache-*/*"),
+    "train": (["models/shapes", "results"], ".work/shapes/train/*"),
+    "evaluate": (["results"], "logs/evaluate.log"),
+}
+
+
+@pytest.mark.parametrize("command", KILLED)
+def test_a_killed_run_ends_in_the_same_bytes(command: str, made: Project, project: Project) -> None:
+    stale, sign = KILLED[command]
+    for name in stale:
+        shutil.rmtree(project.folder / name)
+    shutil.rmtree(project.folder / "logs")
+    if command == "evaluate":  # its inputs from `results` are made by training
+        shutil.copytree(made.folder / "results/training", project.folder / "results/training")
+    run = project.start("snakemake", "--cores", "all")
+    deadline = time.monotonic() + 120
+    while not list(project.folder.glob(sign)):
+        assert run.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, f"no sign of `{command}`"
+        time.sleep(0.01)
+    for process in [*psutil.Process(run.pid).children(recursive=True), run]:
+        process.kill()
+    run.wait()
+    assert not all((project.folder / name).exists() for name in PRODUCTS)
+    project.snakemake()
+    assert project.bytes_of(*PRODUCTS) == made.bytes_of(*PRODUCTS)

@@ -1,0 +1,97 @@
+"""Milestone `evaluate`: metrics and the report page."""
+
+RESULTS = "results"
+
+
+rule evaluate:
+    """Match the pairs of the evaluation split with every row of the table and score them."""
+    input:
+        params=params_slice(
+            "evaluate",
+            {"dataset": DATASET, "evaluate": config["evaluate"]},
+            f"{RESULTS}/evaluate.params.json",
+        ),
+        tables=TABLES,
+        images=cache_files("images"),
+        head=rules.train.output.head,
+    output:
+        metrics=report(
+            f"{RESULTS}/metrics.json",
+            caption="../report/metrics.rst",
+            category="Results",
+        ),
+        by_category=report(
+            f"{RESULTS}/by_category.csv",
+            caption="../report/by_category.rst",
+            category="Results",
+        ),
+        by_gap=report(
+            f"{RESULTS}/by_azimuth_gap.csv",
+            caption="../report/by_azimuth_gap.rst",
+            category="Results",
+        ),
+        predictions=f"{RESULTS}/predictions.csv.gz",
+        params=f"{RESULTS}/evaluate.params.json",
+    log:
+        "logs/evaluate.log",
+    benchmark:
+        "logs/benchmarks/evaluate.tsv"
+    threads: workflow.cores
+    resources:
+        mem_mb=6000,
+    params:
+        tables=CANONICAL,
+        out=RESULTS,
+        device=config["device"],
+    shell:
+        "spheremap evaluate --params {input.params} --tables {params.tables} --images {input.images} "
+        "--head {input.head} --out {params.out} --device {params.device} --threads {threads} "
+        + TEE
+        + " && cp {input.params} {output.params}"
+
+
+rule report_page:
+    """Draw the page that shows tables, curves, sphere maps and matches."""
+    input:
+        params=params_slice(
+            "report",
+            {
+                "dataset": DATASET,
+                "report": config["report"],
+                "evaluate": config["evaluate"],
+            },
+            f"{RESULTS}/report.params.json",
+        ),
+        tables=TABLES,
+        images=cache_files("images"),
+        head=rules.train.output.head,
+        curves=list(CURVES.values()),
+        metrics=rules.evaluate.output.metrics,
+        by_category=rules.evaluate.output.by_category,
+        by_gap=rules.evaluate.output.by_gap,
+        predictions=rules.evaluate.output.predictions,
+    output:
+        page=report(
+            f"{RESULTS}/report.html", caption="../report/page.rst", category="Results"
+        ),
+        params=f"{RESULTS}/report.params.json",
+    log:
+        "logs/report.log",
+    benchmark:
+        "logs/benchmarks/report.tsv"
+    resources:
+        mem_mb=4000,
+    params:
+        tables=CANONICAL,
+        results=RESULTS,
+    shell:
+        "spheremap report --params {input.params} --tables {params.tables} --images {input.images} "
+        "--head {input.head} --results {params.results} --out {output.page} "
+        + TEE
+        + " && cp {input.params} {output.params}"
+
+
+rule results:
+    input:
+        rules.evaluate.output,
+        rules.report_page.output,

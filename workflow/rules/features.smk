@@ -1,0 +1,76 @@
+"""Milestones `weights` and `features`: the frozen backbone and what it says of every image."""
+
+
+rule weights:
+    """Fetch the backbone's weights and convert them to timm's layout."""
+    input:
+        params=params_slice(
+            f"weights-{BACKBONE}", WEIGHTS, f"models/backbones/{BACKBONE}.params.json"
+        ),
+    output:
+        weights=BACKBONE_FILE,
+        params=f"models/backbones/{BACKBONE}.params.json",
+    log:
+        f"logs/weights-{BACKBONE}.log",
+    benchmark:
+        f"logs/benchmarks/weights-{BACKBONE}.tsv"
+    retries: 2
+    resources:
+        mem_mb=4000,
+    shell:
+        "spheremap weights --params {input.params} --out {output.weights} "
+        + TEE
+        + " && cp {input.params} {output.params}"
+
+
+rule cache:
+    """Run the backbone over the images (`images`) or over random crops of them (`views`): one shard."""
+    input:
+        params=params_slice(
+            "features",
+            {
+                "dataset": DATASET,
+                "features": config["features"],
+                "backbone": config["backbones"][BACKBONE],
+            },
+            f"{FEATURES}/params.json",
+        ),
+        tables=TABLES,
+        provenance=f"{CANONICAL}/provenance.json",  # speaks for the pictures themselves
+        weights=BACKBONE_FILE,
+    output:
+        FEATURES + "/{kind}-{shard}of{shards}.h5",
+    log:
+        "logs/cache-{kind}-{shard}of{shards}.log",
+    benchmark:
+        "logs/benchmarks/cache-{kind}-{shard}of{shards}.tsv"
+    wildcard_constraints:
+        kind="views|images",
+        shard=r"\d+",
+        shards=r"\d+",
+    threads: workflow.cores
+    resources:
+        mem_mb=6000,
+    params:
+        tables=CANONICAL,
+        work=WORK + "/cache-{kind}-{shard}of{shards}",
+        device=config["device"],
+    shell:
+        "spheremap cache --params {input.params} --tables {params.tables} --weights {input.weights} "
+        "--kind {wildcards.kind} --shard {wildcards.shard}/{wildcards.shards} --out {output} "
+        "--work {params.work} --device {params.device} --threads {threads} " + TEE
+
+
+rule features:
+    """All shards of both caches, and the parameters that they were made with."""
+    input:
+        cache_files("views"),
+        cache_files("images"),
+        params=rules.cache.input.params,
+    output:
+        f"{FEATURES}/params.json",
+    log:
+        "logs/features.log",
+    localrule: True
+    shell:
+        "cp {input.params} {output} 2> {log}"

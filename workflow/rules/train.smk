@@ -1,0 +1,49 @@
+"""Milestone `train`: the spherical head."""
+
+CURVES = {
+    name: f"results/training/{name}.csv" for name in ("losses", "health", "validation")
+}
+
+
+rule train:
+    """Train sphere mapper and prototypes on the cached views, choosing the checkpoint on validation."""
+    input:
+        params=params_slice(
+            "train",
+            {"dataset": DATASET, "train": config["train"]},
+            f"{MODEL}/params.json",
+        ),
+        tables=TABLES,
+        views=cache_files("views"),
+        images=cache_files("images"),
+    output:
+        head=f"{MODEL}/head.safetensors",
+        losses=report(
+            CURVES["losses"], caption="../report/losses.rst", category="Training"
+        ),
+        health=report(
+            CURVES["health"], caption="../report/health.rst", category="Training"
+        ),
+        validation=report(
+            CURVES["validation"],
+            caption="../report/validation.rst",
+            category="Training",
+        ),
+        params=f"{MODEL}/params.json",
+    log:
+        "logs/train.log",
+    benchmark:
+        "logs/benchmarks/train.tsv"
+    threads: workflow.cores
+    resources:
+        mem_mb=8000,
+    params:
+        tables=CANONICAL,
+        work=f"{WORK}/train",
+        device=config["device"],
+    shell:
+        "spheremap train --params {input.params} --tables {params.tables} --views {input.views} "
+        "--images {input.images} --out {output.head} --losses {output.losses} --health {output.health} "
+        "--validation {output.validation} --work {params.work} --device {params.device} --threads {threads} "
+        + TEE
+        + " && cp {input.params} {output.params}"
