@@ -1,0 +1,66 @@
+"""Presets: what they set, and that params.yaml as shipped is the demonstration's."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spheremap.cli import main
+from spheremap.errors import InputError
+from spheremap.presets import apply_preset
+
+
+@pytest.fixture
+def params(root: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copyfile(root / "params.yaml", tmp_path / "params.yaml"))
+
+
+def test_params_are_shipped_with_the_demo(root: Path, params: Path) -> None:
+    assert apply_preset(root / "presets" / "demo.yaml", params) == []
+    assert params.read_bytes() == (root / "params.yaml").read_bytes()
+
+
+def test_the_paper_s_settings(root: Path, params: Path) -> None:
+    changes = apply_preset(root / "presets" / "spair-71k.yaml", params)
+    assert "dataset: shapes → spair-71k" in changes
+    now = yaml.safe_load(params.read_text())
+    train = now["train"]
+    assert (train["learning_rate"], train["batch"], train["triplets"]) == (1e-3, 64, 32)
+    assert train["weights"] == {"reconstruction": 1.0, "distance": 0.3, "orientation": 0.3, "viewpoint": 0.1}
+    assert (train["distance_margin"], train["orientation_threshold"], train["viewpoint_bins"]) == (
+        0.5,
+        0.7,
+        8,
+    )
+    assert now["evaluate"]["sphere_weight"] == 0.2
+    assert now["features"]["crop_scale"] == [0.5, 1.5]
+    backbone = now["backbones"][now["features"]["backbone"]]
+    assert backbone["model"] == "vit_base_patch14_dinov2.lvd142m"
+    assert backbone["image_size"] == {"train": 448, "eval": 840}
+    assert (backbone["norm"], backbone["facet"], backbone["block"]) == (False, "token", 11)
+
+
+def test_there_and_back_keeps_every_value_and_comment(root: Path, params: Path) -> None:
+    before = params.read_text()
+    apply_preset(root / "presets" / "spair-71k.yaml", params)
+    apply_preset(root / "presets" / "demo.yaml", params)
+    assert yaml.safe_load(params.read_text()) == yaml.safe_load(before)
+    assert params.read_text().count("#") == before.count("#")
+
+
+@pytest.mark.parametrize("preset", ["train: {learning_rat: 1}", "- 1", "a: [", "nothing: {a: 1}"])
+def test_a_bad_preset_changes_nothing(preset: str, params: Path, tmp_path: Path) -> None:
+    before = params.read_bytes()
+    (tmp_path / "bad.yaml").write_text(preset)
+    with pytest.raises(InputError, match=r"bad\.yaml"):
+        apply_preset(tmp_path / "bad.yaml", params)
+    assert params.read_bytes() == before
+
+
+def test_an_unknown_preset_names_the_known(
+    root: Path, params: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["preset", "spair", "--params", str(params), "--presets", str(root / "presets")]
+    assert main(arguments) == 1
+    assert "demo, spair-71k" in capsys.readouterr().err
