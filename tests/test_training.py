@@ -265,6 +265,24 @@ def test_a_step_equals_the_literal_computation() -> None:
 # --- the loop
 
 
+def test_bfloat16_rounds_products_but_neither_points_nor_losses() -> None:
+    views = make_views()
+    head = Head.initialise(DIM, CATEGORIES, seed=0)
+    batch = views.batch(np.arange(4), "cpu")
+    rounded = dataclasses.replace(CONFIG, precision="bfloat16")
+    exact, found = (
+        compute_losses(head, batch, patch_coordinates(GRID), config, step_generator("cpu", 0, 1))
+        for config in (CONFIG, rounded)
+    )
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, exact)
+    assert torch.allclose(found, exact, rtol=0.02, atol=0.02)
+    with torch.autocast("cpu", torch.bfloat16):
+        points = head.mapper(batch.tokens, batch.foreground)
+    assert points.dtype == torch.float32
+    assert torch.allclose(points.norm(dim=1), torch.ones(len(points)), atol=1e-6)
+
+
 def test_training_lowers_every_loss_and_keeps_orientation(tmp_path: Path) -> None:
     config = dataclasses.replace(
         CONFIG, steps=120, batch=12, log_every=20, validate_every=120, save_every=200

@@ -1,8 +1,8 @@
 """The one place that knows how pixels and patches relate.
 
 Every record of a feature cache carries a `box` (x0, y0, x1, y1) in original pixels: the region that was
-resized onto the whole network input. Padding makes the box larger than the image, so that x0 and y0 may be negative.
-Pixel coordinates are continuous: the image spans [0, width] × [0, height].
+resized onto the whole network input. Padding makes the box larger than the image, so that x0 and y0 may be
+negative. Pixel coordinates are continuous: the image spans [0, width] × [0, height].
 """
 
 import numpy as np

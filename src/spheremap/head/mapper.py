@@ -2,6 +2,7 @@
 
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -54,7 +55,7 @@ class SphereMapper(nn.Sequential):
         """
         embed, activate, block, project = self
         x = activate(embed(tokens.to(cast(nn.Linear, embed).weight.dtype)))  # (B, N, D / 2)
-        return F.normalize(project(block(x, foreground)), dim=-1)
+        return F.normalize(full_precision(project, block(x, foreground)), dim=-1)
 
 
 class Block(nn.Module):
@@ -113,6 +114,12 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
+
+
+def full_precision(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a layer in the type of its weights, even under autocast: points keep all their digits."""
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.to(cast(nn.Linear, layer).weight.dtype))
 
 
 def pick(x: Tensor, rows: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spheremap.head.mapper import Mlp, attention_heads
+from spheremap.head.mapper import Mlp, attention_heads, full_precision
 
 
 class Prototypes(nn.Module):
@@ -31,7 +31,7 @@ class Prototypes(nn.Module):
         """Reconstruct features `(M, D)` at unit vectors `(M, 3)` of the categories `(M,)` int64 in [0, C)."""
         block = cast(CrossBlock, self.blocks[0])
         shift = F.embedding(category, block.attn.table())  # (M, D), the same in both rounds
-        x = self.proj(points)
+        x = full_precision(self.proj, points)
         for _ in self.blocks:
             x = x + shift
             x = x + block.mlp(block.norm2(x))

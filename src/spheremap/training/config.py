@@ -1,8 +1,11 @@
 """Parameters of training, as params.yaml names them (section `train`)."""
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 from spheremap.errors import InputError
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class TrainConfig:
     seed: int = 0
     batch: int = 64  # views
     learning_rate: float = 1e-3
+    precision: Precision = (
+        "float32"  # of the head's matrix products; parameters, points and losses stay float32
+    )
     weights: LossWeights = LossWeights()
     triplets: int = 32  # per view, for the distance and again for the orientation loss
     distance_margin: float = 0.5

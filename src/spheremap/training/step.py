@@ -33,8 +33,9 @@ def compute_losses(
     """
     foreground = batch.foreground
     features = pick(batch.tokens, foreground.rows)  # (M, D)
-    points = head.mapper(batch.tokens, foreground)  # (M, 3)
-    reconstruction = head.prototypes(points, batch.category)  # (M, D)
+    with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        points = head.mapper(batch.tokens, foreground)  # (M, 3)
+        reconstruction = head.prototypes(points, batch.category)  # (M, D)
 
     places = coordinates[foreground.patch]  # (M, 2)
     draw = (foreground.offsets, foreground.counts, config.triplets, generator)
