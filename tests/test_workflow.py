@@ -149,6 +149,26 @@ def test_an_evaluate_parameter_reruns_evaluation_alone(project: Project) -> None
     assert {key.split(".")[0] for key in changed} == {"fused"}
 
 
+def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None:
+    project.edit({"train.step": 3, "train.batch": "many", "evaluate.kap_label": "centre"})
+    output = project.snakemake(ok=False)
+    assert "train: unknown parameter 'step'; did you mean 'steps'?" in output
+    assert "train.batch: 'many' is not of type 'integer'" in output
+    assert "evaluate: unknown parameter 'kap_label'; did you mean 'kap_labels'?" in output
+    project.run("git", "checkout", "--quiet", "params.yaml")
+    project.edit({"dataset": "shape"})
+    assert "dataset is 'shape', expected one of shapes, spair-71k" in project.snakemake(ok=False)
+
+
+def test_a_truncated_cache_is_refused(project: Project) -> None:
+    cache = project.folder / "data/shapes/features/views-0of1.h5"
+    cache.write_bytes(cache.read_bytes()[:-5000])
+    output = project.snakemake(ok=False)
+    assert "views-0of1.h5" in output
+    assert "delete the file and run `snakemake --cores all`" in output
+    assert not (project.folder / "models/shapes/head.safetensors").exists()
+
+
 def test_a_clone_that_pulls_reruns_only_what_changed(made: Project, tmp_path: Path) -> None:
     remote = tmp_path / "remote"
     made.run("dvc", "remote", "add", "--local", "--force", "--default", "store", str(remote))

@@ -1,13 +1,50 @@
 """Checked parameters, their slices, and the places of files. Every rule file takes its names from here."""
 
+import difflib
 import json
 import os
 from pathlib import Path
 
+import jsonschema
+import yaml
 from snakemake.exceptions import WorkflowError
-from snakemake.utils import validate
 
-validate(config, "../schemas/params.schema.yaml", set_default=False)
+
+def check_params(params, schema):
+    """Refuse parameters that the schema does not allow, with one line for each."""
+    validator = jsonschema.Draft202012Validator(
+        yaml.safe_load(Path(schema).read_text())
+    )
+    errors = sorted(
+        validator.iter_errors(params),
+        key=lambda error: list(map(str, error.absolute_path)),
+    )
+    lines = [line for error in errors for line in complaints(error)]
+    if lines:
+        raise WorkflowError(
+            "params.yaml cannot be used:\n" + "\n".join(f"  {line}" for line in lines)
+        )
+
+
+def complaints(error):
+    """What is wrong, in the words of params.yaml."""
+    place = ".".join(map(str, error.absolute_path)) or "the top level"
+    if error.validator != "additionalProperties":
+        return [f"{place}: {error.message}"]
+    known = list(error.schema["properties"])
+    lines = []
+    for key in sorted(set(error.instance) - set(known)):
+        near = difflib.get_close_matches(str(key), known, n=1)
+        advice = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else f"expected one of {', '.join(known)}"
+        )
+        lines.append(f"{place}: unknown parameter {key!r}; {advice}")
+    return lines
+
+
+check_params(config, workflow.source_path("../schemas/params.schema.yaml"))
 
 DATASET = config["dataset"]
 BACKBONE = config["features"]["backbone"]
@@ -59,5 +96,8 @@ def params_slice(step, content, record):
     return str(path)
 
 
-# shows progress in the terminal and keeps it in the log
-TEE = "2> >(tee {log} >&2)"
+# what environment.yml creates; used with `--software-deployment-method conda`
+ENVIRONMENT = "spheremap"
+
+# `logged FILE COMMAND...` shows what a command says on its way in the terminal and keeps it in the log
+shell.prefix('set -euo pipefail; logged() {{ "${{@:2}}" 2> >(tee "$1" >&2); }}; ')

@@ -24,16 +24,17 @@ if SOURCE["layout"] == "shapes":
             "logs/render.log",
         benchmark:
             "logs/benchmarks/render.tsv"
+        conda:
+            ENVIRONMENT
         threads: workflow.cores
         resources:
             mem_mb=2000,
         params:
-            out=CANONICAL,
+            out=subpath(output.provenance, parent=True),
             work=f"{WORK}/render",
         shell:
-            "spheremap render --params {input.params} --out {params.out} --work {params.work} --jobs {threads} "
-            + TEE
-            + " && cp {input.params} {output.params}"
+            "logged {log} spheremap render --params {input.params} --out {params.out} --work {params.work} --jobs {threads} "
+            "&& cp {input.params} {output.params}"
 
 else:
 
@@ -50,11 +51,12 @@ else:
             "logs/ingest.log",
         benchmark:
             "logs/benchmarks/ingest.tsv"
+        conda:
+            ENVIRONMENT
         resources:
             mem_mb=2000,
         params:
-            out=CANONICAL,
+            out=subpath(output.provenance, parent=True),
         shell:
-            "spheremap ingest --params {input.params} --out {params.out} "
-            + TEE
-            + " && cp {input.params} {output.params}"
+            "logged {log} spheremap ingest --params {input.params} --out {params.out} "
+            "&& cp {input.params} {output.params}"

@@ -12,6 +12,7 @@ rule evaluate:
             f"{RESULTS}/evaluate.params.json",
         ),
         tables=TABLES,
+        provenance=f"{CANONICAL}/provenance.json",
         images=cache_files("images"),
         head=rules.train.output.head,
     output:
@@ -36,18 +37,19 @@ rule evaluate:
         "logs/evaluate.log",
     benchmark:
         "logs/benchmarks/evaluate.tsv"
+    conda:
+        ENVIRONMENT
     threads: workflow.cores
     resources:
         mem_mb=6000,
     params:
-        tables=CANONICAL,
-        out=RESULTS,
+        tables=subpath(input.provenance, parent=True),
+        out=subpath(output.metrics, parent=True),
         device=config["device"],
     shell:
-        "spheremap evaluate --params {input.params} --tables {params.tables} --images {input.images} "
+        "logged {log} spheremap evaluate --params {input.params} --tables {params.tables} --images {input.images} "
         "--head {input.head} --out {params.out} --device {params.device} --threads {threads} "
-        + TEE
-        + " && cp {input.params} {output.params}"
+        "&& cp {input.params} {output.params}"
 
 
 rule report_page:
@@ -63,6 +65,7 @@ rule report_page:
             f"{RESULTS}/report.params.json",
         ),
         tables=TABLES,
+        provenance=f"{CANONICAL}/provenance.json",
         images=cache_files("images"),
         head=rules.train.output.head,
         curves=list(CURVES.values()),
@@ -79,16 +82,17 @@ rule report_page:
         "logs/report.log",
     benchmark:
         "logs/benchmarks/report.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=4000,
     params:
-        tables=CANONICAL,
-        results=RESULTS,
+        tables=subpath(input.provenance, parent=True),
+        results=subpath(input.metrics, parent=True),
     shell:
-        "spheremap report --params {input.params} --tables {params.tables} --images {input.images} "
+        "logged {log} spheremap report --params {input.params} --tables {params.tables} --images {input.images} "
         "--head {input.head} --results {params.results} --out {output.page} "
-        + TEE
-        + " && cp {input.params} {output.params}"
+        "&& cp {input.params} {output.params}"
 
 
 rule results:

@@ -14,13 +14,13 @@ rule weights:
         f"logs/weights-{BACKBONE}.log",
     benchmark:
         f"logs/benchmarks/weights-{BACKBONE}.tsv"
-    retries: 2
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=4000,
     shell:
-        "spheremap weights --params {input.params} --out {output.weights} "
-        + TEE
-        + " && cp {input.params} {output.params}"
+        "logged {log} spheremap weights --params {input.params} --out {output.weights} "
+        "&& cp {input.params} {output.params}"
 
 
 rule cache:
@@ -39,7 +39,7 @@ rule cache:
         provenance=f"{CANONICAL}/provenance.json",  # speaks for the pictures themselves
         weights=BACKBONE_FILE,
     output:
-        FEATURES + "/{kind}-{shard}of{shards}.h5",
+        f"{FEATURES}/{{kind}}-{{shard}}of{{shards}}.h5",
     log:
         "logs/cache-{kind}-{shard}of{shards}.log",
     benchmark:
@@ -48,17 +48,19 @@ rule cache:
         kind="views|images",
         shard=r"\d+",
         shards=r"\d+",
+    conda:
+        ENVIRONMENT
     threads: workflow.cores
     resources:
         mem_mb=6000,
     params:
-        tables=CANONICAL,
-        work=WORK + "/cache-{kind}-{shard}of{shards}",
+        tables=subpath(input.provenance, parent=True),
+        work=f"{WORK}/cache-{{kind}}-{{shard}}of{{shards}}",
         device=config["device"],
     shell:
-        "spheremap cache --params {input.params} --tables {params.tables} --weights {input.weights} "
+        "logged {log} spheremap cache --params {input.params} --tables {params.tables} --weights {input.weights} "
         "--kind {wildcards.kind} --shard {wildcards.shard}/{wildcards.shards} --out {output} "
-        "--work {params.work} --device {params.device} --threads {threads} " + TEE
+        "--work {params.work} --device {params.device} --threads {threads}"
 
 
 rule features:
@@ -72,5 +74,7 @@ rule features:
     log:
         "logs/features.log",
     localrule: True
+    conda:
+        ENVIRONMENT
     shell:
         "cp {input.params} {output} 2> {log}"

@@ -14,6 +14,7 @@ rule train:
             f"{MODEL}/params.json",
         ),
         tables=TABLES,
+        provenance=f"{CANONICAL}/provenance.json",
         views=cache_files("views"),
         images=cache_files("images"),
     output:
@@ -34,16 +35,17 @@ rule train:
         "logs/train.log",
     benchmark:
         "logs/benchmarks/train.tsv"
+    conda:
+        ENVIRONMENT
     threads: workflow.cores
     resources:
         mem_mb=8000,
     params:
-        tables=CANONICAL,
+        tables=subpath(input.provenance, parent=True),
         work=f"{WORK}/train",
         device=config["device"],
     shell:
-        "spheremap train --params {input.params} --tables {params.tables} --views {input.views} "
+        "logged {log} spheremap train --params {input.params} --tables {params.tables} --views {input.views} "
         "--images {input.images} --out {output.head} --losses {output.losses} --health {output.health} "
         "--validation {output.validation} --work {params.work} --device {params.device} --threads {threads} "
-        + TEE
-        + " && cp {input.params} {output.params}"
+        "&& cp {input.params} {output.params}"
