@@ -1,0 +1,62 @@
+"""How the tests of kernels compare, and how they break what they compare."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+import spheremap.kernels.programs
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # a CPU means Triton's interpreter, see conftest.py
+SINGLE_LIMIT = 1e-5  # relative, in the norm
+ROUNDING = 1e-6  # of float32 sums: below this, which of two errors is the smaller is chance
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Norm of the difference over that of `expected`, in float64; infinite if NaNs or infinities differ."""
+    actual, expected = actual.detach().cpu().double(), expected.detach().cpu().double()
+    assert actual.shape == expected.shape
+    finite = expected.isfinite()
+    other, other_expected = actual[~finite], expected[~finite]
+    alike = (other == other_expected) | (other.isnan() & other_expected.isnan())
+    if not alike.all() or not actual[finite].isfinite().all():
+        return float("inf")
+    norm = float(expected[finite].norm())
+    return float((actual[finite] - expected[finite]).norm()) / (norm or 1.0)
+
+
+def assert_agrees(actual: Tensor, twin: Tensor, exact: Tensor, precision: torch.dtype) -> None:
+    """Compare a kernel with its twin, or in half precision both with the result in float64.
+
+    Written so that NaN fails: `twin` is not to have any.
+    """
+    assert not twin.isnan().any(), "the twin gives NaN"
+    assert actual.dtype == twin.dtype
+    if precision == torch.float32:
+        error = relative_error(actual, twin)
+        assert error <= SINGLE_LIMIT, f"differs from the twin by {error:.2e}"
+    else:
+        error, of_twin = relative_error(actual, exact), relative_error(twin, exact)
+        assert error <= 2 * of_twin + ROUNDING, f"{error:.2e} from the truth, the twin {of_twin:.2e}"
+
+
+def break_programs(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, right: str, wrong: str
+) -> ModuleType:
+    """Make the kernels use programs in which one piece of source is replaced."""
+    package = spheremap.kernels.programs
+    source = (Path(package.__path__[0]) / f"{name}.py").read_text()
+    assert right in source, f"{name}.py has no {right!r} to break"
+    file = folder / f"broken_{name}.py"  # Triton reads the source of its programs from a file
+    file.write_text(source.replace(right, wrong))
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(package, name, module, raising=False)
+    return module
