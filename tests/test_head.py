@@ -1,5 +1,7 @@
 """Sphere mapper and prototypes against literal transcriptions of their definitions."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from spheremap.errors import InputError, ProvenanceError
 from spheremap.head import Foreground, Head, Prototypes, SphereMapper, sphere_points
+from spheremap.head.dense import linear, linear_gelu, perceptron
 
 
 def count(module: nn.Module) -> int:
@@ -207,3 +210,42 @@ def test_sphere_points_takes_half_precision_in_any_batches() -> None:
 def test_sphere_points_of_another_backbone_are_refused() -> None:
     with pytest.raises(ProvenanceError, match="do not fit the head"):
         sphere_points(Head.initialise(128, ["a"], seed=0), torch.zeros(1, 4, 64))
+
+
+@pytest.mark.parametrize("leading", [(7,), (2, 5), (0,)])
+def test_the_faster_matrix_products_are_those_of_linear_layers(leading: tuple[int, ...]) -> None:
+    torch.manual_seed(4)
+    first, second = nn.Linear(12, 48), nn.Linear(48, 6)
+    inputs = torch.randn(*leading, 12)
+    functions = {
+        "linear": lambda x, a, _: linear(x, a.weight, a.bias),
+        "no bias": lambda x, a, _: linear(x, a.weight),
+        "linear_gelu": lambda x, a, _: linear_gelu(x, a),
+        "perceptron": perceptron,
+    }
+    literal = {
+        "linear": lambda x, a, _: x @ a.weight.T + a.bias,
+        "no bias": lambda x, a, _: x @ a.weight.T,
+        "linear_gelu": lambda x, a, _: F.gelu(x @ a.weight.T + a.bias),
+        "perceptron": lambda x, a, b: F.gelu(x @ a.weight.T + a.bias) @ b.weight.T + b.bias,
+    }
+    for name, function in functions.items():
+        results = []
+        for compute, precision in ((function, torch.float32), (literal[name], torch.float64)):
+            x = inputs.to(precision).requires_grad_()
+            layers = [copy.deepcopy(layer).to(precision) for layer in (first, second)]
+            y = compute(x, *layers)
+            parameters = [p for layer in layers for p in layer.parameters()]
+            upstream = torch.linspace(-1, 1, y.numel(), dtype=precision).view(y.shape)
+            gradients = torch.autograd.grad(y, [x, *parameters], upstream, materialize_grads=True)
+            results.append([y.detach(), *gradients])
+        for found, expected in zip(*results, strict=True):
+            assert found.dtype == torch.float32
+            torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_matrix_products_follow_autocast_and_double_precision() -> None:
+    layer = nn.Linear(8, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear(torch.randn(3, 8), layer.weight).dtype == torch.bfloat16
+    assert linear(torch.randn(3, 8).double(), layer.weight.double()).dtype == torch.float64

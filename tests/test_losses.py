@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spheremap.head import Foreground
+from spheremap.kernels import draw_key, draw_triplets
 from spheremap.losses import (
-    draw_triplets,
     mean_directions,
     orientation_loss,
     patch_coordinates,
     reconstruction_loss,
     relative_distance_loss,
     relative_viewpoint_loss,
-    step_generator,
 )
 from spheremap.losses.orientation import sphere_turn
 from spheremap.losses.vectors import masked_mean, unit
@@ -51,12 +50,12 @@ class Scene:
         self.masks = rng.random((images, grid[0] * grid[1])) < rng.uniform(0.1, 0.9, (images, 1))
         self.masks[rng.integers(images)] = False
         self.foreground = Foreground.from_masks(self.masks)
-        generator = step_generator("cpu", seed, 1)
+        generator = torch.Generator().manual_seed(seed)
         total = int(self.masks.sum())
         self.points = F.normalize(torch.randn(total, 3, dtype=torch.float64, generator=generator), dim=-1)
         self.places = patch_coordinates(grid).double()[self.foreground.patch]
         self.triplets, self.valid = draw_triplets(
-            self.foreground.offsets, self.foreground.counts, per_image, generator
+            self.foreground.offsets, self.foreground.counts, per_image, draw_key(seed, 1), stream=0
         )
         self.azimuth = torch.from_numpy(rng.integers(0, 8, images) * np.pi / 4)
         self.grid, self.images, self.per_image = grid, images, per_image
@@ -146,7 +145,7 @@ def test_a_mirror_changes_orientation_and_nothing_else() -> None:
 
 def test_losses_do_not_depend_on_the_order_of_images() -> None:
     scene = Scene(4)
-    order = torch.randperm(scene.images, generator=step_generator("cpu", 0, 0))
+    order = torch.randperm(scene.images, generator=torch.Generator().manual_seed(0))
     other = Scene(4)
     other.masks = scene.masks[order.numpy()]
     other.foreground = Foreground.from_masks(other.masks)
@@ -189,7 +188,7 @@ def test_reconstruction_by_hand() -> None:
 
 
 def test_reconstruction_ignores_length_and_takes_half_precision() -> None:
-    generator = step_generator("cpu", 0, 0)
+    generator = torch.Generator().manual_seed(0)
     x = torch.randn(30, 16, generator=generator).half()
     y = torch.randn(30, 16, generator=generator)
     expected = (1 - F.cosine_similarity(x.double(), y.double())).mean()
@@ -199,7 +198,7 @@ def test_reconstruction_ignores_length_and_takes_half_precision() -> None:
 
 
 def test_reconstruction_gradient() -> None:
-    generator = step_generator("cpu", 0, 1)
+    generator = torch.Generator().manual_seed(1)
     x, y = (torch.randn(5, 4, dtype=torch.float64, generator=generator) for _ in range(2))
     assert torch.autograd.gradcheck(lambda z: reconstruction_loss(x, z), y.requires_grad_())
 

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheremap.losses import draw_triplets, patch_coordinates, step_generator
+from spheremap.kernels import draw_key, draw_triplets
+from spheremap.losses import patch_coordinates
 
 
 def offsets_of(counts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,7 +24,7 @@ def is_uniform(observed: np.ndarray) -> bool:
 def test_each_corner_is_uniform_and_independent() -> None:
     assert not is_uniform(np.array([1000, 1000, 1200]))
     offsets, counts = offsets_of([7, 0, 1, 12])
-    triplets, valid = draw_triplets(offsets, counts, 20_000, step_generator("cpu", 0, 1))
+    triplets, valid = draw_triplets(offsets, counts, 20_000, draw_key(0, 1), stream=0)
     triplets = triplets.view(4, 20_000, 3)
     assert valid.view(4, -1).all(1).tolist() == [True, False, True, True]
     assert (triplets[2] == 7).all()
@@ -41,7 +42,7 @@ def test_each_corner_is_uniform_and_independent() -> None:
 @settings(max_examples=50, deadline=None)
 def test_triplets_stay_in_their_image(sizes: list[int], seed: int, step: int) -> None:
     offsets, counts = offsets_of(sizes)
-    triplets, valid = draw_triplets(offsets, counts, 5, step_generator("cpu", seed, step))
+    triplets, valid = draw_triplets(offsets, counts, 5, draw_key(seed, step), stream=1)
     assert triplets.shape == (5 * len(sizes), 3)
     for i, size in enumerate(sizes):
         own = triplets[5 * i : 5 * i + 5]
@@ -52,24 +53,15 @@ def test_triplets_stay_in_their_image(sizes: list[int], seed: int, step: int) ->
             assert (own == 0).all()
 
 
-def test_the_largest_draw_stays_inside() -> None:
-    counts = torch.arange(1, 5000)
-    draw = torch.full((len(counts), 1, 3), 1 - 2**-24)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "rand", lambda *_, **__: draw)
-        triplets, _ = draw_triplets(torch.zeros_like(counts), counts, 1, torch.Generator())
-    assert torch.equal(triplets[:, 0], counts - 1)
-
-
-def test_seed_and_step_alone_decide() -> None:
+def test_seed_step_and_stream_alone_decide() -> None:
     offsets, counts = offsets_of([30, 40])
 
-    def drawn(seed: int, step: int) -> torch.Tensor:
-        return draw_triplets(offsets, counts, 32, step_generator("cpu", seed, step))[0]
+    def drawn(seed: int, step: int, stream: int) -> torch.Tensor:
+        return draw_triplets(offsets, counts, 32, draw_key(seed, step), stream)[0]
 
-    assert torch.equal(drawn(3, 5), drawn(3, 5))
-    for other in ((3, 6), (4, 5), (5, 3)):
-        assert not torch.equal(drawn(3, 5), drawn(*other))
+    assert torch.equal(drawn(3, 5, 0), drawn(3, 5, 0))
+    for other in ((3, 6, 0), (4, 5, 0), (5, 3, 0), (3, 5, 1)):
+        assert not torch.equal(drawn(3, 5, 0), drawn(*other))
 
 
 @pytest.mark.parametrize("grid", [(4, 4), (3, 5), (1, 4), (4, 1), (1, 1), (60, 45)])

@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=4.0,
         metavar="GIB",
-        help="features up to this size are held in memory, larger ones are read batch by batch (default: 4)",
+        help="features up to this size are held in main memory, larger ones are read batch by batch "
+        "(default: 4); half of the free memory of a GPU is used first",
     )
 
 
@@ -73,7 +74,14 @@ def run(args: argparse.Namespace) -> None:
             },
         )
         head = Head.initialise(views_cache.dim, tables.categories, config.seed).to(device)
-        views = Views(views_cache, tables, head.categories, bins=config.viewpoint_bins, memory=args.memory)
+        views = Views(
+            views_cache,
+            tables,
+            head.categories,
+            bins=config.viewpoint_bins,
+            memory=args.memory,
+            device=device,
+        )
         _describe(views, len(views_cache))
         state = args.work / STATE
         result = train(
@@ -128,8 +136,7 @@ def _check_caches(views: FeatureCache, images: FeatureCache, args: argparse.Name
 
 
 def _describe(views: Views, records: int) -> None:
-    place = "held in memory" if views.in_memory else "read from disk batch by batch"
-    print(f"{len(views.usable)} training views, {place}", file=sys.stderr)
+    print(f"{len(views.usable)} training views, {views.place}", file=sys.stderr)
     if len(views.usable) < records:
         print(f"{records - len(views.usable)} views without foreground are left out", file=sys.stderr)
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spheremap.errors import InputError
+from spheremap.head.dense import linear, linear_gelu, perceptron
 from spheremap.head.foreground import Foreground
 
 HEAD_WIDTH = 64
@@ -53,8 +54,8 @@ class SphereMapper(nn.Sequential):
         Returns:
             `(B, N, 3)` for all tokens, unmasked; or `(M, 3)` for those of `foreground`, packed.
         """
-        embed, activate, block, project = self
-        x = activate(embed(tokens.to(cast(nn.Linear, embed).weight.dtype)))  # (B, N, D / 2)
+        embed, _, block, project = cast(tuple[nn.Linear, nn.GELU, Block, nn.Linear], tuple(self))
+        x = linear_gelu(tokens.to(embed.weight.dtype), embed)  # (B, N, D / 2)
         return F.normalize(full_precision(project, block(x, foreground)), dim=-1)
 
 
@@ -87,16 +88,29 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, foreground: Foreground | None = None) -> Tensor:
         if foreground is None:
-            q, k, v = map(self._split, self.qkv(x).chunk(3, dim=-1))
-            return self.proj(_merge(F.scaled_dot_product_attention(q, k, v)))
+            q, k, v = map(self._split, linear(x, self.qkv.weight).chunk(3, dim=-1))
+            return self._project(_merge(F.scaled_dot_product_attention(q, k, v)))
         batch, _, width = x.shape
         w_q, w_kv = self.qkv.weight.split([width, 2 * width])
-        k, v = map(self._split, F.linear(x, w_kv).chunk(2, dim=-1))
-        q = F.linear(pick(x, foreground.rows), w_q)  # (M, W)
+        q, kv = linear(pick(x, foreground.rows), w_q), linear(x, w_kv)  # (M, W), (B, N, 2 W)
+        if x.device.type == "cpu":
+            return self._project(self._image_by_image(q, kv, foreground.counts.tolist()))
+        k, v = map(self._split, kv.chunk(2, dim=-1))
         padded = q.new_zeros(batch * foreground.width, width).index_copy(0, foreground.slots, q)
         q = self._split(padded.view(batch, foreground.width, width))
         attended = _merge(F.scaled_dot_product_attention(q, k, v))  # (B, width, W)
-        return self.proj(pick(attended, foreground.slots))
+        return self._project(pick(attended, foreground.slots))
+
+    def _image_by_image(self, queries: Tensor, kv: Tensor, counts: list[int]) -> Tensor:
+        """Attend without padding: on a CPU a call per image costs nothing, nor does knowing the counts."""
+        attended = []
+        for own, of_image in zip(queries.split(counts), kv.unbind(0), strict=True):
+            q, k, v = (self._split(x.unsqueeze(0)) for x in (own, *of_image.chunk(2, dim=-1)))
+            attended.append(_merge(F.scaled_dot_product_attention(q, k, v)).squeeze(0))
+        return torch.cat(attended)  # (M, W)
+
+    def _project(self, x: Tensor) -> Tensor:
+        return linear(x, self.proj.weight, self.proj.bias)
 
     def _split(self, x: Tensor) -> Tensor:
         """`(B, N, W)` to `(B, heads, N, W / heads)`."""
@@ -109,11 +123,10 @@ class Mlp(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, MLP_RATIO * width)
-        self.act = nn.GELU()
         self.fc2 = nn.Linear(MLP_RATIO * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+        return perceptron(x, self.fc1, self.fc2)
 
 
 def full_precision(layer: nn.Module, x: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """Batches of cached training views, in an order that depends on seed and step alone."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,24 +13,11 @@ from torch import Tensor
 
 from spheremap.errors import InputError, ProvenanceError
 from spheremap.head.foreground import Foreground
-from spheremap.progress import progress
 from spheremap.tables import Tables
+from spheremap.training.store import ViewCache, choose_store, upload
 
-GIB = 2**30
-_READ = 256  # records read at once when the cache is loaded whole
-
-
-class ViewCache(Protocol):
-    """What training needs of a `spheremap.cache.FeatureCache`."""
-
-    grid: tuple[int, int]
-    dim: int
-    image_ids: list[str]
-    masks: NDArray[np.bool_]
-
-    def tokens(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float16]:
-        """Tokens `(k, N, D)` of some records."""
-        ...
+_INDEX = ("counts", "offsets", "rows", "image", "patch", "slots")  # the tensors of a `Foreground`
+_QUEUED = 2  # steps that a GPU may have before it
 
 
 @dataclass(frozen=True)
@@ -52,11 +40,19 @@ class Batch:
 class Views:
     """The training views of a cache, with what the tables know of their images.
 
-    Tokens are held in memory if they fit the budget, else read from the cache batch by batch.
-
     Attributes:
         usable: records that have foreground, the ones trained on; the others could not influence any loss.
         grid, dim: as in the cache.
+        place: where the tokens are kept, see `store.choose_store`.
+        device: where batches are put.
+
+    Args:
+        cache: features of the views.
+        tables: what is known of their images.
+        categories: those of the head.
+        bins: of the viewpoint.
+        memory: GiB of main memory that the tokens may take.
+        device: to train on.
 
     Raises:
         ProvenanceError: if the cache holds an image or has a category that the tables or the head do not.
@@ -64,7 +60,14 @@ class Views:
     """
 
     def __init__(
-        self, cache: ViewCache, tables: Tables, categories: Sequence[str], *, bins: int, memory: float
+        self,
+        cache: ViewCache,
+        tables: Tables,
+        categories: Sequence[str],
+        *,
+        bins: int,
+        memory: float,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.grid, self.dim = cache.grid, cache.dim
         images = tables.images.set_index("image_id")
@@ -94,30 +97,22 @@ class Views:
             )
         self._category = np.array([categories.index(name) for name in images["category"]])
         self._azimuth = bin_centre(images["azimuth"].to_numpy(np.float64), bins)
-        self._cache = cache
-        self._tokens: Tensor | None = None
-        size = len(cache.image_ids) * self.grid[0] * self.grid[1] * self.dim * 2
-        if size <= memory * GIB:
-            self._tokens = _load_all(cache)
+        self._masks = cache.masks
+        self._store = choose_store(cache, device, memory)
+        self.place, self.device = self._store.place, self._store.device
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether all tokens are held."""
-        return self._tokens is not None
-
-    def batch(self, records: NDArray[np.integer], device: torch.device | str) -> Batch:
+    def batch(self, records: NDArray[np.integer]) -> Batch:
         """Some views, by record number of the cache."""
-        if self._tokens is None:
-            tokens = torch.from_numpy(self._cache.tokens(records))
-        else:
-            tokens = self._tokens[torch.from_numpy(np.asarray(records))]
-        masks = self._cache.masks[records]
-        image = np.nonzero(masks)[0]
+        on_host = Foreground.from_masks(self._masks[records])
+        category = torch.from_numpy(self._category[records])[on_host.image]
+        azimuth = torch.from_numpy(self._azimuth[records]).view(torch.int64)  # bits, to travel along
+        index = [getattr(on_host, name) for name in _INDEX]
+        *index, category, azimuth = upload([*index, category, azimuth], self.device)
         return Batch(
-            tokens=tokens.to(device, non_blocking=True),
-            foreground=Foreground.from_masks(masks, device),
-            category=torch.from_numpy(self._category[records][image]).to(device, non_blocking=True),
-            azimuth=torch.from_numpy(self._azimuth[records]).to(device, torch.float32, non_blocking=True),
+            tokens=self._store.gather(records),
+            foreground=Foreground(**dict(zip(_INDEX, index, strict=True)), width=on_host.width),
+            category=category,
+            azimuth=azimuth.view(torch.float64).float(),
         )
 
 
@@ -137,10 +132,10 @@ def records_of_step(step: int, usable: NDArray[np.integer], batch: int, seed: in
     return order[position * batch : (position + 1) * batch]
 
 
-def batches(
-    views: Views, *, batch: int, seed: int, first: int, last: int, device: torch.device | str
-) -> Iterator[Batch]:
+def batches(views: Views, *, batch: int, seed: int, first: int, last: int) -> Iterator[Batch]:
     """The batches of steps `first` to `last`, each prepared while the one before is used.
+
+    A thread prepares them; on a GPU its copies run on a stream of their own, beside the arithmetic.
 
     Raises:
         InputError: if a batch is larger than the set of usable views.
@@ -156,24 +151,54 @@ def batches(
     if first > last:
         return
 
+    gpu = _Copies(views.device) if views.device.type == "cuda" else None
+
     def prepare(step: int) -> Batch:
-        return views.batch(records_of_step(step, views.usable, batch, seed), device)
+        with nullcontext() if gpu is None else gpu.aside():
+            return views.batch(records_of_step(step, views.usable, batch, seed))
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as reader:
         ahead = reader.submit(prepare, first)
         for step in range(first, last + 1):
             ready = ahead.result()
+            if gpu is not None:
+                gpu.hand_over(ready)
             if step < last:
                 ahead = reader.submit(prepare, step + 1)
             yield ready
+            if gpu is not None:
+                gpu.step_is_queued()
 
 
-def _load_all(cache: ViewCache) -> Tensor:
-    n = len(cache.image_ids)
-    tokens = torch.empty(n, cache.grid[0] * cache.grid[1], cache.dim, dtype=torch.float16)
-    with progress(total=n, desc="reading features", unit="views") as bar:
-        for start in range(0, n, _READ):
-            part = cache.tokens(np.arange(start, min(start + _READ, n)))
-            tokens[start : start + len(part)] = torch.from_numpy(part)
-            bar.update(len(part))
-    return tokens
+class _Copies:
+    """A stream of its own for the copies of batches to a GPU, and a limit to how far they run ahead."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._stream = device, torch.cuda.Stream(device)
+        self._copied = torch.cuda.Event()
+        self._queued: deque[torch.cuda.Event] = deque()  # one per step that the GPU was given
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Copy inside the block on the stream, in the thread that reads.
+
+        With many steps queued, the batches of all of them would fill the GPU: that thread waits, and in the
+        end also the one that trains, while the GPU has its hands full.
+        """
+        if len(self._queued) > _QUEUED:
+            self._queued.popleft().synchronize()
+        with torch.cuda.stream(self._stream):
+            yield
+            self._copied = self._stream.record_event()
+
+    def hand_over(self, batch: Batch) -> None:
+        """Let the current stream wait for a batch, and its memory not be used again before that is done."""
+        stream = torch.cuda.current_stream(self._device)
+        stream.wait_event(self._copied)
+        index = [getattr(batch.foreground, name) for name in _INDEX]
+        for tensor in (batch.tokens, batch.category, batch.azimuth, *index):
+            tensor.record_stream(stream)
+
+    def step_is_queued(self) -> None:
+        """Remember when the GPU will have done all that it was given so far."""
+        self._queued.append(torch.cuda.current_stream(self._device).record_event())

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from spheremap.errors import InputError
+from spheremap.kernels import Backend
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -38,6 +39,7 @@ class TrainConfig:
     precision: Precision = (
         "float32"  # of the head's matrix products; parameters, points and losses stay float32
     )
+    backend: Backend = "auto"  # of the losses; auto: Triton on CUDA devices, the reference elsewhere
     weights: LossWeights = LossWeights()
     triplets: int = 32  # per view, for the distance and again for the orientation loss
     distance_margin: float = 0.5
@@ -57,7 +59,7 @@ class TrainConfig:
         counts = ("steps", "batch", "triplets", "viewpoint_bins", "log_every", "validate_every", "save_every")
         for name in counts:
             _require(getattr(self, name) >= 1, f"train.{name}", "1 or more", getattr(self, name))
-        _require(self.seed >= 0, "train.seed", "0 or more", self.seed)
+        _require(0 <= self.seed < 2**63, "train.seed", "0 or more, below 2**63", self.seed)
         _require(self.learning_rate > 0, "train.learning_rate", "more than 0", self.learning_rate)
         _require(self.distance_margin >= 0, "train.distance_margin", "0 or more", self.distance_margin)
         threshold = self.orientation_threshold

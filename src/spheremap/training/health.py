@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 
 from spheremap.head import Head
-from spheremap.losses import draw_triplets, patch_coordinates, step_generator
+from spheremap.kernels import draw_key, draw_triplets
+from spheremap.kernels.sphere_geometry import STREAMS
+from spheremap.losses import patch_coordinates
 from spheremap.losses.orientation import image_turn, sphere_turn
 from spheremap.training.batches import Views
 
@@ -30,13 +32,12 @@ class HealthProbe:
       the sphere; 0.5 is chance. NaN if there is no such triplet.
     """
 
-    def __init__(self, views: Views, threshold: float, seed: int, device: torch.device | str) -> None:
+    def __init__(self, views: Views, threshold: float, seed: int) -> None:
         count = min(VIEWS, len(views.usable))
         chosen = views.usable[np.linspace(0, len(views.usable) - 1, count).round().astype(int)]
         self._parts = np.array_split(chosen, -(-count // _BATCH))
-        self._views, self._threshold, self._device = views, threshold, device
-        self._seed = seed
-        self._coordinates = patch_coordinates(views.grid, device)
+        self._views, self._threshold, self._seed = views, threshold, seed
+        self._coordinates = patch_coordinates(views.grid, views.device)
 
     @torch.inference_mode()
     def __call__(self, head: Head) -> dict[str, float]:
@@ -44,15 +45,17 @@ class HealthProbe:
         lengths: list[Tensor] = []
         kept: list[Tensor] = []
         cells = torch.zeros(BANDS * SECTORS, dtype=torch.int64)
-        generator = step_generator(self._device, self._seed, step=0)  # training's first step is 1
-        for part in self._parts:
-            batch = self._views.batch(part, self._device)
+        for number, part in enumerate(self._parts):
+            batch = self._views.batch(part)
             foreground = batch.foreground
             points = head.mapper(batch.tokens, foreground)
             lengths += [points_of.mean(0).norm() for points_of in points.split(foreground.counts.tolist())]
             cells += torch.bincount(cell_of(points).cpu(), minlength=len(cells))
 
-            triplets, _ = draw_triplets(foreground.offsets, foreground.counts, TRIPLETS, generator)
+            key = draw_key(self._seed, step=0, device=self._views.device)  # training's first step is 1
+            triplets, _ = draw_triplets(
+                foreground.offsets, foreground.counts, TRIPLETS, key, stream=len(STREAMS) + number
+            )
             turn = image_turn(self._coordinates[foreground.patch], triplets)
             agrees = sphere_turn(points, triplets) * turn.sign() > 0
             kept.append(agrees[turn.abs() > self._threshold])

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from spheremap.errors import InputError, SpheremapError
 from spheremap.head import Head
-from spheremap.losses import patch_coordinates, step_generator
+from spheremap.kernels import draw_key
+from spheremap.losses import patch_coordinates
 from spheremap.progress import progress
 from spheremap.training.batches import Views, batches
 from spheremap.training.config import TrainConfig
@@ -53,7 +54,7 @@ def train(
 
     Args:
         head: as initialised for this run, on the device to train on.
-        views: the training set.
+        views: the training set, on the same device.
         config: see `TrainConfig`.
         state_path: where the state is saved every `config.save_every` steps; the caller removes it.
         identity: of all that determines the result; a state with another one is ignored.
@@ -67,7 +68,7 @@ def train(
     device = head.device
     weights = weight_vector(config.weights, device)
     coordinates = patch_coordinates(views.grid, device)
-    probe = HealthProbe(views, config.orientation_threshold, config.seed, device)
+    probe = HealthProbe(views, config.orientation_threshold, config.seed)
     optimiser = torch.optim.Adam(head.trainable().values(), lr=config.learning_rate, fused=True)
 
     found = load_state(state_path, head, optimiser, identity)
@@ -80,14 +81,13 @@ def train(
     else:
         _examine(head, state, probe, validator)
 
-    order = batches(
-        views, batch=config.batch, seed=config.seed, first=state.step + 1, last=config.steps, device=device
-    )
+    key = draw_key(config.seed, state.step, device)
+    order = batches(views, batch=config.batch, seed=config.seed, first=state.step + 1, last=config.steps)
     with progress(total=config.steps, initial=state.step, desc="training", unit="steps") as bar:
         for batch in order:
             state.step += 1
-            generator = step_generator(device, config.seed, state.step)
-            losses = compute_losses(head, batch, coordinates, config, generator)
+            key[1].add_(1)  # = state.step, without a copy from the host
+            losses = compute_losses(head, batch, coordinates, config, key)
             optimiser.zero_grad()
             (weights @ losses).backward()
             optimiser.step()

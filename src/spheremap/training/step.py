@@ -5,51 +5,55 @@ from torch import Tensor
 
 from spheremap.head import Head
 from spheremap.head.mapper import pick
-from spheremap.losses import (
-    draw_triplets,
-    mean_directions,
-    orientation_loss,
-    reconstruction_loss,
-    relative_distance_loss,
-    relative_viewpoint_loss,
-)
+from spheremap.kernels import cosine_reconstruction, sphere_geometry, use_triton
+from spheremap.losses import mean_directions, relative_viewpoint_loss
 from spheremap.training.batches import Batch
 from spheremap.training.config import LossWeights, TrainConfig
 
 LOSSES = ("reconstruction", "distance", "orientation", "viewpoint")
 
 
-def compute_losses(
-    head: Head, batch: Batch, coordinates: Tensor, config: TrainConfig, generator: torch.Generator
-) -> Tensor:
+def compute_losses(head: Head, batch: Batch, coordinates: Tensor, config: TrainConfig, key: Tensor) -> Tensor:
     """The four losses of a batch, `(4,)` in the order of `LOSSES`, unweighted.
+
+    Nothing here waits for the device.
 
     Args:
         head: mapper and prototypes.
         batch: B views.
         coordinates: `(N, 2)` from `patch_coordinates`.
-        config: numbers of triplets, margin and threshold.
-        generator: source of the triplets, on the batch's device.
+        config: backend, numbers of triplets, margin and threshold.
+        key: `(2,)` int64 seed and step on the batch's device, see `spheremap.kernels.draw_key`; the triplets
+            depend on it alone, on every device and with every backend.
     """
     foreground = batch.foreground
-    features = pick(batch.tokens, foreground.rows)  # (M, D)
     with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         points = head.mapper(batch.tokens, foreground)  # (M, 3)
         reconstruction = head.prototypes(points, batch.category)  # (M, D)
 
-    places = coordinates[foreground.patch]  # (M, 2)
-    draw = (foreground.offsets, foreground.counts, config.triplets, generator)
-    near_far, near_far_valid = draw_triplets(*draw)
-    turning, turning_valid = draw_triplets(*draw)
-    directions = mean_directions(points, foreground.image, len(batch.tokens))
-    return torch.stack(
-        [
-            reconstruction_loss(features, reconstruction),
-            relative_distance_loss(points, places, near_far, near_far_valid, config.distance_margin),
-            orientation_loss(points, places, turning, turning_valid, config.orientation_threshold),
-            relative_viewpoint_loss(directions, batch.azimuth, foreground.counts > 0),
-        ]
+    geometry = sphere_geometry(
+        points,
+        coordinates[foreground.patch],
+        foreground.offsets,
+        foreground.counts,
+        key,
+        per_image=config.triplets,
+        margin=config.distance_margin,
+        threshold=config.orientation_threshold,
+        backend=config.backend,
     )
+    directions = mean_directions(points, foreground.image, len(batch.tokens))
+    viewpoint = relative_viewpoint_loss(directions, batch.azimuth, foreground.counts > 0)
+    likeness = _reconstruction(batch, reconstruction, config)
+    return torch.cat([likeness.view(1), geometry, viewpoint.view(1)])
+
+
+def _reconstruction(batch: Batch, reconstruction: Tensor, config: TrainConfig) -> Tensor:
+    rows = batch.foreground.rows
+    if use_triton(config.backend, batch.tokens, reconstruction):
+        # the kernel reads the features where they lie
+        return cosine_reconstruction(batch.tokens.flatten(0, 1), reconstruction, rows, backend="triton")
+    return cosine_reconstruction(pick(batch.tokens, rows), reconstruction, backend="reference")
 
 
 def weight_vector(weights: LossWeights, device: torch.device | str) -> Tensor:
