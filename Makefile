@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: env demo test lint lock
+.PHONY: env demo test lint bench lock
 
 env: .venv/ready
 
@@ -28,6 +28,10 @@ lint: env
 	mypy
 	snakefmt --check workflow
 	snakemake --lint
+
+# ratios and floors on this hardware, as CSV under benchmarks/results and as a table
+bench: env
+	python benchmarks/run.py
 
 # needs uv; writes the pins that the pip route installs
 lock:

@@ -96,8 +96,12 @@ def params_slice(step, content, record):
     return str(path)
 
 
-# what environment.yml creates; used with `--software-deployment-method conda`
-ENVIRONMENT = "spheremap"
+# used with `--software-deployment-method conda`; it holds everything but spheremap itself, found in src/ then
+ENVIRONMENT = "../../environment.yml"
 
 # `logged FILE COMMAND...` shows what a command says on its way in the terminal and keeps it in the log
-shell.prefix('set -euo pipefail; logged() {{ "${{@:2}}" 2> >(tee "$1" >&2); }}; ')
+shell.prefix(
+    "set -euo pipefail; "
+    'command -v spheremap > /dev/null || spheremap() {{ PYTHONPATH=src python -m spheremap "$@"; }}; '
+    'logged() {{ "${{@:2}}" 2> >(tee "$1" >&2); }}; '
+)
