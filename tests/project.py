@@ -16,6 +16,7 @@ COPIED = (
     ".dvcignore",
     ".gitignore",
     "dvc.yaml",
+    "environment.yml",
     "params.yaml",
     "workflow",
 )

@@ -589,7 +589,7 @@ def test_command_writes_head_and_curves(project: Project, capsys: pytest.Capture
     best = validation.iloc[1:].set_index("step")["pck_point"].idxmax()
     assert head.provenance["best_step"] == best
     assert f"keeping the head of step {best}" in capsys.readouterr().err
-    assert not (project.folder / "out/work/state.safetensors").exists()
+    assert not (project.folder / "out" / "work" / "state.safetensors").exists()
 
 
 def test_equal_commands_write_equal_bytes_from_memory_or_disk(project: Project) -> None:
@@ -608,7 +608,7 @@ def test_kill_then_the_same_command_writes_the_same_bytes(tmp_path: Path) -> Non
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "spheremap", *project.arguments("killed")]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    state = tmp_path / "killed/work/state.safetensors"
+    state = tmp_path / "killed" / "work" / "state.safetensors"
     deadline = time.monotonic() + 60
     while not state.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
