@@ -1,16 +1,18 @@
-"""Compile every Triton program for one architecture, without a GPU, as the kernels would launch it there.
+"""Compile every Triton program, without a GPU, as the kernels would launch it there.
 
-Run as a script with the compute capability (80, 90, 100) as argument, without TRITON_INTERPRET. The launches
+Run as a script with compute capabilities (80, 90, 100) as arguments, without TRITON_INTERPRET. The launches
 are recorded from the kernels' own code, run on fake CUDA tensors at the paper's size: what is compiled is
 what would run. Prints a JSON list: what the compiled objects say of their resources.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -156,29 +158,28 @@ def resources(binary: bytes) -> dict[str, int]:
     return {"registers": int(fields["REG"]), "stack": int(fields["STACK"]), "local": int(fields["LOCAL"])}
 
 
-def main(capability: int) -> None:
-    def measure(variant: str, source: ASTSource, options: dict[str, Any]) -> None:
-        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-        rows.append(
-            {
-                "program": source.fn.__name__,
-                "variant": variant,
-                "shared": compiled.metadata.shared,
-                **resources(compiled.asm["cubin"]),
-            }
-        )
+def compile_one(capability: int, variant: str, source: ASTSource, options: dict[str, Any]) -> dict[str, Any]:
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return {
+        "capability": capability,
+        "program": source.fn.__name__,
+        "variant": variant,
+        "shared": compiled.metadata.shared,
+        **resources(compiled.asm["cubin"]),
+    }
 
-    rows: list[dict[str, Any]] = []
-    seen = set()
+
+def main(capabilities: list[int]) -> None:
+    different: dict[str, tuple[str, ASTSource, dict[str, Any]]] = {}
     for variant, program, arguments, options in record_launches():
         source, own = source_of(program, arguments, options)
-        if source.hash() not in seen:
-            seen.add(source.hash())
-            measure(variant, source, own)
-        if program is sphere_geometry.geometry_backward:
-            measure(STARVED, source, {**own, "maxnreg": 32})  # must spill, or spills cannot be seen
-    json.dump(rows, sys.stdout)
+        different.setdefault(source.hash() + str(own), (variant, source, own))
+        if program is sphere_geometry.geometry_backward:  # must spill, or spills cannot be seen
+            different[STARVED] = (STARVED, source, {**own, "maxnreg": 32})
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        futures = [pool.submit(compile_one, c, *what) for c in capabilities for what in different.values()]
+        json.dump([future.result() for future in futures], sys.stdout)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main([int(argument) for argument in sys.argv[1:]])

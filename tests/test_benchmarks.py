@@ -69,6 +69,15 @@ def test_benchmarks_of_the_cache(load: Any, tmp_path: Path, name: str) -> None:
     assert table["variant"].nunique() == len(table) / (2 if name == "cache_reading" else 1)
 
 
+def test_kernels(load: Any, tmp_path: Path) -> None:
+    table = run(load("kernels"), tmp_path)
+    assert set(table.loc[~table["variant"].str.startswith("floor"), "variant"]) == {"twin"}
+    assert (table["median_ms"] > 0).all()
+    timed = table.assign(variant="kernel", share_of_floor=np.linspace(0.4, 0.9, len(table)))
+    met = [row["met"] for row in load("gpu").kernel_criteria(timed)]
+    assert met == (timed["share_of_floor"] >= 0.6).tolist()
+
+
 def test_memory(load: Any, tmp_path: Path) -> None:
     table = run(load("memory"), tmp_path)
     assert table["variant"].tolist() == ["held", "streamed"]

@@ -48,7 +48,7 @@ def test_bytes_and_operations_by_hand(kernels: ModuleType) -> None:
 
 def test_the_kernels_accept_what_they_would_be_timed_on(kernels: ModuleType) -> None:
     options = kernels.Options(True, 1, 1, torch.device(DEVICE), Path())
-    for case in kernels.cases(kernels.TINY, options):
+    for case in kernels.cases(kernels.TINY, options)[::2]:  # one of each kernel
         inputs = case.make(0)
         results = [case.run(inputs, backend) for backend in ("triton", "reference")]
         if isinstance(results[0], tuple):

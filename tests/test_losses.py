@@ -364,3 +364,10 @@ def test_unit_and_masked_mean() -> None:
     values = torch.tensor([1.0, 5.0, math.nan])
     assert float(masked_mean(values, torch.tensor([True, True, False]))) == 3
     assert float(masked_mean(values, torch.tensor([False, False, False]))) == 0
+
+
+def test_nan_is_never_hidden() -> None:
+    features, reconstruction = torch.randn(3, 4), torch.randn(3, 4)
+    reconstruction[1, 2] = torch.nan
+    assert reconstruction_loss(features, reconstruction).isnan()
+    assert unit(reconstruction)[1].isnan().all()

@@ -16,7 +16,7 @@ def reconstruction_loss(features: Tensor, reconstruction: Tensor) -> Tensor:
     """
     features = features.to(reconstruction.dtype)
     lengths = torch.linalg.vector_norm(features, dim=-1) * torch.linalg.vector_norm(reconstruction, dim=-1)
-    usable = lengths > 0
+    usable = lengths != 0  # true for NaN, which must show
     dots = torch.linalg.vecdot(features, reconstruction)
     cosine = torch.where(usable, dots / torch.where(usable, lengths, 1.0), 0.0)
     return (1 - cosine).sum() / max(len(cosine), 1)

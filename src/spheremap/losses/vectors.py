@@ -9,7 +9,7 @@ EPSILON = 1e-6  # below this a difference of float32 unit vectors is rounding no
 def unit(x: Tensor) -> Tensor:
     """Scale vectors `(..., d)` to length one; those of (almost) no length become zero, with zero gradient."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    usable = length > EPSILON
+    usable = ~(length <= EPSILON)  # true for NaN, which must show
     # the inner `where` keeps the division, the outer the result, free of 0 / 0 in both directions
     return torch.where(usable, x / torch.where(usable, length, 1.0), 0.0)
 

@@ -245,7 +245,6 @@ def join_splits(
     D: tl.constexpr,
     RADII: tl.constexpr,
     SPLITS: tl.constexpr,
-    SPLITS_PAD: tl.constexpr,
     WINDOW: tl.constexpr,
     BLOCK_W: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -255,21 +254,20 @@ def join_splits(
     query = tl.load(first + pair) + tl.program_id(1)
     if query >= tl.load(first + pair + 1):
         return
-    split = tl.arange(0, SPLITS_PAD)
-    here = split < SPLITS
+    split = tl.arange(0, SPLITS)
     row = found + split * (2 + 2 * RADII) * queries + query
-    highs = tl.load(row, mask=here, other=-INFINITY)
+    highs = tl.load(row)
     broken = tl.max((highs != highs).to(tl.int32)) > 0
     top = tl.max(highs)
-    patches = tl.load(found_at + split * queries + query, mask=here, other=0)
-    first_best = tl.min(tl.where(here & (highs == top), patches, N))
+    patches = tl.load(found_at + split * queries + query)
+    first_best = tl.min(tl.where(highs == top, patches, N))
     nan = float("nan")
     tl.store(best + query, tl.where(broken, -1, first_best).to(tl.int64))
     tl.store(high + query, tl.where(broken, nan, top))
-    tl.store(low + query, tl.where(broken, nan, tl.min(tl.load(row + queries, mask=here, other=INFINITY))))
+    tl.store(low + query, tl.where(broken, nan, tl.min(tl.load(row + queries))))
     for a in tl.static_range(RADII):
-        inside_all = tl.load(row + (2 + a) * queries, mask=here, other=-INFINITY)
-        outside_all = tl.load(row + (2 + RADII + a) * queries, mask=here, other=-INFINITY)
+        inside_all = tl.load(row + (2 + a) * queries)
+        outside_all = tl.load(row + (2 + RADII + a) * queries)
         tl.store(inside + a * queries + query, tl.where(broken, nan, tl.max(inside_all)))
         tl.store(outside + a * queries + query, tl.where(broken, nan, tl.max(outside_all)))
 
@@ -338,8 +336,9 @@ def run(
     block = 16 if longest <= 16 else 32  # with 64, registers spill on some architectures
     blocks = triton.cdiv(longest, block)
     tile = TILE_SINGLE if source.dtype == torch.float32 else TILE
-    tiles = triton.cdiv(patches, tile)
-    splits = min(tiles, max(triton.cdiv(WAVES * _multiprocessors(device), max(pairs * blocks, 1)), 1))
+    wanted = triton.cdiv(WAVES * _multiprocessors(device), max(pairs * blocks, 1))
+    # a power of two, so that few variants are compiled; a split may be left without a tile
+    splits = triton.next_power_of_2(min(triton.cdiv(patches, tile), wanted))
     scale = torch.empty(queries, dtype=torch.float32, device=device)
     nearest = torch.empty(queries, dtype=torch.int32, device=device)
     limits = torch.empty(pairs, radii, dtype=torch.float64, device=device)
@@ -420,7 +419,6 @@ def run(
         D=dim,
         RADII=radii,
         SPLITS=splits,
-        SPLITS_PAD=triton.next_power_of_2(splits),
         WINDOW=window,
         BLOCK_W=triton.next_power_of_2(window * window),
         BLOCK_D=32,

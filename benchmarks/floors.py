@@ -1,0 +1,41 @@
+"""Operations and bytes that our training step cannot do without."""
+
+import numpy as np
+
+
+def step_operations(batch: float, patches: float, foreground: float, dim: float) -> float:
+    """Floating-point operations of the matrix products of one step, forward and backward.
+
+    The backward pass of a product takes twice its forward pass, or once where its input needs no gradient.
+
+    Args:
+        batch: B views of N = `patches` tokens of width D = `dim`.
+        foreground: M foreground tokens in all.
+    """
+    all_tokens, half = batch * patches, dim / 2
+    embed = 2 * all_tokens * dim * half * 2  # features need no gradient
+    keys_values = 2 * all_tokens * half * 2 * half * 3
+    queries_out = 2 * 2 * foreground * half**2 * 3
+    attention = 2 * 2 * foreground * patches * half * 3
+    mapper_mlp = 2 * 2 * foreground * half * 4 * half * 3
+    ends = 2 * foreground * 3 * (half + dim) * 3
+    prototypes = 2 * (2 * 2 * foreground * dim * 4 * dim * 3)  # the block is applied twice
+    return embed + keys_values + queries_out + attention + mapper_mlp + ends + prototypes
+
+
+def step_bytes(
+    batch: float, patches: float, foreground: float, dim: float, parameters: float, itemsize: int
+) -> float:
+    """Bytes that one step has to move to and from memory, if everything else stayed in caches.
+
+    The float16 tokens once; every activation that the backward pass needs, written once and read once, in
+    `itemsize` bytes; gradients, parameters and Adam's two moments in float32.
+    """
+    half = dim / 2
+    of_token = half + half + 2 * half  # before GELU, normalised, keys and values
+    of_mapper = 4 * half + 2 * (4 * half)  # queries, attended, two norms; the MLP before and after GELU
+    of_prototypes = 2 * (dim + 2 * 4 * dim)
+    activations = batch * patches * of_token + foreground * (of_mapper + of_prototypes)
+    tokens = 2 * batch * patches * dim
+    adam = 4 * parameters * (2 * np.array([1, 1, 1]).sum() + 2)  # read and write three, gradient twice
+    return float(tokens + 2 * itemsize * activations + adam)
