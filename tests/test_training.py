@@ -261,8 +261,6 @@ def test_a_gpu_gets_the_batches_of_the_cpu(monkeypatch: pytest.MonkeyPatch, plac
 
 def test_unusable_training_sets() -> None:
     cache = FakeCache()
-    with pytest.raises(InputError, match=r"(?s)train\.batch.*at most 12.*13"):
-        run(Path("unused"), dataclasses.replace(CONFIG, batch=13), views=make_views(cache))
     with pytest.raises(InputError, match="the head lacks categories"):
         Views(cache, cache.tables(), ["box"], bins=8, memory=1)
     tables = cache.tables()
@@ -662,6 +660,9 @@ def test_bad_arguments(project: Project, capsys: pytest.CaptureFixture[str]) -> 
     project.params(steps=12, stepz=3)
     assert project.run("out") == 1
     assert "did you mean 'steps'" in capsys.readouterr().err
-    project.params(steps=12, batch=100)
-    assert project.run("out") == 1
-    assert "at most 12" in capsys.readouterr().err
+
+
+def test_a_small_training_set_is_one_batch(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.params(steps=3, batch=100)
+    assert project.run("out") == 0
+    assert "all 12 training views make one batch" in capsys.readouterr().err

@@ -136,18 +136,7 @@ def batches(views: Views, *, batch: int, seed: int, first: int, last: int) -> It
     """The batches of steps `first` to `last`, each prepared while the one before is used.
 
     A thread prepares them; on a GPU its copies run on a stream of their own, beside the arithmetic.
-
-    Raises:
-        InputError: if a batch is larger than the set of usable views.
     """
-    if batch > len(views.usable):
-        raise InputError(
-            "parameter 'train.batch' is larger than the training set",
-            expected=f"at most {len(views.usable)}, the number of views with foreground",
-            found=str(batch),
-            fix="lower train.batch or raise features.views",
-        )
-
     if first > last:
         return
 

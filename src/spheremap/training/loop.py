@@ -62,7 +62,7 @@ def train(
             is kept; None keeps the last.
 
     Raises:
-        InputError: if a batch is larger than the set, or a validation score is not a number.
+        InputError: if a validation score is not a number.
         SpheremapError: if a loss is not finite.
     """
     device = head.device
@@ -82,7 +82,10 @@ def train(
         _examine(head, state, probe, validator)
 
     key = draw_key(config.seed, state.step, device)
-    order = batches(views, batch=config.batch, seed=config.seed, first=state.step + 1, last=config.steps)
+    size = min(config.batch, len(views.usable))
+    if size < config.batch:
+        print(f"train.batch is {config.batch}: all {size} training views make one batch", file=sys.stderr)
+    order = batches(views, batch=size, seed=config.seed, first=state.step + 1, last=config.steps)
     with progress(total=config.steps, initial=state.step, desc="training", unit="steps") as bar:
         for batch in order:
             state.step += 1
@@ -97,7 +100,7 @@ def train(
 
             at_end = state.step == config.steps
             if state.step % config.log_every == 0 or at_end:
-                bar.set_postfix(_log(state, weights, len(views.usable) // config.batch))
+                bar.set_postfix(_log(state, weights, len(views.usable) // size))
             if state.step % config.validate_every == 0 or at_end:
                 _examine(head, state, probe, validator)
             if state.step % config.save_every == 0 or at_end:
