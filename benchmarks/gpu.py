@@ -101,7 +101,7 @@ def engine_rows(options: Options, work: Workload, precision: Any) -> list[dict[s
 def host_waits(work: Workload, data: SyntheticViews, config: TrainConfig, options: Options) -> int:
     """How often PyTorch makes the host wait for the GPU in 20 steps, once everything is compiled."""
     engine = Engine(work, data, config, options.device)
-    for _ in range(5):
+    for _ in range(40):
         engine.step()
     wait_for(options.device)
     with warnings.catch_warnings(record=True) as caught:

@@ -28,6 +28,7 @@ from spheremap.kernels import draw_key, draw_triplets
 from spheremap.losses import patch_coordinates
 from spheremap.training import TrainConfig, Views
 from spheremap.training.batches import Batch, batches, records_of_step
+from spheremap.training.compiled import choose_losses
 from spheremap.training.step import compute_losses, weight_vector
 
 LIMIT = 1e-4  # relative difference of losses and gradients that float32 may make
@@ -76,18 +77,19 @@ class Engine:
         parameters = self.head.trainable().values()
         self._optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
         self._key = draw_key(config.seed, 0, device)
+        self._losses, grain = choose_losses(config, self.head.device, work.batch, work.side**2)
         self._batches: Iterator[Batch] = batches(
-            self.views, batch=work.batch, seed=config.seed, first=1, last=sys.maxsize
+            self.views, batch=work.batch, seed=config.seed, first=1, last=sys.maxsize, grain=grain
         )
         self.sums = torch.zeros(4, device=device)
 
     def step(self) -> None:
         batch = next(self._batches)
         self._key[1].add_(1)
-        losses = compute_losses(self.head, batch, self.coordinates, self.config, self._key)
-        self._optimiser.zero_grad()
+        losses = self._losses(self.head, batch, self.coordinates, self.config, self._key)
         (self._weights @ losses).backward()
         self._optimiser.step()
+        self._optimiser.zero_grad()
         self.sums += losses.detach()
 
 
@@ -245,6 +247,8 @@ def measure(
             backbone = make_backbone(work, Path(folder), device, precision)
             looped = Transcription(work, data, engine, backbone, precision)
             steps = {"ours": engine.step, "transcription": plain.step}
+            for _ in range(40 if device.type == "cuda" else 0):
+                engine.step()  # compiles, and records a graph of every shape
             timings = alternate(steps, repeats=options.repeats, device=device, warm_up=2)
             # the backbone takes many times longer: fewer turns, our step again in each
             few = max(2, options.repeats // 3)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,13 +21,15 @@ from safetensors.torch import load_file
 from spheremap.cli import main
 from spheremap.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.head import Head, load_head
+from spheremap.head.foreground import Foreground
 from spheremap.kernels import draw_key
 from spheremap.losses import patch_coordinates
 from spheremap.params import parse
 from spheremap.provenance import provenance
 from spheremap.tables import Tables, tables_digest, write_tables
 from spheremap.training import TrainConfig, TrainParams, TrainResult, Views, store, train
-from spheremap.training.batches import batches, bin_centre, records_of_step
+from spheremap.training.batches import Batch, batches, bin_centre, records_of_step
+from spheremap.training.compiled import LossFunction, choose_losses, compiled_losses
 from spheremap.training.config import LossWeights
 from spheremap.training.health import HealthProbe, cell_of
 from spheremap.training.step import compute_losses
@@ -318,6 +321,67 @@ def test_backends_agree_in_losses_and_gradients(precision: Any) -> None:
     assert float((found[1] - expected[1]).norm() / expected[1].norm()) < limit
     if not torch.cuda.is_available():
         assert all(map(torch.equal, automatic, expected))
+
+
+def losses_and_gradient(
+    losses_of: LossFunction, batch: Batch, config: TrainConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    head = Head.initialise(DIM, CATEGORIES, seed=0)
+    losses = losses_of(head, batch, patch_coordinates(GRID), config, draw_key(3, 7))
+    gradients = torch.autograd.grad(losses.sum(), list(head.trainable().values()))
+    return losses.detach(), torch.cat([gradient.flatten() for gradient in gradients])
+
+
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+def test_padding_changes_neither_losses_nor_gradients(backend: Any) -> None:
+    cache = FakeCache()
+    cache.masks[3] = False
+    views, records = make_views(cache), np.array([0, 3, 4, 7, 9])
+    config = dataclasses.replace(CONFIG, backend=backend)
+    padded = views.batch(records, grain=(40, 9))
+    assert padded.foreground.rows[-1] == -1
+    expected = losses_and_gradient(compute_losses, views.batch(records), CONFIG)
+    found = losses_and_gradient(compute_losses, padded, config)
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-6)
+    assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-5
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_the_step_compiles_in_one_piece_to_the_same_losses_and_gradients() -> None:
+    views, records = make_views(), np.arange(4)
+    expected = losses_and_gradient(compute_losses, views.batch(records), CONFIG)
+    found = losses_and_gradient(compiled_losses, views.batch(records, grain=(40, 9)), CONFIG)
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-6)
+    assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
+
+
+def test_few_shapes_reach_a_compiled_step() -> None:
+    masks = np.random.default_rng(0).random((200, 36)) < 0.3
+    shapes = set()
+    for start in range(0, 200, 8):
+        foreground = Foreground.from_masks(masks[start : start + 8], grain=(36, 9))
+        shapes.add((len(foreground.rows), foreground.width))
+        assert len(foreground.rows) % 36 == foreground.width % 9 == 0
+    assert len(shapes) < 8
+
+
+def test_a_cpu_takes_the_plain_step_in_few_shapes() -> None:
+    cpu = torch.device("cpu")
+    assert choose_losses(CONFIG, cpu, 32, 256) == (compute_losses, (128, 1))
+    assert choose_losses(CONFIG, cpu, 1, 36) == (compute_losses, (1, 1))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_by_graphs_to_the_losses_of_the_plain_step(tmp_path: Path) -> None:
+    def curves(backend: Any) -> pd.DataFrame:
+        cache = FakeCache()
+        views = Views(cache, cache.tables(), CATEGORIES, bins=8, memory=1.0, device="cuda")
+        config = dataclasses.replace(CONFIG, backend=backend)
+        head = Head.initialise(DIM, CATEGORIES, config.seed).to("cuda")
+        path = tmp_path / f"{backend}.safetensors"
+        return train(head, views, config, state_path=path, identity="", validator=None).losses
+
+    pd.testing.assert_frame_equal(curves("auto"), curves("reference"), rtol=1e-3, atol=1e-4)
 
 
 def test_an_unknown_backend_is_refused() -> None:

@@ -33,9 +33,10 @@ def perceptron(x: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:
 
 
 def _by_onednn(x: Tensor) -> bool:
-    """Whether it can take this tensor; under autocast PyTorch calls oneDNN by itself."""
+    """Whether it can take this tensor; under autocast and in compiled code PyTorch calls oneDNN by itself."""
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.numel() > 0
         and torch.backends.mkldnn.is_available()

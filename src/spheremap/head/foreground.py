@@ -12,16 +12,19 @@ from torch import Tensor
 class Foreground:
     """Index of the M foreground tokens of a batch `(B, N, D)`, image after image.
 
-    Built on the host, where the masks are, so that nothing on the device has to wait for a count.
+    Built on the host, where the masks are, so that nothing on the device has to wait for a count. Where new
+    shapes are costly, `grain` rounds M up by entries at the end that stand for no token.
 
     Attributes:
-        rows: `(M,)` int64, row of each foreground token in the batch flattened to `(B * N, D)`, ascending.
-        image: `(M,)` int64, the image that each belongs to.
-        patch: `(M,)` int64, its row-major patch index in that image.
+        rows: `(M,)` int64, row of each foreground token in the batch flattened to `(B * N, D)`, ascending;
+            -1 for padding.
+        image: `(M,)` int64, the image that each belongs to; B for padding.
+        patch: `(M,)` int64, its row-major patch index in that image; 0 for padding.
         counts: `(B,)` int64, foreground tokens per image; 0 where an image has none.
         offsets: `(B,)` int64, position of each image's first token among the M.
-        slots: `(M,)` int64, row of each in a batch padded to `(B, width)` tokens.
-        width: the largest count.
+        slots: `(M,)` int64, row of each in a batch padded to `(B, width)` tokens; for padding, one that no
+            token has.
+        width: the largest count, or more.
     """
 
     rows: Tensor
@@ -33,24 +36,35 @@ class Foreground:
     width: int
 
     @classmethod
-    def from_masks(cls, masks: NDArray[np.bool_], device: torch.device | str = "cpu") -> "Foreground":
-        """Index the true entries of patch masks `(B, N)`."""
+    def from_masks(
+        cls,
+        masks: NDArray[np.bool_],
+        device: torch.device | str = "cpu",
+        grain: tuple[int, int] | None = None,
+    ) -> "Foreground":
+        """Index the true entries of patch masks `(B, N)`, with M and width multiples of `grain` if given."""
         masks = np.asarray(masks, dtype=bool)
         image, patch = np.nonzero(masks)
         counts = masks.sum(axis=1)
         offsets = np.cumsum(counts) - counts
         width = int(counts.max(initial=0))
+        padding = 0
+        if grain is not None:
+            padding = -len(image) % grain[0]
+            width += grain[1] - width % grain[1]  # at least one more, so that every image has a free slot
         slots = image * width + np.arange(len(image)) - offsets[image]
 
-        def place(array: NDArray[np.int64]) -> Tensor:
+        def place(array: NDArray[np.int64], filling: int | None = None) -> Tensor:
+            if filling is not None:
+                array = np.pad(array, (0, padding), constant_values=filling)
             return torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)
 
         return cls(
-            rows=place(image * masks.shape[1] + patch),
-            image=place(image),
-            patch=place(patch),
+            rows=place(image * masks.shape[1] + patch, -1),
+            image=place(image, len(masks)),
+            patch=place(patch, 0),
             counts=place(counts),
             offsets=place(offsets),
-            slots=place(slots),
+            slots=place(slots, width - 1),
             width=width,
         )

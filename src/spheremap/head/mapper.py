@@ -55,7 +55,9 @@ class SphereMapper(nn.Sequential):
             `(B, N, 3)` for all tokens, unmasked; or `(M, 3)` for those of `foreground`, packed.
         """
         embed, _, block, project = cast(tuple[nn.Linear, nn.GELU, Block, nn.Linear], tuple(self))
-        x = linear_gelu(tokens.to(embed.weight.dtype), embed)  # (B, N, D / 2)
+        if not torch.is_autocast_enabled(tokens.device.type):  # which converts by itself, in one step
+            tokens = tokens.to(embed.weight.dtype)
+        x = linear_gelu(tokens, embed)  # (B, N, D / 2)
         return F.normalize(full_precision(project, block(x, foreground)), dim=-1)
 
 
@@ -93,21 +95,11 @@ class Attention(nn.Module):
         batch, _, width = x.shape
         w_q, w_kv = self.qkv.weight.split([width, 2 * width])
         q, kv = linear(pick(x, foreground.rows), w_q), linear(x, w_kv)  # (M, W), (B, N, 2 W)
-        if x.device.type == "cpu":
-            return self._project(self._image_by_image(q, kv, foreground.counts.tolist()))
         k, v = map(self._split, kv.chunk(2, dim=-1))
         padded = q.new_zeros(batch * foreground.width, width).index_copy(0, foreground.slots, q)
         q = self._split(padded.view(batch, foreground.width, width))
         attended = _merge(F.scaled_dot_product_attention(q, k, v))  # (B, width, W)
         return self._project(pick(attended, foreground.slots))
-
-    def _image_by_image(self, queries: Tensor, kv: Tensor, counts: list[int]) -> Tensor:
-        """Attend without padding: on a CPU a call per image costs nothing, nor does knowing the counts."""
-        attended = []
-        for own, of_image in zip(queries.split(counts), kv.unbind(0), strict=True):
-            q, k, v = (self._split(x.unsqueeze(0)) for x in (own, *of_image.chunk(2, dim=-1)))
-            attended.append(_merge(F.scaled_dot_product_attention(q, k, v)).squeeze(0))
-        return torch.cat(attended)  # (M, W)
 
     def _project(self, x: Tensor) -> Tensor:
         return linear(x, self.proj.weight, self.proj.bias)
@@ -138,9 +130,10 @@ def full_precision(layer: nn.Module, x: Tensor) -> Tensor:
 def pick(x: Tensor, rows: Tensor) -> Tensor:
     """Rows `(M,)` of `x` `(B, N, W)` flattened over its first two dimensions: `(M, W)`.
 
-    Written as an embedding look-up, whose gradient is deterministic and parallel on every device.
+    Written as an embedding look-up, whose gradient is deterministic and parallel on every device. The row -1
+    of padding gives some row.
     """
-    return F.embedding(rows, x.reshape(-1, x.shape[-1]))
+    return F.embedding(rows.clamp_min(0), x.reshape(-1, x.shape[-1]))
 
 
 def _merge(x: Tensor) -> Tensor:

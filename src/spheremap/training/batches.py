@@ -101,10 +101,10 @@ class Views:
         self._store = choose_store(cache, device, memory)
         self.place, self.device = self._store.place, self._store.device
 
-    def batch(self, records: NDArray[np.integer]) -> Batch:
-        """Some views, by record number of the cache."""
-        on_host = Foreground.from_masks(self._masks[records])
-        category = torch.from_numpy(self._category[records])[on_host.image]
+    def batch(self, records: NDArray[np.integer], grain: tuple[int, int] | None = None) -> Batch:
+        """Some views, by record number of the cache; for `grain`, see `Foreground`."""
+        on_host = Foreground.from_masks(self._masks[records], grain=grain)
+        category = torch.from_numpy(np.append(self._category[records], 0))[on_host.image]  # padding has 0
         azimuth = torch.from_numpy(self._azimuth[records]).view(torch.int64)  # bits, to travel along
         index = [getattr(on_host, name) for name in _INDEX]
         *index, category, azimuth = upload([*index, category, azimuth], self.device)
@@ -132,7 +132,9 @@ def records_of_step(step: int, usable: NDArray[np.integer], batch: int, seed: in
     return order[position * batch : (position + 1) * batch]
 
 
-def batches(views: Views, *, batch: int, seed: int, first: int, last: int) -> Iterator[Batch]:
+def batches(
+    views: Views, *, batch: int, seed: int, first: int, last: int, grain: tuple[int, int] | None = None
+) -> Iterator[Batch]:
     """The batches of steps `first` to `last`, each prepared while the one before is used.
 
     A thread prepares them; on a GPU its copies run on a stream of their own, beside the arithmetic.
@@ -144,7 +146,7 @@ def batches(views: Views, *, batch: int, seed: int, first: int, last: int) -> It
 
     def prepare(step: int) -> Batch:
         with nullcontext() if gpu is None else gpu.aside():
-            return views.batch(records_of_step(step, views.usable, batch, seed))
+            return views.batch(records_of_step(step, views.usable, batch, seed), grain)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as reader:
         ahead = reader.submit(prepare, first)

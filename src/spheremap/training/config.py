@@ -39,7 +39,9 @@ class TrainConfig:
     precision: Precision = (
         "float32"  # of the head's matrix products; parameters, points and losses stay float32
     )
-    backend: Backend = "auto"  # of the losses; auto: Triton on CUDA devices, the reference elsewhere
+    backend: Backend = (
+        "auto"  # auto: a compiled step with the Triton kernels on CUDA devices, else the reference
+    )
     weights: LossWeights = LossWeights()
     triplets: int = 32  # per view, for the distance and again for the orientation loss
     distance_margin: float = 0.5

@@ -15,10 +15,11 @@ from spheremap.kernels import draw_key
 from spheremap.losses import patch_coordinates
 from spheremap.progress import progress
 from spheremap.training.batches import Views, batches
+from spheremap.training.compiled import choose_losses
 from spheremap.training.config import TrainConfig
 from spheremap.training.health import MEASURES, HealthProbe
 from spheremap.training.state import TrainState, load_state, save_state
-from spheremap.training.step import LOSSES, compute_losses, weight_vector
+from spheremap.training.step import LOSSES, weight_vector
 
 Validator = Callable[[Head], float]  # the higher the better; must not change the head
 
@@ -85,15 +86,16 @@ def train(
     size = min(config.batch, len(views.usable))
     if size < config.batch:
         print(f"train.batch is {config.batch}: all {size} training views make one batch", file=sys.stderr)
-    order = batches(views, batch=size, seed=config.seed, first=state.step + 1, last=config.steps)
+    losses_of, grain = choose_losses(config, device, size, views.grid[0] * views.grid[1])
+    order = batches(views, batch=size, seed=config.seed, first=state.step + 1, last=config.steps, grain=grain)
     with progress(total=config.steps, initial=state.step, desc="training", unit="steps") as bar:
         for batch in order:
             state.step += 1
             key[1].add_(1)  # = state.step, without a copy from the host
-            losses = compute_losses(head, batch, coordinates, config, key)
-            optimiser.zero_grad()
+            losses = losses_of(head, batch, coordinates, config, key)
             (weights @ losses).backward()
             optimiser.step()
+            optimiser.zero_grad()
             state.sums += losses.detach()
             state.summed += 1
             bar.update()

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from spheremap.head import Head
-from spheremap.head.mapper import pick
-from spheremap.kernels import cosine_reconstruction, sphere_geometry, use_triton
+from spheremap.kernels import cosine_reconstruction, sphere_geometry
 from spheremap.losses import mean_directions, relative_viewpoint_loss
 from spheremap.training.batches import Batch
 from spheremap.training.config import LossWeights, TrainConfig
@@ -44,16 +43,11 @@ def compute_losses(head: Head, batch: Batch, coordinates: Tensor, config: TrainC
     )
     directions = mean_directions(points, foreground.image, len(batch.tokens))
     viewpoint = relative_viewpoint_loss(directions, batch.azimuth, foreground.counts > 0)
-    likeness = _reconstruction(batch, reconstruction, config)
+    # the features are read where they lie
+    likeness = cosine_reconstruction(
+        batch.tokens.flatten(0, 1), reconstruction, foreground.rows, backend=config.backend
+    )
     return torch.cat([likeness.view(1), geometry, viewpoint.view(1)])
-
-
-def _reconstruction(batch: Batch, reconstruction: Tensor, config: TrainConfig) -> Tensor:
-    rows = batch.foreground.rows
-    if use_triton(config.backend, batch.tokens, reconstruction):
-        # the kernel reads the features where they lie
-        return cosine_reconstruction(batch.tokens.flatten(0, 1), reconstruction, rows, backend="triton")
-    return cosine_reconstruction(pick(batch.tokens, rows), reconstruction, backend="reference")
 
 
 def weight_vector(weights: LossWeights, device: torch.device | str) -> Tensor:
