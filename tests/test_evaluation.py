@@ -17,6 +17,7 @@ from test_kap import slow_kap
 from world import FakeCache, FakeHead, image_row, keypoint_row, make_tables, make_world, random_rotation
 
 from spheremap.cache.reader import SCHEMA
+from spheremap.cache.space import feature_space
 from spheremap.cli import main
 from spheremap.errors import InputError, ProvenanceError
 from spheremap.evaluation import (
@@ -357,21 +358,28 @@ def test_thresholds_keep_their_digits() -> None:
     ]
 
 
+def made_with(block: int, dataset: str = "a", size: int = 224) -> dict:
+    """Provenance of a feature cache."""
+    backbone = {"model": "m", "block": block, "norm": False, "facet": "token", "image_size": size}
+    return {"params": {"backbone": backbone, "dataset": dataset}, "inputs": {"weights": "w"}}
+
+
 def test_head_and_cache_must_belong_together(tmp_path) -> None:
-    cache, tables, head = make_world(0)
-    cache.provenance = {"params": {"backbone": "a"}}
-    check_agreement(cache, tables, head, tmp_path)  # a head without provenance
-    head.provenance = {"inputs": {"images": digest(cache.provenance)}}
-    check_agreement(cache, tables, head, tmp_path)
-    other = replace(cache, provenance={"params": {"backbone": "b"}})
-    with pytest.raises(ProvenanceError, match="another feature cache"):
-        check_agreement(other, tables, head, tmp_path)
+    cache, _, head = make_world(0)
+    cache.provenance = made_with(9)
+    check_agreement(cache, head, tmp_path)  # a head without provenance
+    head.provenance = {"inputs": {"features": digest(feature_space(cache.provenance))}}
+    check_agreement(cache, head, tmp_path)
+    elsewhere = replace(cache, provenance=made_with(9, dataset="b", size=448))
+    check_agreement(elsewhere, head, tmp_path)
+    with pytest.raises(ProvenanceError, match="trained on other features"):
+        check_agreement(replace(cache, provenance=made_with(10)), head, tmp_path)
     with pytest.raises(InputError, match="whole images"):
-        check_agreement(replace(cache, kind="views"), tables, head, tmp_path)
-    with pytest.raises(ProvenanceError, match="other categories"):
-        check_agreement(cache, Tables(tables.images[:1], tables.keypoints, tables.pairs), head, tmp_path)
+        check_agreement(replace(cache, kind="views"), head, tmp_path)
     with pytest.raises(ProvenanceError, match="another width"):
-        check_agreement(cache, tables, SimpleNamespace(dim=9, provenance={}, categories=[]), tmp_path)
+        check_agreement(cache, SimpleNamespace(dim=9, provenance={}, categories=[]), tmp_path)
+    with pytest.raises(ProvenanceError, match="does not say"):
+        check_agreement(replace(cache, provenance={}), head, tmp_path)
 
 
 # --- files ---
@@ -448,10 +456,12 @@ def write_cache(path, cache: FakeCache) -> None:
 def test_command_writes_results_and_table_prints_them(tmp_path, capsys) -> None:
     cache, tables, _ = make_world(0, dim=16)
     write_tables(tmp_path / "tables", tables, {})
-    cache.provenance = {"params": {"dataset": "made up"}, "inputs": tables_digest(tmp_path / "tables")}
+    cache.provenance = made_with(9)
+    cache.provenance["inputs"] |= tables_digest(tmp_path / "tables")
     write_cache(tmp_path / "images.h5", cache)
     head = Head.initialise(16, tables.categories, seed=0)
-    save_head(tmp_path / "head.safetensors", head, {"inputs": {"images": digest(cache.provenance)}})
+    space = digest(feature_space(cache.provenance))
+    save_head(tmp_path / "head.safetensors", head, {"inputs": {"features": space}})
     write_json(
         tmp_path / "params.json",
         {"evaluate": {**asdict(PARAMS), "alphas": list(ALPHAS)}, "dataset": "made up"},

@@ -37,6 +37,6 @@ def run(args: argparse.Namespace) -> None:
     tables = read_tables(args.tables)
     head = load_head(args.head, device)
     with FeatureCache.open(args.images, expect={"inputs": tables_digest(args.tables)}) as cache:
-        check_agreement(cache, tables, head, args.head)
+        check_agreement(cache, head, args.head)
         results = evaluate(cache, tables, head, params.evaluate, dataset=params.dataset, device=device)
     write_results(args.out, results)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from spheremap.cache import FeatureCache
+from spheremap.cache.space import feature_space
 from spheremap.device import HELP as DEVICE_HELP
 from spheremap.device import choose_device
 from spheremap.errors import InputError
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace) -> None:
                 **made_from["inputs"],
                 "views": digest(views_cache.provenance),
                 "images": digest(images_cache.provenance),
+                "features": digest(feature_space(views_cache.provenance)),
             },
         )
         head = Head.initialise(views_cache.dim, tables.categories, config.seed).to(device)

@@ -1,27 +1,26 @@
-"""Refuses to evaluate a head with features other than those it was made for."""
+"""Do features and head belong together? A head read with other features gives numbers, only wrong ones."""
 
 from pathlib import Path
 
 from spheremap.cache.reader import FeatureCache
+from spheremap.cache.space import feature_space
 from spheremap.errors import InputError, ProvenanceError
 from spheremap.head import Head
 from spheremap.provenance import digest
-from spheremap.tables import Tables
 
 
-def check_agreement(cache: FeatureCache, tables: Tables, head: Head, where: Path) -> None:
-    """Check that features, tables and head belong together.
+def check_agreement(cache: FeatureCache, head: Head, where: Path) -> None:
+    """Check that a head was trained on such features: the same layer of the same backbone, with its weights.
 
-    A head that says how it was trained must have been validated on this very cache: backbone, weights, layer
-    and resolution are all part of the cache's provenance. A head without provenance (the authors') is held to
-    its width alone.
+    Images, resolution and categories may be others: only the prototypes, which evaluation does not use, know
+    the categories. A head without provenance (the authors') is held to its width alone.
 
     Args:
         where: the head's file, for the message.
 
     Raises:
         InputError: if the cache holds training views.
-        ProvenanceError: if width, categories or provenance differ.
+        ProvenanceError: if width or features differ.
     """
     if cache.kind != "images":
         raise InputError("evaluation needs features of whole images", expected="images", found=cache.kind)
@@ -33,17 +32,14 @@ def check_agreement(cache: FeatureCache, tables: Tables, head: Head, where: Path
         )  # fmt: skip
     if not head.provenance:
         return
-    if head.categories != tables.categories:
-        raise ProvenanceError(
-            "the head was trained on other categories",
-            where=where, expected=", ".join(tables.categories), found=", ".join(head.categories), fix=fix,
-        )  # fmt: skip
-    own, trained = digest(cache.provenance), head.provenance.get("inputs", {}).get("images", "none")
+    space = feature_space(cache.provenance)
+    own, trained = digest(space), head.provenance.get("inputs", {}).get("features", "none")
     if own != trained:
         raise ProvenanceError(
-            "the head was trained with another feature cache",
+            "the head was trained on other features",
             where=where,
-            expected=f"a head trained with images of digest {own[:12]}",
-            found=f"digest {trained[:12]}: another backbone, weights, layer, resolution or data set",
+            expected=f"a head for features of digest {own[:12]}: "
+            + ", ".join(f"{key} {value}" for key, value in space.items()),
+            found=f"digest {trained[:12]}: another backbone, weights or layer",
             fix=fix,
         )

@@ -56,7 +56,7 @@ def build_report(
     data = read_tables(tables)
     sphere = load_head(head)
     with FeatureCache.open(images) as cache:
-        check_agreement(cache, data, sphere, head)
+        check_agreement(cache, sphere, head)
         maps = sphere_maps(data, cache, sphere, params)
         backbone = cache.provenance
     bins = params.evaluate.viewpoint_bins
