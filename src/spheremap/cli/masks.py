@@ -1,0 +1,34 @@
+"""`spheremap masks`: give the images of canonical tables other masks."""
+
+import argparse
+from pathlib import Path
+
+HELP = "choose the foreground masks: the data set's own, those of Mask R-CNN, or none"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--params", type=Path, required=True, help="JSON: `masks` of the data set")
+    parser.add_argument("--tables", type=Path, required=True, help="directory of canonical tables to read")
+    parser.add_argument("--out", type=Path, required=True, help="directory of canonical tables to write")
+    parser.add_argument("--work", type=Path, required=True, help="finished masks, used again by later runs")
+    parser.add_argument("--device", default="auto", help="where the detector runs: auto, cpu, cuda or cuda:N")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a detector on the CPU")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the tables, and say which masks came of it."""
+    from spheremap.masks import write_masks
+    from spheremap.masks.params import DetectedMasks, read_masks_params
+
+    params = read_masks_params(args.params)
+    detector = None
+    if isinstance(params, DetectedMasks):
+        import torch
+
+        from spheremap.device import choose_device
+        from spheremap.masks.detector import MaskRCNNDetector
+
+        torch.set_num_threads(max(1, args.threads))
+        detector = MaskRCNNDetector(params, choose_device(args.device))
+    print(write_masks(params, args.tables, args.out, args.work, detector))
