@@ -748,7 +748,7 @@ def test_commands_leave_nothing_behind_on_bad_input(
         ({"layout": "spiar", "root": "x", "class_ids": {}}, ["'spiar'", "did you mean 'spair'"]),
         ({"layout": "shapes", "seed": 0}, ["'shapes'", "spheremap render"]),
         ({"root": "x"}, ["layout: None"]),
-        ([], ["layout"]),
+        ([], ["an entry of `datasets`", "a mapping"]),
         ({"layout": "spair", "root": "x", "class_id": {}}, ["'class_id'", "did you mean 'class_ids'"]),
         ({"layout": "spair", "root": "x"}, ["'class_ids'"]),
         ({"layout": "spair", "root": 3, "class_ids": {}}, ["'root'"]),

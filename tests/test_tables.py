@@ -125,7 +125,6 @@ BAD = [
     ("pairs", 2, {"source": "dog/b"}, "'source', row 3"),
     ("pairs", 0, {"target": ""}, "'target', row 1"),
     ("pairs", 1, {"split": "train+test"}, "'split', row 2"),
-    ("pairs", 1, {"target": "dog/a"}, "'target', row 2"),  # another category
 ]
 
 

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spheremap.datasets.borrow import Loan, Split, borrow
 from spheremap.datasets.common import Ingested
+from spheremap.datasets.freiburg_cars import FreiburgCarsParams, read_freiburg_cars
+from spheremap.datasets.pf_pascal import PFPascalParams, read_pf_pascal
 from spheremap.datasets.spair import SPairParams, read_spair
+from spheremap.datasets.spair_u import SPairUParams, read_spair_u
 from spheremap.errors import InputError
 from spheremap.files import read_json
 from spheremap.params import parse
@@ -28,14 +32,32 @@ class Adapter:
     read: Callable[[Any], Ingested]
 
 
-ADAPTERS: dict[str, Adapter] = {"spair": Adapter(SPairParams, read_spair)}
+ADAPTERS: dict[str, Adapter] = {
+    "spair": Adapter(SPairParams, read_spair),
+    "spair_u": Adapter(SPairUParams, read_spair_u),
+    "freiburg_cars": Adapter(FreiburgCarsParams, read_freiburg_cars),
+    "pf_pascal": Adapter(PFPascalParams, read_pf_pascal),
+}
+
+
+_OF_OTHERS = ("download", "masks", "borrow")  # keys of an entry that are not the adapter's concern
+
+
+@dataclass(frozen=True)
+class _Borrow:
+    """What `ingest` reads of an entry's `borrow`: the loan, and the lender's own entry."""
+
+    entry: dict[str, Any]
+    splits: list[Split]
+    categories: list[str] | None = None
 
 
 def ingest(params: Path) -> tuple[Tables, dict[str, Any]]:
     """Read the data set that an entry of params.yaml's `datasets` describes.
 
     Args:
-        params: JSON file with that entry.
+        params: JSON file with that entry: layout, root and what the layout's adapter asks for; perhaps
+            `borrow`, with the splits to take from another data set, whose entry it holds.
 
     Returns:
         The canonical tables and their provenance.
@@ -44,13 +66,30 @@ def ingest(params: Path) -> tuple[Tables, dict[str, Any]]:
         InputError: if the entry or the data set is malformed.
     """
     entry = read_json(params)
-    layout = entry.get("layout") if isinstance(entry, dict) else None
+    if not isinstance(entry, dict):
+        raise InputError(
+            "not an entry of `datasets` in params.yaml", where=params, expected="a mapping", found=repr(entry)
+        )
+    spec, ingested = _read(entry, params)
+    if entry.get("borrow") is None:
+        return ingested.tables, provenance("ingest", spec, ingested.inputs)
+    loan = parse(entry["borrow"], _Borrow, where=params, key="borrow")
+    lender_spec, lender = _read(loan.entry, f"{params}, the data set to borrow from")
+    tables = borrow(ingested.tables, lender.tables, Loan(loan.splits, loan.categories), str(params))
+    inputs = {**ingested.inputs, **{f"borrowed {kind}": of for kind, of in lender.inputs.items()}}
+    record = {**spec, "borrow": {**dataclasses.asdict(loan), "entry": lender_spec}}
+    return tables, provenance("ingest", record, inputs)
+
+
+def _read(entry: dict[str, Any], where: Path | str) -> tuple[dict[str, Any], Ingested]:
+    """Read one entry by the adapter of its layout; returns the parsed entry as well."""
+    layout = entry.get("layout")
     adapter = ADAPTERS.get(layout) if isinstance(layout, str) else None
     if adapter is None:
         near = difflib.get_close_matches(str(layout), ADAPTERS, n=1)
         raise InputError(
             "the data set's layout cannot be ingested",
-            where=params,
+            where=where,
             expected="layout: one of " + ", ".join(ADAPTERS),
             found=f"layout: {layout!r}",
             fix=(
@@ -61,6 +100,6 @@ def ingest(params: Path) -> tuple[Tables, dict[str, Any]]:
                 else "correct the entry in params.yaml"
             ),
         )
-    spec = parse(entry, adapter.params, where=params)
-    ingested = adapter.read(spec)
-    return ingested.tables, provenance("ingest", dataclasses.asdict(spec), ingested.inputs)
+    own = {key: value for key, value in entry.items() if key not in _OF_OTHERS}
+    spec = parse(own, adapter.params, where=where)
+    return dataclasses.asdict(spec), adapter.read(spec)
