@@ -32,7 +32,6 @@ from spheremap.training.batches import Batch, batches, bin_centre, records_of_st
 from spheremap.training.compiled import LossFunction, choose_losses, compiled_losses
 from spheremap.training.config import LossWeights
 from spheremap.training.health import HealthProbe, cell_of
-from spheremap.training.loop import learning_rate
 from spheremap.training.step import compute_losses
 
 GRID, DIM = (6, 6), 128
@@ -409,34 +408,6 @@ def test_bfloat16_rounds_products_but_neither_points_nor_losses() -> None:
         points = head.mapper(batch.tokens, batch.foreground)
     assert points.dtype == torch.float32
     assert torch.allclose(points.norm(dim=1), torch.ones(len(points)), atol=1e-6)
-
-
-def test_the_learning_rate_falls_along_half_a_cosine() -> None:
-    constant = dataclasses.replace(CONFIG, learning_rate=2e-3, steps=100)
-    assert {learning_rate(constant, step) for step in (1, 50, 100)} == {2e-3}
-    falling = dataclasses.replace(constant, decay="cosine")
-    assert learning_rate(falling, 1) == 2e-3
-    assert learning_rate(falling, 51) == pytest.approx(1e-3)
-    assert learning_rate(falling, 100) == pytest.approx(2e-3 * np.sin(np.pi / 200) ** 2)
-
-
-def test_a_decaying_rate_is_the_one_that_is_used(tmp_path: Path) -> None:
-    """One step alone is taken at the full rate either way; of more, the later ones are smaller."""
-    config = dataclasses.replace(CONFIG, steps=1)
-    moved = {}
-    for decay in ("none", "cosine"):
-        head, _ = run(tmp_path / decay, dataclasses.replace(config, decay=decay))
-        before = Head.initialise(DIM, CATEGORIES, config.seed)
-        moved[decay] = [
-            (a - b).abs().max()
-            for a, b in zip(head.trainable().values(), before.trainable().values(), strict=True)
-        ]
-    assert moved["none"] == moved["cosine"]
-    losses = {
-        decay: run(tmp_path / f"{decay}12", dataclasses.replace(CONFIG, decay=decay))[1].losses["total"]
-        for decay in ("none", "cosine")
-    }
-    assert not losses["none"].equals(losses["cosine"])
 
 
 def test_training_lowers_every_loss_and_keeps_orientation(tmp_path: Path) -> None:

@@ -36,7 +36,6 @@ class TrainConfig:
     seed: int = 0
     batch: int = 64  # views
     learning_rate: float = 1e-3
-    decay: Literal["none", "cosine"] = "none"  # of the learning rate; cosine: along half a cosine to 0
     precision: Precision = (
         "float32"  # of the head's matrix products; parameters, points and losses stay float32
     )

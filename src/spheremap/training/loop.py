@@ -1,6 +1,5 @@
 """The training loop (Mariotti et al. 2024, Section 4: Adam on the weighted sum of the four losses)."""
 
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,8 +94,6 @@ def train(
             key[1].add_(1)  # = state.step, without a copy from the host
             losses = losses_of(head, batch, coordinates, config, key)
             (weights @ losses).backward()
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(config, state.step)
             optimiser.step()
             optimiser.zero_grad()
             state.sums += losses.detach()
@@ -119,13 +116,6 @@ def train(
         health=pd.DataFrame(state.health, columns=HEALTH_COLUMNS),
         validation=pd.DataFrame(state.validation, columns=VALIDATION_COLUMNS),
     )
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Rate of a step, counted from 1: `config.learning_rate` at the first one, and then as `config.decay` says."""
-    if config.decay == "none":
-        return config.learning_rate
-    return config.learning_rate * (1 + math.cos(math.pi * (step - 1) / config.steps)) / 2
 
 
 def _log(state: TrainState, weights: Tensor, steps_per_epoch: int) -> dict[str, str]:
