@@ -11,6 +11,8 @@ from PIL import Image
 
 from spheremap.errors import InputError
 
+ANY_VALUE = -1  # a mask's value: the object is every pixel that `foreground` finds
+
 # from Pillow: OSError (unreadable, truncated), SyntaxError (broken PNG), ValueError (broken header),
 # DecompressionBombError (absurd size)
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -44,7 +46,7 @@ def load_mask(path: Path, value: int, size: tuple[int, int]) -> NDArray[np.bool_
 
     Args:
         path: single-channel image; a palette image counts by its indices (as in PASCAL VOC).
-        value: the pixel value of the object.
+        value: the pixel value of the object; `ANY_VALUE`: see `foreground`, for any picture.
         size: (width, height) of the image that the mask belongs to.
 
     Raises:
@@ -56,6 +58,8 @@ def load_mask(path: Path, value: int, size: tuple[int, int]) -> NDArray[np.bool_
             "the mask is not of its image's size", where=path, expected=f"{size[0]}×{size[1]} pixels",
             found=f"{mask.size[0]}×{mask.size[1]}",
         )  # fmt: skip
+    if value == ANY_VALUE:
+        return foreground(mask)
     values = np.asarray(mask)
     if values.ndim != 2:
         raise InputError(
@@ -63,6 +67,22 @@ def load_mask(path: Path, value: int, size: tuple[int, int]) -> NDArray[np.bool_
             found=f"mode {mask.mode}",
         )  # fmt: skip
     return np.equal(values, value)
+
+
+def foreground(mask: Image.Image) -> NDArray[np.bool_]:
+    """The object of a mask that may be any picture, `(H, W)`.
+
+    If the picture is transparent anywhere: what is not wholly transparent. Else what is above 0 in any
+    channel.
+    """
+    if mask.mode in ("LA", "PA", "RGBA") or "transparency" in mask.info:
+        rgba = np.asarray(mask.convert("RGBA"))
+        if rgba[..., 3].min() < 255:
+            return np.asarray(rgba[..., 3] > 0)
+        if mask.mode != "P":
+            return np.asarray((rgba[..., :3] > 0).any(axis=2))
+    values = np.asarray(mask)
+    return np.asarray(values > 0) if values.ndim == 2 else np.asarray((values > 0).any(axis=2))
 
 
 def _load(path: Path, what: str) -> Image.Image:

@@ -20,7 +20,7 @@ IMAGES = {
     "image_id": "str",  # "<category>/<name>"
     "path": "str",
     "mask_path": "str",  # empty: no mask, the whole box counts as the object
-    "mask_value": "int64",  # the object is the mask's pixels equal to this
+    "mask_value": "int64",  # the object is the mask's pixels equal to this (-1: see `images.foreground`)
     "category": "str",
     "azimuth": "float64",  # degrees in [0, 360), NaN if unknown; 0 frontal, 90 facing image-left
     "x1": "float64",  # bounding box of the object

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spheremap.datasets.ap10k import Ap10kParams, read_ap10k
+from spheremap.datasets.awa_pose import AwaPoseParams, read_awa_pose
 from spheremap.datasets.borrow import Loan, Split, borrow
 from spheremap.datasets.common import Ingested
+from spheremap.datasets.folder import FolderParams, read_folder
 from spheremap.datasets.freiburg_cars import FreiburgCarsParams, read_freiburg_cars
 from spheremap.datasets.pf_pascal import PFPascalParams, read_pf_pascal
 from spheremap.datasets.spair import SPairParams, read_spair
@@ -36,6 +39,9 @@ ADAPTERS: dict[str, Adapter] = {
     "spair": Adapter(SPairParams, read_spair),
     "spair_u": Adapter(SPairUParams, read_spair_u),
     "freiburg_cars": Adapter(FreiburgCarsParams, read_freiburg_cars),
+    "awa_pose": Adapter(AwaPoseParams, read_awa_pose),
+    "ap10k": Adapter(Ap10kParams, read_ap10k),
+    "folder": Adapter(FolderParams, read_folder),
     "pf_pascal": Adapter(PFPascalParams, read_pf_pascal),
 }
 
