@@ -9,9 +9,12 @@ import pandas as pd
 from common import RESULTS, hardware, read_options, show
 
 HERE = Path(__file__).parent
-NAMES = ("training_step", "kernels", "feature_cache", "cache_reading", "matching", "memory")
-SHOWN = ("case", "order", "variant", "median_ms", "p20_ms", "p80_ms", "runs", "times_ours", "share_of_floor",
-         "share_with_launches", "share_of_bare", "share_of_raw", "cache_mb", "peak_mb", "note")  # fmt: skip
+NAMES = ("training_step", "kernels", "feature_cache", "cache_reading", "matching", "memory", "scale")
+SHOWN = (
+    *("case", "what", "order", "variant", "seconds", "median_ms", "p20_ms", "p80_ms", "runs", "times_ours"),
+    *("share_of_floor", "share_with_launches", "share_of_bare", "share_of_raw", "cache_mb", "peak_mb"),
+    *("above_backbone_mb", "gb_per_s", "note"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -85,6 +85,12 @@ def test_memory(load: Any, tmp_path: Path) -> None:
     assert table["note"].str.contains("held in memory|read from disk").all()
 
 
+def test_scale(load: Any, tmp_path: Path) -> None:
+    table = run(load("scale"), tmp_path)
+    assert table["what"].tolist() == ["ingest", "backbone alone", "caching", "index", "reading"]
+    assert (table["peak_mb"] > 50).all()
+
+
 def test_everything_for_a_gpu_in_one_call(load: Any, tmp_path: Path) -> None:
     table = run(load("gpu"), tmp_path)
     assert table["met"].notna().sum() == 2

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop
@@ -37,7 +37,9 @@ from spheremap.cache.builder import (
     build_shard,
     select_sources,
 )
+from spheremap.cache.index import write_index
 from spheremap.cache.journal import Journal, Record
+from spheremap.cache.shards import shard_range
 from spheremap.cache.views import make_view, random_resized_crop, view_generator
 from spheremap.cli import main
 from spheremap.errors import InputError, ProvenanceError
@@ -255,8 +257,65 @@ def test_shards_are_a_partition_in_order(count: int) -> None:
 
 
 def test_more_shards_than_images(sources: list[Source]) -> None:
-    with pytest.raises(InputError, match=r"too few images[\s\S]*at least 5[\s\S]*found: 4"):
+    message = r"too few images[\s\S]*at least 5[\s\S]*found: 4[\s\S]*set features.shards to 4 or less"
+    with pytest.raises(InputError, match=message):
         select_sources(make_tables(sources), "views", (0, 5))
+    tables = make_tables(sources)
+    trained = dataclasses.replace(tables, pairs=tables.pairs[tables.pairs["split"] == "train"])
+    with pytest.raises(InputError, match=r"too few images[\s\S]*found: 0[\s\S]*add pairs of these splits"):
+        select_sources(trained, "images")
+
+
+def test_as_many_shards_as_categories_are_one_category_each() -> None:
+    names = ["cow", "ant", "bee"] * 4 + ["ant", "ant"]
+    sources = [
+        Source(f"{name}/{i}", Path(f"{i}"), None, 1, (0.0, 0.0, 1.0, 1.0), (1, 1))
+        for i, name in enumerate(names)
+    ]
+    images = make_tables(sources).images.assign(category=names)
+    ids = images["image_id"]
+    pairs = pd.DataFrame({"split": "train", "source": ids, "target": ids})
+    tables = Tables(images, pd.DataFrame(), pairs)
+    parts = [select_sources(tables, "views", (i, 3)) for i in range(3)]
+    assert [{source.image_id.split("/")[0] for source in part} for part in parts] == [
+        {"ant"},
+        {"bee"},
+        {"cow"},
+    ]
+    assert [len(part) for part in parts] == [6, 4, 4]
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.data())
+def test_no_shard_mixes_parts_of_categories(sizes: list[int], data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, sum(sizes)))
+    parts = [shard_range(sizes, i, count) for i in range(count)]
+    assert [position for part in parts for position in part] == list(range(sum(sizes)))
+    assert all(parts)
+    category = np.repeat(np.arange(len(sizes)), sizes)
+    held = [set(category[part.start : part.stop].tolist()) for part in parts]
+    if count < len(sizes):  # whole categories
+        assert sum(map(len, held)) == len(sizes)
+    else:  # parts of one, as even as whole images can be
+        assert all(len(one) == 1 for one in held)
+        for k in range(len(sizes)):
+            lengths = [len(part) for part, one in zip(parts, held, strict=True) if one == {k}]
+            assert max(lengths) - min(lengths) <= 1
+
+
+def test_groups_of_categories_are_about_equally_large() -> None:
+    assert [shard_range([100] * 18, i, 6) for i in range(6)] == [
+        range(300 * i, 300 * (i + 1)) for i in range(6)
+    ]
+    assert [shard_range([10, 10, 80, 10, 10], i, 3) for i in range(3)] == [
+        range(20),
+        range(20, 100),
+        range(100, 120),
+    ]
+
+
+def test_the_larger_category_is_cut_into_more_parts() -> None:
+    parts = [shard_range([30, 10], i, 4) for i in range(4)]
+    assert parts == [range(10), range(10, 20), range(20, 30), range(30, 40)]
 
 
 # ---- what is in a cache ------------------------------------------------------------------------------------
@@ -384,11 +443,196 @@ def test_shards_made_otherwise_do_not_mix(
         FeatureCache.open([shard_files[0], tmp_path / "1.h5", shard_files[2]])
 
 
+@given(st.lists(st.integers(0, 17), min_size=8, max_size=40))
+@settings(max_examples=20, deadline=None)
+@pytest.mark.usefixtures("traced")
+def test_reading_takes_no_memory_beside_the_result(large_records: FeatureCache, indices: list[int]) -> None:
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    found = large_records.tokens(indices)
+    assert tracemalloc.get_traced_memory()[1] - before < found.nbytes + found[0].nbytes
+
+
+@pytest.fixture(scope="module")
+def large_records(
+    build: Build, sources: list[Source], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FeatureCache]:
+    """A cache with 128 KiB of tokens per record."""
+    backbone = dataclasses.replace(BACKBONE, image_size=ImageSizes(512, 48))
+    out = tmp_path_factory.mktemp("large") / "views.h5"
+    build(out, spec=dataclasses.replace(SPEC, backbone=backbone), sources=sources)
+    with FeatureCache.open([out]) as cache:
+        yield cache
+
+
+# ---- the index ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def indexed(shard_files: list[Path], tmp_path: Path) -> Path:
+    """A copy of the three shards in a folder of their own, with an index."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    shards = [Path(shutil.copy(path, folder)) for path in shard_files]
+    write_index(shards[::-1], folder / "views.h5")
+    return folder / "views.h5"
+
+
+def test_the_index_reads_as_the_shards(indexed: Path, shard_files: list[Path]) -> None:
+    assert indexed.stat().st_size < 20_000
+    assert everything(indexed) == everything(*shard_files)
+    with FeatureCache.open([indexed], expect={"params": {"block": 1}}) as cache:
+        assert [(path.name, records) for path, records in cache.files] == [
+            ("0.h5", range(3)),
+            ("1.h5", range(3, 12)),
+            ("2.h5", range(12, 18)),
+        ]
+    with pytest.raises(ProvenanceError, match=r"params\.block = 9"):
+        FeatureCache.open([indexed], expect={"params": {"block": 9}})
+
+
+def test_any_program_reads_the_shards_as_one(
+    indexed: Path, shard_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "moved"
+    indexed.parent.rename(moved)
+    monkeypatch.chdir("/")
+    with h5py.File(moved / indexed.name) as file, FeatureCache.open(shard_files) as cache:
+        np.testing.assert_array_equal(file["tokens"][...], cache.tokens(range(18)))
+        np.testing.assert_array_equal(file["masks"][...], cache.masks)
+        np.testing.assert_array_equal(file["boxes"][...], cache.boxes)
+        np.testing.assert_array_equal(file["view"][...], cache.view)
+        assert [name.decode() for name in file["image_id"][...]] == cache.image_ids
+        assert file["tokens"].dtype == np.float16
+        assert file.attrs["kind"] == b"views"
+        assert json.loads(file.attrs["provenance"]) == cache.provenance
+
+
+def test_image_ids_of_any_length_share_an_index(build: Build, sources: list[Source], tmp_path: Path) -> None:
+    names = ["a", "a longer näme 象"]
+    for i, name in enumerate(names):
+        build(tmp_path / f"{i}.h5", sources=[dataclasses.replace(sources[i], image_id=name)], shard=(i, 2))
+    write_index([tmp_path / "0.h5", tmp_path / "1.h5"], tmp_path / "views.h5")
+    with FeatureCache.open([tmp_path / "views.h5"]) as cache, h5py.File(tmp_path / "views.h5") as file:
+        assert cache.image_ids == [name for name in names for _ in range(3)]
+        assert [name.decode() for name in file["image_id"][...]] == cache.image_ids
+
+
+def test_a_program_sees_which_records_are_missing(indexed: Path) -> None:
+    (indexed.parent / "1.h5").unlink()
+    with h5py.File(indexed) as file:
+        here = np.array([True] * 3 + [False] * 9 + [True] * 6)
+        np.testing.assert_array_equal(~np.isnan(file["tokens"][...]).any(axis=(1, 2)), here)
+        np.testing.assert_array_equal(~np.isnan(file["boxes"][...]).any(axis=1), here)
+        np.testing.assert_array_equal((file["masks"][...] != 255).all(axis=1), here)
+        np.testing.assert_array_equal(file["view"][...] != -1, here)
+        np.testing.assert_array_equal(file["image_id"][...] != b"", here)
+
+
+def test_equal_shards_give_equal_indices(indexed: Path) -> None:
+    before = indexed.read_bytes()
+    time.sleep(1.1)  # time stamps in HDF5 would have a resolution of a second
+    write_index(sorted(indexed.parent.glob("?.h5")), indexed)
+    assert indexed.read_bytes() == before
+
+
+def lose(folder: Path, _foreign: Path) -> str:
+    (folder / "1.h5").unlink()
+    return r"does not exist[\s\S]*1\.h5[\s\S]*snakemake --cores all"
+
+
+def truncate(folder: Path, _foreign: Path) -> str:
+    content = (folder / "1.h5").read_bytes()
+    (folder / "1.h5").write_bytes(content[: len(content) // 2])
+    return r"damaged[\s\S]*1\.h5[\s\S]*snakemake --cores all"
+
+
+def replace_by_other_settings(folder: Path, foreign: Path) -> str:
+    shutil.copy(foreign, folder / "1.h5")
+    return r"other settings[\s\S]*1\.h5[\s\S]*block = 1[\s\S]*block = 2"
+
+
+def replace_by_the_index(folder: Path, _foreign: Path) -> str:
+    shutil.copy(folder / "views.h5", folder / "1.h5")
+    return r"the index of a feature cache where a shard is expected[\s\S]*1\.h5"
+
+
+def replace_by_text(folder: Path, _foreign: Path) -> str:
+    (folder / "1.h5").write_text("not HDF5")
+    return r"damaged[\s\S]*1\.h5"
+
+
+def exchange(folder: Path, _foreign: Path) -> str:
+    (folder / "0.h5").rename(folder / "x.h5")
+    (folder / "1.h5").rename(folder / "0.h5")
+    (folder / "x.h5").rename(folder / "1.h5")
+    return r"index of the feature cache and its shard do not agree[\s\S]*0\.h5[\s\S]*expected: shard 0"
+
+
+@pytest.mark.parametrize(
+    "spoil", [lose, truncate, replace_by_other_settings, replace_by_the_index, replace_by_text, exchange]
+)
+def test_the_index_refuses_other_shards(
+    build: Build,
+    sources: list[Source],
+    indexed: Path,
+    tmp_path: Path,
+    spoil: Callable[[Path, Path], str],
+) -> None:
+    foreign = tmp_path / "foreign.h5"
+    build(
+        foreign,
+        sources=sources[1:4],
+        shard=(1, 3),
+        provenance={"step": "cache", "params": {"block": 2}},
+    )
+    message = spoil(indexed.parent, foreign)
+    with pytest.raises(ProvenanceError, match=message):
+        FeatureCache.open([indexed])
+
+
+def test_the_index_refuses_a_shard_of_another_length(
+    build: Build, sources: list[Source], indexed: Path
+) -> None:
+    build(indexed.parent / "1.h5", sources=sources[1:3], shard=(1, 3))
+    message = r"do not agree[\s\S]*1\.h5[\s\S]*records 3 to 11[\s\S]*records 3 to 8"
+    with pytest.raises(ProvenanceError, match=message):
+        FeatureCache.open([indexed])
+
+
+def test_index_and_shards_are_not_given_together(indexed: Path) -> None:
+    with pytest.raises(ProvenanceError, match=r"views\.h5[\s\S]*name the index alone"):
+        FeatureCache.open(sorted(indexed.parent.glob("*.h5")))
+
+
+def test_no_index_of_half_a_cache(shard_files: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ProvenanceError, match="not the whole feature cache"):
+        write_index(shard_files[:2], tmp_path / "views.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_the_index(
+    indexed: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before = indexed.read_bytes()
+    indexed.unlink()
+    shards = [str(path) for path in sorted(indexed.parent.glob("?.h5"))]
+    assert main(["cache-index", "--out", str(indexed), "--shards", *shards]) == 0
+    assert "18 records in 3 shards" in capsys.readouterr().out
+    assert indexed.read_bytes() == before
+    elsewhere = tmp_path / "index" / "views.h5"
+    assert main(["cache-index", "--out", str(elsewhere), "--shards", *shards]) == 0
+    assert everything(elsewhere) == everything(indexed)
+    Path(shards[0]).unlink()
+    assert main(["cache-index", "--out", str(indexed), "--shards", *shards]) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
 # ---- damage ------------------------------------------------------------------------------------------------
 
 
-def everything(path: Path) -> list[Any]:
-    with FeatureCache.open([path]) as cache:
+def everything(*paths: Path) -> list[Any]:
+    with FeatureCache.open(paths) as cache:
         arrays = [cache.tokens(range(len(cache))), cache.masks, cache.boxes, cache.view]
         return [cache.kind, cache.grid, cache.image_ids, cache.provenance, *(a.tobytes() for a in arrays)]
 
@@ -411,6 +655,35 @@ def test_no_flipped_byte_goes_unnoticed(cache_file: Path, data: st.DataObject) -
         assert "snakemake --cores all" in outcome
     else:
         assert outcome == everything(cache_file)
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_flipped_byte_of_the_index_goes_unnoticed(indexed: Path, data: st.DataObject) -> None:
+    content = bytearray(indexed.read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
+    damaged = indexed.with_name("damaged.h5")
+    damaged.write_bytes(content)
+    try:
+        outcome: Any = everything(damaged)
+    except ProvenanceError as error:
+        outcome = str(error)
+    if isinstance(outcome, str):
+        assert str(indexed.parent) in outcome  # a flipped name is that of a shard
+        assert "snakemake --cores all" in outcome
+    else:
+        assert outcome == everything(indexed)
+
+
+def test_the_reader_does_not_need_the_list_of_sources(indexed: Path) -> None:
+    """HDF5 keeps it in a heap without checksums, and can read a damaged one forever."""
+    expected = everything(indexed)
+    content = indexed.read_bytes()
+    assert content.count(b"GCOL") == 1
+    start = content.index(b"GCOL")
+    indexed.write_bytes(content[:start] + b"\x04" * 200 + content[start + 200 :])
+    assert everything(indexed) == expected
 
 
 def test_a_flipped_token_is_noticed(cache_file: Path, tmp_path: Path) -> None:

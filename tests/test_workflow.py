@@ -166,7 +166,9 @@ def test_a_truncated_cache_is_refused(project: Project) -> None:
     output = project.snakemake(ok=False)
     assert "views-0of1.h5" in output
     assert "delete the file and run `snakemake --cores all`" in output
-    assert not (project.folder / "models/shapes/head.safetensors").exists()
+    assert not (project.folder / "data/shapes/features/views.h5").exists()
+    cache.unlink()
+    assert "rule cache:" in project.snakemake("-n")
 
 
 def test_a_clone_that_pulls_reruns_only_what_changed(made: Project, tmp_path: Path) -> None:

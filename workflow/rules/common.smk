@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 from pathlib import Path
 
 import jsonschema
@@ -69,23 +70,32 @@ TABLES = [f"{CANONICAL}/{name}.csv" for name in ("images", "keypoints", "pairs")
 SHARDS = config["features"]["shards"]
 
 
-def cache_files(kind):
+def shard_files(kind):
     return [f"{FEATURES}/{kind}-{shard}of{SHARDS}.h5" for shard in range(SHARDS)]
 
 
-def params_slice(step, content, record):
+def cache_files(kind):
+    """The index of a cache, which commands are given, and the shards, which must lie beside it."""
+    return [f"{FEATURES}/{kind}.h5", *shard_files(kind)]
+
+
+def params_slice(step, content, record=None):
     """Write what `step` may know of params.yaml to a JSON file and return its path: an input of the rule.
 
     The file is rewritten only when its content changes, so that only the steps concerned run again. `record` is the
     copy that the step leaves beside its output: if the slice is absent (a fresh clone) and the record says the same,
-    the slice is dated back, so that outputs fetched by `dvc pull` count as up to date.
+    the slice is dated back, so that outputs fetched by `dvc pull` count as up to date. Steps whose outputs DVC does
+    not keep leave no record.
     """
     path = Path(WORK) / "params" / f"{step}.json"
     text = json.dumps(content, indent=2, sort_keys=True) + "\n"
     if path.exists() and path.read_text() == text:
         return str(path)
     known = (
-        not path.exists() and Path(record).exists() and Path(record).read_text() == text
+        record is not None
+        and not path.exists()
+        and Path(record).exists()
+        and Path(record).read_text() == text
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
@@ -94,6 +104,35 @@ def params_slice(step, content, record):
         os.utime(partial, (1, 1))
     partial.replace(path)
     return str(path)
+
+
+# files of the user's own that say what a data set holds, by layout: when one is newer, the tables are made anew
+LISTS = {"spair": "Layout/*/*.txt", "folder": "*.csv"}
+
+
+def downloads(entry):
+    """Names of the downloads that a data set needs, those of the one it borrows from included."""
+    names = list(entry.get("download", []))
+    if "borrow" in entry:
+        names += [
+            name for name in downloads(entry["borrow"]["entry"]) if name not in names
+        ]
+    unknown = [name for name in names if name not in config["downloads"]]
+    if unknown:
+        raise WorkflowError(
+            f"params.yaml: datasets.{DATASET} needs the download {unknown[0]!r}, expected one of "
+            f"{', '.join(config['downloads'])} (the entries of 'downloads')"
+        )
+    return names
+
+
+def listed(entry):
+    """Lists that the user keeps in the folder of a data set that is not downloaded."""
+    if "download" in entry or entry["layout"] not in LISTS:
+        return []
+    return [
+        str(path) for path in sorted(Path(entry["root"]).glob(LISTS[entry["layout"]]))
+    ]
 
 
 # used with `--software-deployment-method conda`; it holds everything but spheremap itself, found in src/ then

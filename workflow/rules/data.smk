@@ -1,8 +1,6 @@
 """Milestone `data`: whatever the layout of the current data set, its canonical tables."""
 
-LAYOUT_FILES = [
-    str(path) for path in sorted(Path(SOURCE["root"]).glob("Layout/*/*.txt"))
-]
+DOWNLOADED = "data/raw/{name}/.spheremap.json"
 
 
 rule data:
@@ -38,25 +36,72 @@ if SOURCE["layout"] == "shapes":
 
 else:
 
+    DOWNLOAD_PARAMS = {
+        name: params_slice(f"download-{name}", config["downloads"][name])
+        for name in downloads(SOURCE)
+    }
+
+    rule fetch:
+        """Download and unpack archives, showing licence and citation first."""
+        input:
+            params=lambda wildcards: DOWNLOAD_PARAMS[wildcards.name],
+        output:
+            DOWNLOADED,
+        log:
+            "logs/fetch-{name}.log",
+        benchmark:
+            "logs/benchmarks/fetch-{name}.tsv"
+        wildcard_constraints:
+            name="|".join(map(re.escape, DOWNLOAD_PARAMS)) or "none",
+        conda:
+            ENVIRONMENT
+        resources:
+            mem_mb=1000,
+        params:
+            out=subpath(output[0], parent=True),
+            digests="data/digests.json",
+            work=".work/downloads",  # for all data sets
+        shell:
+            "logged {log} spheremap fetch --params {input.params} --name {wildcards.name} --out {params.out} "
+            "--digests {params.digests} --work {params.work}"
+
     rule ingest:
-        """Read a folder in SPair-71k layout."""
+        """Read a data set in its own layout, and choose its masks."""
         input:
             params=params_slice("data", SOURCE, f"{CANONICAL}/params.json"),
-            layout=LAYOUT_FILES,
+            masks=params_slice(
+                "masks", SOURCE["masks"], f"{CANONICAL}/masks.params.json"
+            ),
+            downloads=expand(DOWNLOADED, name=downloads(SOURCE)),
+            lists=listed(SOURCE),
         output:
             tables=TABLES,
             provenance=f"{CANONICAL}/provenance.json",
+            masks=f"{CANONICAL}/masks.csv",
+            sheet=report(
+                f"{CANONICAL}/contact_sheet.jpg",
+                caption="../report/masks.rst",
+                category="Data",
+            ),
             params=f"{CANONICAL}/params.json",
+            masks_params=f"{CANONICAL}/masks.params.json",
         log:
-            "logs/ingest.log",
+            ingest="logs/ingest.log",
+            masks="logs/masks.log",
         benchmark:
             "logs/benchmarks/ingest.tsv"
         conda:
             ENVIRONMENT
+        threads: workflow.cores
         resources:
-            mem_mb=2000,
+            mem_mb=4000,
         params:
             out=subpath(output.provenance, parent=True),
+            tables=f"{WORK}/ingested",
+            work=f"{WORK}/masks",
+            device=config["device"],
         shell:
-            "logged {log} spheremap ingest --params {input.params} --out {params.out} "
-            "&& cp {input.params} {output.params}"
+            "logged {log.ingest} spheremap ingest --params {input.params} --out {params.tables} "
+            "&& logged {log.masks} spheremap masks --params {input.masks} --tables {params.tables} --out {params.out} "
+            "--work {params.work} --device {params.device} --threads {threads} "
+            "&& cp {input.params} {output.params} && cp {input.masks} {output.masks_params}"

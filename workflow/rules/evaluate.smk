@@ -47,7 +47,7 @@ rule evaluate:
         out=subpath(output.metrics, parent=True),
         device=config["device"],
     shell:
-        "logged {log} spheremap evaluate --params {input.params} --tables {params.tables} --images {input.images} "
+        "logged {log} spheremap evaluate --params {input.params} --tables {params.tables} --images {input.images[0]} "
         "--head {input.head} --out {params.out} --device {params.device} --threads {threads} "
         "&& cp {input.params} {output.params}"
 
@@ -90,7 +90,7 @@ rule report_page:
         tables=subpath(input.provenance, parent=True),
         results=subpath(input.metrics, parent=True),
     shell:
-        "logged {log} spheremap report --params {input.params} --tables {params.tables} --images {input.images} "
+        "logged {log} spheremap report --params {input.params} --tables {params.tables} --images {input.images[0]} "
         "--head {input.head} --results {params.results} --out {output.page} "
         "&& cp {input.params} {output.params}"
 

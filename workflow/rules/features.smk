@@ -50,7 +50,7 @@ rule cache:
         shards=r"\d+",
     conda:
         ENVIRONMENT
-    threads: workflow.cores
+    threads: max(1, workflow.cores // SHARDS)
     resources:
         mem_mb=6000,
     params:
@@ -61,6 +61,26 @@ rule cache:
         "logged {log} spheremap cache --params {input.params} --tables {params.tables} --weights {input.weights} "
         "--kind {wildcards.kind} --shard {wildcards.shard}/{wildcards.shards} --out {output} "
         "--work {params.work} --device {params.device} --threads {threads}"
+
+
+rule cache_index:
+    """Present the shards of a cache as one."""
+    input:
+        lambda wildcards: shard_files(wildcards.kind),
+    output:
+        f"{FEATURES}/{{kind}}.h5",
+    log:
+        "logs/cache-index-{kind}.log",
+    benchmark:
+        "logs/benchmarks/cache-index-{kind}.tsv"
+    wildcard_constraints:
+        kind="views|images",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+    shell:
+        "logged {log} spheremap cache-index --shards {input} --out {output}"
 
 
 rule features:

@@ -45,7 +45,7 @@ rule train:
         work=f"{WORK}/train",
         device=config["device"],
     shell:
-        "logged {log} spheremap train --params {input.params} --tables {params.tables} --views {input.views} "
-        "--images {input.images} --out {output.head} --losses {output.losses} --health {output.health} "
+        "logged {log} spheremap train --params {input.params} --tables {params.tables} --views {input.views[0]} "
+        "--images {input.images[0]} --out {output.head} --losses {output.losses} --health {output.health} "
         "--validation {output.validation} --work {params.work} --device {params.device} --threads {threads} "
         "&& cp {input.params} {output.params}"

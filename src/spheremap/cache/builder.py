@@ -25,6 +25,7 @@ from spheremap.backbones.extractor import Extractor, Precision
 from spheremap.backbones.spec import BackboneSpec
 from spheremap.cache.journal import Journal, Record
 from spheremap.cache.reader import DTYPES, SCHEMA
+from spheremap.cache.shards import shard_range
 from spheremap.cache.views import View, make_view, random_resized_crop, view_generator
 from spheremap.errors import InputError
 from spheremap.files import atomic_path, exclusive, sha256_file
@@ -52,7 +53,8 @@ class FeaturesSpec:
         seed: seed of the views.
         batch: images per forward pass.
         precision: "float32" or "bfloat16" (autocast) inside the backbone; tokens are stored as float16.
-        shards: number of files per cache.
+        shards: number of files per cache. As many as there are categories gives one file to each; see
+            `spheremap.cache.shards`.
     """
 
     backbone: str
@@ -121,7 +123,7 @@ def select_sources(tables: Tables, kind: Kind, shard: tuple[int, int] = (0, 1)) 
     """The images of one shard, by category, then id.
 
     Kind "views" takes the distinct source images of the train pairs, kind "images" every image of the val and
-    test pairs. Shard (i, n) is the i-th of n even parts.
+    test pairs. Shard (i, n) is the i-th of n parts that keep categories apart, see `spheremap.cache.shards`.
 
     Raises:
         InputError: if there is no such image, or fewer images than shards.
@@ -140,8 +142,11 @@ def select_sources(tables: Tables, kind: Kind, shard: tuple[int, int] = (0, 1)) 
             f"too few images for a cache of {kind}",
             expected=f"at least {count} (features.shards) in the {splits} pairs",
             found=str(len(images)),
+            fix=f"set features.shards to {len(images)} or less"
+            if len(images)
+            else "add pairs of these splits",
         )
-    begin, end = (len(images) * i // count for i in (index, index + 1))
+    part = shard_range(images.groupby("category").size().tolist(), index, count)
     return [
         Source(
             image_id=row["image_id"],
@@ -151,7 +156,7 @@ def select_sources(tables: Tables, kind: Kind, shard: tuple[int, int] = (0, 1)) 
             bbox=(row["x1"], row["y1"], row["x2"], row["y2"]),
             size=(row["width"], row["height"]),
         )
-        for row in images.iloc[begin:end].to_dict("records")
+        for row in images.iloc[part.start : part.stop].to_dict("records")
     ]
 
 

@@ -74,8 +74,8 @@ class Journal:
 
     def append(self, records: list[Record]) -> None:
         """Add one batch."""
-        encoded = [self._encode(self.count + i, record) for i, record in enumerate(records)]
-        _write_all(self._fd, b"".join(encoded), self._offset(self.count))
+        for number, record in enumerate(records, start=self.count):  # one at a time: a batch may be large
+            _write_all(self._fd, self._encode(number, record), self._offset(number))
         self.count += len(records)
 
     def __iter__(self) -> Iterator[Record]:

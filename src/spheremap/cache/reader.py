@@ -12,6 +12,13 @@ One HDF5 file per shard, one chunk per record, every data set with fletcher32 ch
 
 Attributes: schema, kind ("views" or "images"), grid (rows, columns), shard (index, count), provenance (JSON)
 and complete, which is written last.
+
+An index (`spheremap.cache.index` writes it) is a small HDF5 file that presents the shards as one: data sets
+of the same names and types, but virtual and with all records of the cache, for any program that reads HDF5.
+Where a shard is gone, a virtual data set silently returns fill values; and HDF5 keeps the list of its sources
+unprotected: one damaged byte there made version 2.0 hang. The reader here therefore takes from the index only
+its attributes, which have checksums: kind, grid, provenance and shards, a JSON list of (file, first record,
+last record + 1). It reads, checks and, if need be, refuses the shards themselves.
 """
 
 import json
@@ -31,6 +38,7 @@ from spheremap.errors import InputError, ProvenanceError
 from spheremap.provenance import check_provenance
 
 SCHEMA = "spheremap-features-1"
+INDEX_SCHEMA = "spheremap-feature-index-1"
 KINDS = ("views", "images")
 DTYPES = {"tokens": "float16", "masks": "uint8", "boxes": "float64", "view": "int32"}
 _REBUILD = "delete the file and run `snakemake --cores all`"
@@ -55,6 +63,16 @@ class _Shard:
     @property
     def tokens(self) -> h5py.Dataset:
         return self.file["tokens"]
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What an index says of its shards, in their order."""
+
+    path: Path
+    provenance: dict[str, Any]
+    shards: list[Path]
+    spans: list[tuple[int, int]]  # records from, to
 
 
 class FeatureCache:
@@ -95,17 +113,21 @@ class FeatureCache:
         """Open all shards of a cache.
 
         Args:
-            paths: the shard files, in any order.
+            paths: the index of the cache alone, or all its shards, in any order.
             expect: (nested) keys that the cache's provenance must hold.
 
         Raises:
             ProvenanceError: if a file is missing, damaged, incomplete or of another schema, if shards are
-                missing or do not belong together, or if the provenance differs from `expect`.
+                missing or do not belong together or to the index, or if the provenance is not as expected.
         """
         if not paths:
             raise InputError("no feature cache given", expected="one HDF5 file or more")
+        index = _read_index(Path(paths[0])) if len(paths) == 1 else None
         with ExitStack() as stack:
-            shards = sorted((_open_shard(Path(path), stack) for path in paths), key=lambda shard: shard.index)
+            opened = [_open_shard(Path(path), stack) for path in (index.shards if index else paths)]
+            if index is not None:
+                _check_index(index, opened)
+            shards = sorted(opened, key=lambda shard: shard.index)
             _check_agreement(shards)
             if expect is not None:
                 check_provenance(shards[0].provenance, expected=expect, where=shards[0].path, fix=_REBUILD)
@@ -125,6 +147,14 @@ class FeatureCache:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    @property
+    def files(self) -> list[tuple[Path, range]]:
+        """The shards, each with the records that it holds."""
+        return [
+            (shard.path, range(start, stop))
+            for shard, (start, stop) in zip(self._shards, pairwise(self._starts.tolist()), strict=True)
+        ]
 
     def index(self, image_id: str) -> int:
         """The first record of an image.
@@ -146,6 +176,7 @@ class FeatureCache:
         """Read the tokens of some records: `(k, N, D)` float16, in the order asked.
 
         The disk is read in ascending order, neighbours in one go and a record asked for twice only once.
+        Beside the result, no memory is taken.
 
         Raises:
             IndexError: for an index outside [0, n).
@@ -154,24 +185,64 @@ class FeatureCache:
         wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise IndexError(f"record {wanted.min()}..{wanted.max()} outside a cache of {len(self)} records")
-        records, inverse = np.unique(wanted, return_inverse=True)
-        found = np.empty((len(records), self.grid[0] * self.grid[1], self.dim), dtype=np.float16)
+        result = np.empty((len(wanted), self.grid[0] * self.grid[1], self.dim), dtype=np.float16)
+        # where each record asked for stands first, and from there to the places where it is asked for again
+        records, places, inverse = np.unique(wanted, return_index=True, return_inverse=True)
         shard_of = np.searchsorted(self._starts, records, side="right") - 1
-        # a run is broken by a gap or by the border of a shard
-        breaks = np.flatnonzero((np.diff(records) != 1) | (np.diff(shard_of) != 0)) + 1
-        edges = [0, *breaks.tolist(), len(records)]
+        # a run is broken by a gap on disk or in the result, or by the border of a shard
+        together = (np.diff(records) == 1) & (np.diff(places) == 1) & (np.diff(shard_of) == 0)
+        edges = [0, *(np.flatnonzero(~together) + 1).tolist(), len(records)]
         for begin, end in pairwise(edges):
             if begin == end:
                 continue
             shard = self._shards[shard_of[begin]]
             start = int(records[begin] - self._starts[shard_of[begin]])
+            place = int(places[begin])
             try:
-                shard.tokens.read_direct(found[begin:end], np.s_[start : start + end - begin])
+                shard.tokens.read_direct(
+                    result, np.s_[start : start + end - begin], np.s_[place : place + end - begin]
+                )
             except OSError as error:
                 raise _damaged(shard.path, error) from error
-        if len(records) == len(wanted) and np.array_equal(inverse, np.arange(len(wanted))):
-            return found
-        return found[inverse]
+        for place in np.flatnonzero(places[inverse] != np.arange(len(wanted))).tolist():
+            result[place] = result[places[inverse[place]]]
+        return result
+
+
+def _read_index(path: Path) -> _Index | None:
+    """The index in a file; None if there is something else, which is then looked at as a shard."""
+    if not path.exists():
+        return None
+    try:
+        with h5py.File(path, "r") as file:
+            if _text(file.attrs.get("schema", "")) != INDEX_SCHEMA:
+                return None
+            listed = json.loads(_text(file.attrs["shards"]))
+            return _Index(
+                path=path,
+                provenance=json.loads(_text(file.attrs["provenance"])),
+                shards=[path.parent / name for name, _, _ in listed],
+                spans=[(int(start), int(stop)) for _, start, stop in listed],
+            )
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise _damaged(path, error) from error
+
+
+def _check_index(index: _Index, shards: Sequence[_Shard]) -> None:
+    """Whether the files are still those that the index was written over."""
+    start = 0
+    for number, (shard, span) in enumerate(zip(shards, index.spans, strict=True)):
+        check_provenance(shard.provenance, expected=index.provenance, where=shard.path, fix=_REBUILD)
+        stop = start + len(shard.image_ids)
+        if (number, span) != (shard.index, (start, stop)):
+            raise ProvenanceError(
+                "the index of the feature cache and its shard do not agree",
+                where=shard.path,
+                expected=f"shard {number} with records {span[0]} to {span[1] - 1}, as in {index.path}",
+                found=f"shard {shard.index} with records {start} to {stop - 1}",
+                fix=_REBUILD,
+            )
+        start = stop
 
 
 def _open_shard(path: Path, stack: ExitStack) -> _Shard:
@@ -209,6 +280,12 @@ def _open_shard(path: Path, stack: ExitStack) -> _Shard:
 
 def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
     schema = _text(attributes.get("schema", "no schema"))
+    if schema == INDEX_SCHEMA:
+        raise ProvenanceError(
+            "the index of a feature cache where a shard is expected",
+            where=path,
+            fix="name the index alone, or all shards and no index",
+        )
     if schema != SCHEMA:
         raise ProvenanceError(
             "not a feature cache of this version", where=path, expected=SCHEMA, found=schema, fix=_REBUILD

@@ -1,0 +1,190 @@
+"""Every real data set from download to metrics: small ones in the real layouts, served on this machine."""
+
+import functools
+import http.server
+import json
+import re
+import shutil
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from layouts_ap10k import CROWD_LIST, write_ap10k
+from layouts_awa_pose import ANNOTATIONS, IMAGES, write_awa_pose
+from layouts_folder import write_folder
+from layouts_freiburg_cars import write_freiburg_cars
+from layouts_pf_pascal import write_pf_pascal
+from layouts_spair_u import write_spair_71k, write_spair_u
+from project import Project
+from tiny import TINY
+
+DOWNLOADED = ["spair-71k", "spair-u", "freiburg-cars", "pf-pascal", "awa-pose", "ap-10k"]
+
+
+def spair(folder: Path) -> None:
+    write_spair_71k(folder / "SPair-71k")
+
+
+def spair_u(folder: Path) -> None:
+    elsewhere = folder.parent / "spair-for-u"
+    write_spair_71k(elsewhere)
+    write_spair_u(folder, elsewhere)
+
+
+def pf_pascal(folder: Path) -> None:
+    write_pf_pascal(folder)
+    shutil.rmtree(folder / "pairs")
+
+
+def pf_pascal_lists(folder: Path) -> None:
+    elsewhere = folder.parent / "pf-for-lists"
+    write_pf_pascal(elsewhere)
+    shutil.copytree(elsewhere / "pairs", folder / "pf-pascal_image_pairs")
+
+
+def awa_images(folder: Path) -> None:
+    write_awa_pose(folder)
+    shutil.rmtree(folder / Path(ANNOTATIONS).parts[0])
+
+
+def awa_annotations(folder: Path) -> None:
+    write_awa_pose(folder)
+    shutil.rmtree(folder / Path(IMAGES).parts[0])
+    top = Path(ANNOTATIONS).parts[0]
+    (folder / top).rename(folder / f"{top}-5e39d6ec5a9a92aa02e7ea1997f5be63674832dc")  # as GitHub packs it
+
+
+def ap10k(folder: Path) -> None:
+    write_ap10k(folder / "ap-10k")
+    (folder / "ap-10k" / CROWD_LIST).unlink()
+
+
+def crowd_list(file: Path) -> None:
+    write_ap10k(file.parent / "for-list")
+    shutil.copyfile(file.parent / "for-list" / CROWD_LIST, file)
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "SPair-71k.tar.gz": spair,
+    "SPair-U.zip": spair_u,
+    "freiburg_static_cars_52_v1.1.tar.gz": write_freiburg_cars,
+    "PF-dataset-PASCAL.zip": pf_pascal,
+    "pf-pascal_image_pairs.zip": pf_pascal_lists,
+    "AwA2-data.zip": awa_images,
+    "AwA-Pose.tar.gz": awa_annotations,
+    "ap-10k.zip": ap10k,
+    "ap-10k_is_crowd.txt": crowd_list,
+}
+
+
+def pack(folder: Path, archive: Path) -> None:
+    if archive.name.endswith(".zip"):
+        with zipfile.ZipFile(archive, "w") as packed:
+            for path in sorted(folder.rglob("*")):
+                packed.write(path, path.relative_to(folder))
+    else:
+        with tarfile.open(archive, "w:gz") as packed:
+            for path in sorted(folder.iterdir()):
+                packed.add(path, path.name)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a server that has all archives."""
+    folder = tmp_path_factory.mktemp("site")
+    for name, write in WRITERS.items():
+        content = tmp_path_factory.mktemp("content") / "content"
+        if name.endswith(".txt"):
+            write(content)
+            shutil.copyfile(content, folder / name)
+        else:
+            content.mkdir()
+            write(content)
+            pack(content, folder / name)
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def project_for(root: Path, folder: Path, name: str, site: str) -> Project:
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    changes: dict[str, Any] = {"dataset": name, "train.steps": 4}
+    changes["datasets.awa-pose.categories"] = ["antelope", "german+shepherd"]  # as the small one has
+    for download, entry in params["downloads"].items():
+        changes[f"downloads.{download}.files"] = [
+            {"name": file["name"], "urls": [f"{site}/{file['name']}"], "unpack": file.get("unpack", True)}
+            for file in entry["files"]
+        ]
+    return Project.copy(root, folder, TINY | changes)
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_the_chain_is_planned_and_runs_to_metrics(root: Path, tmp_path: Path, site: str, name: str) -> None:
+    project = project_for(root, tmp_path, name, site)
+    plan = project.snakemake("-n")
+    for rule in ("fetch", "ingest", "cache", "train", "evaluate", "report_page"):
+        assert f"rule {rule}:" in plan
+    output = project.snakemake()
+    assert "licence" in output.lower()
+    metrics = json.loads((tmp_path / "results/metrics.json").read_text())
+    assert metrics["n_points"] > 0
+    assert 0 <= metrics["fused"]["pck_point@0.10"] <= 100
+    digests = json.loads((tmp_path / "data/digests.json").read_text())
+    assert name in json.dumps(digests)
+
+
+def test_a_folder_of_one_s_own_runs_to_metrics(root: Path, tmp_path: Path) -> None:
+    entry = {
+        "layout": "folder",
+        "root": "mine",
+        "bins": None,
+        "shares": {"train": 0.6, "val": 0.2, "test": 0.2},
+        "max_pairs": 20,
+        "min_shared_keypoints": 1,
+        "seed": 0,
+        "masks": {"source": "own"},
+    }
+    changes = {"dataset": "mine", "datasets.mine": entry, "train.steps": 4}
+    project = Project.copy(root, tmp_path / "project", TINY | changes)
+    write_folder(tmp_path / "project/mine", count=10)
+    project.snakemake()
+    metrics = json.loads((tmp_path / "project/results/metrics.json").read_text())
+    assert 0 <= metrics["fused"]["pck_point@0.10"] <= 100
+    table = tmp_path / "project/mine/images.csv"
+    table.write_text(table.read_text() + "\n")
+    assert "rule ingest:" in project.snakemake("-n")
+
+
+def test_the_paper_s_settings_plan_exactly_these_jobs(root: Path, tmp_path: Path) -> None:
+    project = Project.copy(root, tmp_path, {})
+    project.run("spheremap", "preset", "spair-71k", "--presets", str(root / "presets"))
+    plan = project.snakemake("-n", "--quiet", "rules")
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", plan, re.MULTILINE))
+    assert {name: int(count) for name, count in counts.items() if name != "total"} == {
+        "fetch": 1,
+        "ingest": 1,
+        "weights": 1,
+        "cache": 36,
+        "cache_index": 2,
+        "features": 1,
+        "train": 1,
+        "evaluate": 1,
+        "report_page": 1,
+        "all": 1,
+    }
+    due = re.findall(r"^(\w+):$", project.run("dvc", "status"), re.MULTILINE)
+    assert due == ["data", "weights", "features", "train", "evaluate"]
