@@ -60,7 +60,7 @@ else:
         params:
             out=subpath(output[0], parent=True),
             digests="data/digests.json",
-            work=".work/downloads",  # for all data sets
+            work=".work/downloads/{name}",
         shell:
             "logged {log} spheremap fetch --params {input.params} --name {wildcards.name} --out {params.out} "
             "--digests {params.digests} --work {params.work}"
