@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: env demo test lint bench lock
+.PHONY: env demo test test-slow lint bench lock
 
 env: .venv/ready
 
@@ -20,7 +20,11 @@ demo: env
 	spheremap table results/metrics.json
 
 test: env
-	pytest
+	pytest -m "not slow"
+
+# what `make test` leaves out
+test-slow: env
+	pytest -m slow
 
 lint: env
 	ruff check .

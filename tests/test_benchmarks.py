@@ -85,6 +85,7 @@ def test_memory(load: Any, tmp_path: Path) -> None:
     assert table["note"].str.contains("held in memory|read from disk").all()
 
 
+@pytest.mark.slow
 def test_scale(load: Any, tmp_path: Path) -> None:
     table = run(load("scale"), tmp_path)
     assert table["what"].tolist() == ["ingest", "backbone alone", "caching", "index", "reading"]
