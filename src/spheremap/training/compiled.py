@@ -27,13 +27,10 @@ def choose_losses(
     """
     tokens = max(1, batch * patches // _TOKENS)
     if device.type == "cuda" and use_triton(config.backend, torch.empty(0, device=device)):
-        return compiled_losses, (tokens, max(1, patches // _QUERIES))
+        return compile_losses(), (tokens, max(1, patches // _QUERIES))
     return compute_losses, (tokens, 1)
 
 
-@torch.compile(fullgraph=True, mode="reduce-overhead")
-def compiled_losses(
-    head: Head, batch: Batch, coordinates: Tensor, config: TrainConfig, key: Tensor
-) -> Tensor:
+def compile_losses() -> LossFunction:
     """`compute_losses`, compiled together with its gradient; the next call overwrites the result."""
-    return compute_losses(head, batch, coordinates, config, key)
+    return torch.compile(compute_losses, fullgraph=True, mode="reduce-overhead")
