@@ -1,5 +1,7 @@
 """The report page: self-contained, reproducible, and showing the numbers and places it should."""
 
+import base64
+import hashlib
 import itertools
 import json
 import re
@@ -22,15 +24,21 @@ from spheremap.cache.reader import SCHEMA, FeatureCache
 from spheremap.cli import main
 from spheremap.errors import InputError, ProvenanceError
 from spheremap.evaluation import EvaluateParams, evaluate, write_results
-from spheremap.geometry import patch_centres, square_box
-from spheremap.head import Head, load_head, save_head
+from spheremap.geometry import patch_centres, patch_of, square_box
+from spheremap.head import Head, load_head, save_head, sphere_points
+from spheremap.matching.descriptors import row_weights
 from spheremap.report import ReportParams, ReportSlice, build_report, draw_strip, figures, read_match
-from spheremap.report.choice import choose_pairs, choose_views
+from spheremap.report.choice import choose_extremes, choose_pairs, choose_views
+from spheremap.report.confusion import Confusion, confusions
+from spheremap.report.explorer import build_explorer, reduce
+from spheremap.report.gallery import matched_pairs
 from spheremap.report.inputs import read_inputs
+from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres, mirrored, side_of
 from spheremap.report.matches import RIGHT, WRONG, Match, _beside, draw_target
 from spheremap.report.pictures import Crop
-from spheremap.report.scores import Cell, tiles
+from spheremap.report.scores import Cell, headline, tiles
 from spheremap.report.sphere_colours import colours, draw_legend, draw_map, interpolate
+from spheremap.report.sphere_figures import draw_sphere
 from spheremap.tables import Tables, read_tables, write_tables
 
 GRID, DIM = (4, 5), 8
@@ -38,8 +46,9 @@ CATEGORIES = ["cat & <b>dog</b>", "plain"]  # the first must be escaped
 EVALUATE = EvaluateParams(
     split="test", sphere_weight=0.2, alphas=(0.05, 0.1, 0.01), kap_labels="centre", viewpoint_bins=8, seed=3
 )
-SLICE = ReportSlice(dataset="toy", report=ReportParams(pairs=3, maps=2, seed=0), evaluate=EVALUATE)
-VOID = {"meta", "link", "img"}
+REPORT = {"pairs": 3, "extremes": 1, "maps": 2, "explorer_mb": 0.01, "seed": 0}
+SLICE = ReportSlice(dataset="toy", report=ReportParams(**REPORT), evaluate=EVALUATE)
+VOID = {"meta", "link", "img", "br"}
 
 
 class Project:
@@ -185,12 +194,19 @@ def test_the_page_needs_nothing_outside_itself(html: str) -> None:
     assert len(ids) == len(set(ids))
     for tag, attributes in page.elements:
         for name, value in attributes.items():
-            assert not (name.startswith("on") and tag != "svg"), "no scripts"
+            assert not (name.startswith("on") and tag != "svg"), "no scripts in attributes"
             if name in ("src", "href", "xlink:href", "srcset", "poster", "action"):
                 assert value is not None
                 assert value.startswith("data:") or value[1:] in ids, f"<{tag} {name}={value[:60]!r}>"
-    assert page.all("script") == []
+    assert page.all("script") == [{"type": "application/json", "id": "explorer-data"}, {}]
     assert not re.search(r"https?://|//cdn|@import|url\((?!#)", html)
+    # the page itself forbids requests, and all scripts but its own
+    script = html[html.rindex("<script>") + len("<script>") : html.rindex("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = next(m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    assert policy == (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    )
     for target in re.findall(r"url\(#([^)]+)\)", html):
         assert target in ids
 
@@ -198,11 +214,15 @@ def test_the_page_needs_nothing_outside_itself(html: str) -> None:
 def test_pictures_have_alternative_texts_and_headings_are_nested(html: str) -> None:
     page = Reader(html)
     pictures = page.all("img")
-    # legend, 2 maps in 2 categories, 3 panels for each of 3 pairs
-    assert len(pictures) == 1 + 2 * 2 + 3 * 3
-    assert all(len(picture["alt"] or "") > 10 for picture in pictures)
-    assert len(page.all("svg")) == 2 + 2 + 3
-    assert len([1 for _, attributes in page.elements if attributes.get("role") == "img"]) == 7
+    # legend, 2 maps in 2 categories, 3 panels for each of 3 pairs, the best and the worst, 4 of the explorer
+    assert len(pictures) == 1 + 2 * 2 + 3 * 5 + 4
+    named = [picture for picture in pictures if picture["src"] != "data:,"]
+    assert len(named) == len(pictures) - 4  # the script fills those of the explorer
+    assert all(len(picture["alt"] or "") > 10 for picture in named)
+    charts = [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
+    # by gap, by category, training; confusion and sphere of 2 categories
+    assert len(charts) == 2 + 2 + 3 + 2 + 2
+    assert all(len(chart["aria-label"] or "") > 10 for chart in charts)
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
     assert levels.count(1) == 1
     assert levels[0] == 1
@@ -242,7 +262,7 @@ def test_every_best_cell_is_marked(project: Project, html: str) -> None:
 
 def test_equal_inputs_give_equal_bytes(project: Project, html: str, tmp_path: Path) -> None:
     assert project.build(tmp_path / "again.html") == html
-    other = ReportSlice("toy", ReportParams(pairs=3, maps=2, seed=1), EVALUATE)
+    other = ReportSlice("toy", ReportParams(**REPORT | {"seed": 1}), EVALUATE)
     assert project.build(tmp_path / "other.html", other) != html
 
 
@@ -255,13 +275,17 @@ def test_texts_are_escaped_and_the_backbone_is_named(html: str) -> None:
 def test_a_data_set_without_viewpoints_and_validation(tmp_path: Path) -> None:
     project = Project(tmp_path, azimuths=[float("nan")] * 3)
     (project.results / "training" / "validation.csv").write_text("step,pck_point\n")
-    html = project.build(tmp_path / "report.html", ReportSlice("toy", ReportParams(2, 1, 0), EVALUATE))
+    html = project.build(tmp_path / "report.html", ReportSlice("toy", ReportParams(2, 0, 1, 0, 0), EVALUATE))
     page = Reader(html)
     assert 'id="viewpoint"' not in html
     assert "#viewpoint" not in html
     assert "unknown azimuth gap" in html
-    assert len(page.all("svg")) == 2 + 2  # by category; losses and health
-    html = project.build(tmp_path / "report.html", ReportSlice("toy", ReportParams(0, 0, 0), EVALUATE))
+    charts = [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
+    assert len(charts) == 2 + 2 + 2 + 2  # by category; losses and health; confusion; spheres
+    assert page.all("script") == []
+    assert "script-src 'none'" in html
+    assert "Best and worst" not in html
+    html = project.build(tmp_path / "report.html", ReportSlice("toy", ReportParams(0, 0, 0, 1, 0), EVALUATE))
     assert Reader(html).all("img") == []
 
 
@@ -272,7 +296,7 @@ def test_the_command_writes_the_page_or_nothing(
     params, out = tmp_path / "report.json", tmp_path / "page.html"
     content = {
         "dataset": "toy",
-        "report": {"pairs": 3, "maps": 2, "seed": 0},
+        "report": REPORT,
         "evaluate": {**vars(EVALUATE), "alphas": list(EVALUATE.alphas)},
     }
     params.write_text(json.dumps(content))
@@ -287,10 +311,10 @@ def test_the_command_writes_the_page_or_nothing(
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", ["pairs", "maps", "seed"])
+@pytest.mark.parametrize("name", ["pairs", "extremes", "maps", "explorer_mb", "seed"])
 def test_negative_parameters_are_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"report.{name}"):
-        ReportParams(**{"pairs": 1, "maps": 1, "seed": 1, name: -1})
+        ReportParams(**REPORT | {name: -1})
 
 
 def _replace(pattern: str, text: str) -> Callable[[bytes], bytes]:
@@ -306,6 +330,11 @@ def _write(content: bytes) -> Callable[[bytes], bytes]:
     [
         ("metrics.json", _write(b"[1]"), "not the metrics"),
         ("metrics.json", _replace("kap@0.05", "kap@0.5"), "are missing"),
+        (
+            "metrics.json",
+            _replace('"kap_pair@0.05":', '"kap@0.05_low": "few", "kap_pair@0.05":'),
+            "are missing",
+        ),
         ("by_category.csv", None, "cannot read"),
         ("by_category.csv", _replace("fused,plain", "fused,odd"), "incomplete"),
         ("by_azimuth_gap.csv", _write(b"row,gap\nfused,1\n"), "lacks columns"),
@@ -543,3 +572,266 @@ def test_charts_follow_the_theme_and_leave_settings_alone() -> None:
     assert not any(number in svg for number in figures.THEME.values())
     assert "45°" in svg
     assert "http" not in svg
+
+
+def test_intervals_are_shown_where_the_evaluation_gives_them(project: Project, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(project.results, results)
+    metrics = json.loads((results / "metrics.json").read_text())
+    score = metrics["fused"]["kap@0.10"]
+    metrics["fused"] |= {"kap@0.10_low": score - 2.25, "kap@0.10_high": score + 1.5, "kap@0.05_low": 1.0}
+    metrics["fused"] |= {"kap@0.10_gain_low": -0.26, "kap@0.10_gain_high": 4.0}
+    metrics |= {"baseline": "features", "confidence": 0.95, "protocol": "read-out by lot"}
+    (results / "metrics.json").write_text(json.dumps(metrics))
+    inputs = read_inputs(results, "toy", EVALUATE)
+    assert inputs.interval("fused", "kap@0.10") == (score - 2.25, score + 1.5)
+    assert inputs.interval("fused", "kap@0.05") is None  # half an interval is none
+    assert [tile.gain.bounds for tile in tiles(inputs, 2, "far")] == ["", "", "−0.3 to +4.0"]
+    table = headline(inputs)
+    shown = {name: [cell.bounds for cell in cells if cell.bounds] for name, cells in table.rows}
+    assert shown == {
+        "features": [],
+        "sphere": [],
+        "fused": [f"{score - 2.25:.1f}–{score + 1.5:.1f}"],
+        "chance": [],
+    }
+    assert "interval of 95 % confidence" in table.caption
+    assert "interval" not in headline(read_inputs(project.results, "toy", EVALUATE)).caption
+
+
+def _scored(pairs: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
+    rows = [(source, target, error) for (source, target), errors in pairs.items() for error in errors]
+    return pd.DataFrame(rows, columns=["source", "target", "error"])
+
+
+def test_extremes_are_the_best_and_the_worst_without_repeating_a_picture() -> None:
+    predictions = _scored(
+        {
+            ("a", "b"): [0.02, 0.03, 0.01, 0.04],  # all right, least error
+            ("b", "c"): [0.02, 0.03, 0.01, 0.05],  # all right, but b is taken
+            ("c", "d"): [0.02, 0.03, 0.09, 0.09],  # all right
+            ("e", "f"): [0.02, 0.03, 0.50, 0.50],
+            ("g", "h"): [0.02, 9.00, 9.00, 9.00],
+            ("i", "j"): [0.11, 0.11, 0.11, 0.11],  # all wrong, yet not far
+            ("k", "l"): [0.50, 0.60, 0.70, 9.00],  # all wrong and farther
+            ("m", "n"): [9.00],  # too few points to be the worst
+        }
+    )
+    best, worst = choose_extremes(predictions, 2, alpha=0.1)
+    assert best.to_numpy().tolist() == [["a", "b"], ["c", "d"]]
+    assert worst.to_numpy().tolist() == [["k", "l"], ["i", "j"]]
+    for frame, again in zip((best, worst), choose_extremes(predictions[::-1], 2, alpha=0.1), strict=True):
+        pd.testing.assert_frame_equal(frame, again)
+    everything = choose_extremes(predictions, 99, alpha=0.1)
+    assert sum(map(len, everything)) == 5  # neither the middle one nor the one whose picture is taken
+    assert [len(frame) for frame in choose_extremes(predictions, 0, alpha=0.1)] == [0, 0]
+
+
+def test_confusion_matrices_add_up_to_the_metrics(project: Project) -> None:
+    inputs = read_inputs(project.results, "toy", EVALUATE)
+    rows = ("features", "sphere", "fused")
+    found = confusions(read_tables(project.tables), inputs.predictions, 0.1, rows)
+    assert [matrix.category for matrix in found] == CATEGORIES
+    assert found[0].names == [f"part {k}" for k in range(12)]
+    near = inputs.predictions.assign(error=inputs.predictions["error"] / 2)  # shares of twice the length
+    for single, double in zip(found, confusions(read_tables(project.tables), near, 0.05, rows), strict=True):
+        assert all((single.counts[row] == double.counts[row]).all() for row in rows)
+    for row in rows:
+        counts = sum(matrix.counts[row] for matrix in found)
+        total = inputs.metrics["n_points"]
+        assert counts.sum() == total
+        right = np.trace(counts)
+        assert 100 * right / total == pytest.approx(inputs.metrics[row]["pck_point@0.10"], abs=1e-4)
+        mixed = counts[:, :-1].sum() - right
+        assert 100 * mixed / total == pytest.approx(inputs.metrics[row]["confusion@0.10"], abs=1e-4)
+        for matrix in found:
+            np.testing.assert_allclose(matrix.shares(row).sum(axis=1), 100)
+
+
+def test_a_prediction_lands_on_the_nearest_keypoint_in_reach(project: Project) -> None:
+    tables = read_tables(project.tables)
+    target = tables.keypoints["image_id"].iloc[0]
+    own = tables.keypoints["image_id"] == target
+    tables.keypoints.loc[own, "x"] = 10.0 + np.arange(12)  # in a row, a pixel apart; the radius is 2
+    tables.keypoints.loc[own, "y"] = 20.0
+    predictions = pd.DataFrame(
+        [
+            ("fused", target, "0", 10.0, 20.0),  # right
+            ("fused", target, "1", 11.9, 20.0),  # right, though another keypoint is nearer
+            ("fused", target, "2", 20.9, 20.0),  # on 11
+            ("fused", target, "3", 10.0, 30.0),  # on none
+            ("fused", target, "3", 24.0, 20.0),  # three pixels beyond 11: on none
+            ("other", target, "4", 10.0, 30.0),
+        ],
+        columns=["row", "target", "keypoint_id", "x", "y"],
+    )
+    truth = {"target_x": 10.0 + predictions["keypoint_id"].astype(int), "target_y": 20.0}
+    predictions = predictions.assign(**truth)
+    offset = predictions[["x", "y"]].to_numpy() - predictions[["target_x", "target_y"]].to_numpy()
+    predictions["error"] = np.linalg.norm(offset, axis=1) / 20
+    (matrix,) = confusions(tables, predictions, 0.1, ["fused"])
+    expected = np.zeros((12, 13), dtype=int)
+    expected[[0, 1, 2], [0, 1, 11]] = 1
+    expected[3, 12] = 2
+    np.testing.assert_array_equal(matrix.counts["fused"], expected)
+    assert matrix.commonest("fused", 5) == [("part 2", "part 11", 100.0, 1)]
+    with pytest.raises(InputError, match="do not belong together"):
+        confusions(tables, predictions.assign(keypoint_id="99"), 0.1, ["fused"])
+
+
+def test_the_commonest_mix_ups_are_listed_by_number() -> None:
+    counts = np.array([[5, 3, 0, 2], [4, 0, 0, 0], [0, 1, 9, 0]])
+    matrix = Confusion("x", ["a", "b", "c"], {"fused": counts})
+    assert matrix.commonest("fused", 2) == [("b", "a", 100.0, 4), ("a", "b", 30.0, 10)]
+    assert [entry[:2] for entry in matrix.commonest("fused", 9)] == [("b", "a"), ("a", "b"), ("c", "b")]
+
+
+def test_sides_are_read_from_names() -> None:
+    names = ["wheel_front_left", "Left wheel", "right", "leftover", "nose", "left or right", ""]
+    assert [side_of(name) for name in names] == [
+        "left", "left", "right", "neither", "neither", "neither", "neither",
+    ]  # fmt: skip
+    assert mirrored("wheel_front_left") == "wheel_front_right"
+    assert mirrored("Right wheel") == "Left wheel"
+    assert mirrored("leftover_right") == "leftover_left"
+
+
+def _sphere(left: list[list[float]], right: list[list[float]], middle: list[list[float]]) -> KeypointSphere:
+    points = np.array(left + right + middle, dtype=np.float64)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    names = ["ear_left"] * len(left) + ["ear_right"] * len(right) + ["nose"] * len(middle)
+    sides = [side_of(name) for name in names]
+    return KeypointSphere("cat", points, np.array(names, dtype=object), np.array(sides, dtype=object))
+
+
+def test_sides_are_told_apart_by_the_means_of_the_others() -> None:
+    apart = _sphere([[1, 0.1, 0], [1, 0, 0.1]], [[-1, 0.1, 0], [-1, 0, 0.1]], [[0, 1, 0]])
+    assert apart.own_side() == (100.0, 4)
+    swapped = _sphere([[1, 0.1, 0], [1, 0, 0.1], [-1, 0, 0]], [[-1, 0.1, 0], [-1, 0, 0.1]], [])
+    assert swapped.own_side() == (80.0, 5)
+    # a lone keypoint has no others to be compared with
+    assert np.isnan(_sphere([[1, 0, 0]], [[-1, 0, 0]], []).own_side()[0])
+    assert np.isnan(_sphere([], [], [[0, 1, 0]]).own_side()[0])
+
+
+def test_spheres_are_turned_so_that_left_and_right_lie_apart() -> None:
+    rng = np.random.default_rng(4)
+    axis = np.array([1.0, 2.0, -0.5]) / np.linalg.norm([1.0, 2.0, -0.5])
+    left, right = (sign * axis + 0.1 * rng.normal(size=(20, 3)) for sign in (1, -1))
+    for sphere in (_sphere(left.tolist(), right.tolist(), [[0, 0, 1]]), _sphere([], [], left.tolist())):
+        view = sphere.view()
+        np.testing.assert_allclose(view @ view.T, np.eye(3), atol=1e-12)
+        assert np.linalg.det(view) == pytest.approx(1)
+        np.testing.assert_allclose(np.abs(view[0] @ axis), 1, atol=0.01)
+    assert _sphere(left.tolist(), right.tolist(), []).view()[0] @ axis > 0.99  # left parts to the right
+    svg = draw_sphere(_sphere(left.tolist(), right.tolist(), []))
+    first, second = svg.split('<g class="half">')[1:]
+    # every keypoint once, on one of the two halves
+    for side, count in (("left", 20), ("right", 20)):
+        drawn = re.findall(rf'class="{side}" d="([^"]*)"', svg)
+        assert sum(path.count("M") for path in drawn) == count
+    for half, centre in ((first, 104), (second, 316)):
+        for side, sign in (("left", 1), ("right", -1)):
+            turned = sign if half is first else -sign  # from behind, left and right change places
+            for path in re.findall(rf'class="{side}" d="([^"]*)"', half):
+                assert all(turned * (float(x) - centre) > 50 for x in re.findall(r"M([\d.]+) ", path))
+    assert draw_sphere(_sphere([], [], [[0, 1, 0]])).count("<path class=") == 1
+
+
+def test_keypoints_lie_on_the_sphere_where_their_patches_do(project: Project) -> None:
+    tables, head = read_tables(project.tables), load_head(project.head)
+    with FeatureCache.open([project.cache]) as cache:
+        found = keypoint_spheres(tables, cache, head, "test")
+        assert [sphere.category for sphere in found] == CATEGORIES
+        for sphere in found:
+            own = tables.keypoints[tables.keypoints["image_id"].str.startswith(sphere.category)]
+            assert len(sphere.points) == len(own)
+            for i in (0, 17, len(own) - 1):
+                record = cache.index(own["image_id"].iloc[i])
+                points = sphere_points(head, cache.tokens([record]))[0].numpy()
+                patch = patch_of(own[["x", "y"]].to_numpy()[i : i + 1], cache.boxes[record], cache.grid)[0]
+                np.testing.assert_allclose(sphere.points[i], points[patch], atol=1e-6)
+
+
+def _decode(text: str, kind: str, width: int) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype=kind).reshape(-1, width)
+
+
+def test_the_explorer_answers_as_the_evaluation_did(project: Project, html: str) -> None:
+    """Keypoints carry the scored predictions, and the stored answers of their patches agree with them."""
+    data = json.loads(
+        html[html.index('id="explorer-data">') + len('id="explorer-data">') :].split("</script>")[0]
+    )
+    tables, inputs = read_tables(project.tables), read_inputs(project.results, "toy", EVALUATE)
+    predictions = inputs.predictions.set_index(["row", "source", "target", "keypoint_id"])
+    assert len(data["pairs"]) in (3, 4, 5)  # a pair chosen twice is stored once
+    assert data["weights"] == {"features": [1, 0], "sphere": [0, 1], "fused": [0.8, 0.2]}
+    checked = 0
+    for pair in data["pairs"]:
+        source, target = pair["source"], pair["target"]
+        own = tables.keypoints[tables.keypoints["image_id"] == source["id"]].set_index("keypoint_id")
+        assert [point["name"] for point in pair["keypoints"]] == [
+            name.replace("_", " ") for name in own["name"]
+        ]
+        for (keypoint, place), point in zip(own.iterrows(), pair["keypoints"], strict=True):
+            assert point["source"] == [place["x"], place["y"]]
+            patch = patch_of(np.array([point["source"]]), np.array(source["box"]), GRID)[0]
+            centres = patch_centres(np.array(target["box"]), GRID)
+            for row in data["weights"]:
+                scored = predictions.loc[(row, source["id"], target["id"], keypoint)]
+                assert point["predicted"][row] == [scored["x"], scored["y"]]
+                assert point["right"][row] == (scored["error"] < 0.1)
+                answer = _decode(pair["best"][row], "<u2", 1)[patch, 0]
+                np.testing.assert_allclose(centres[answer], point["predicted"][row], atol=1e-4)
+                checked += 1
+    assert checked == 36 * len(data["pairs"])
+
+
+def test_the_maps_of_the_explorer_are_as_exact_as_it_says(project: Project) -> None:
+    tables, inputs = read_tables(project.tables), read_inputs(project.results, "toy", EVALUATE)
+    head = load_head(project.head)
+    source, target = tables.pairs[["source", "target"]].iloc[0]
+    match = read_match(tables, inputs.predictions, source, target, 0.1, list(row_weights(0.2)))
+    patches = GRID[0] * GRID[1]
+    errors = []
+    with FeatureCache.open([project.cache]) as cache:
+        tokens = cache.tokens([cache.index(source), cache.index(target)]).astype(np.float64)
+        unit = tokens / np.linalg.norm(tokens, axis=2, keepdims=True)
+        points = sphere_points(head, tokens.astype(np.float32)).numpy()
+        for dims in (1, 3, DIM):
+            room = dims * 2 * patches * 4 / 3 / 1e6 * 1.0001
+            built = build_explorer(
+                [("one", source, target, match)], cache, head, sphere_weight=0.2, megabytes=room
+            )
+            assert (built.dims, built.full) == (dims, DIM)
+            (pair,) = built.data["pairs"]
+            codes = [_decode(text, "i1", dims) * np.array(pair["steps"]) for text in pair["features"]]
+            error = np.abs(codes[0] @ codes[1].T - unit[0] @ unit[1].T).max()
+            assert built.error == pytest.approx(error, abs=1e-5)
+            errors.append(error)
+            decoded = [_decode(text, "<i2", 3) / 32767 for text in pair["points"]]
+            np.testing.assert_allclose(decoded, points, atol=1e-4)
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.03  # all directions: only the rounding is left
+
+
+def test_reduced_features_keep_the_strongest_directions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    plane = torch.randn(2, 30, 2, generator=generator) @ torch.randn(2, 9, generator=generator)
+    features = torch.nn.functional.normalize(plane, dim=-1)
+    codes, steps = reduce(features, 2)  # they span a plane
+    assert codes.shape == (2, 30, 2)
+    assert np.abs(codes).max(axis=(0, 1)).tolist() == [127, 127]
+    decoded = codes * steps
+    np.testing.assert_allclose(decoded[0] @ decoded[1].T, (features[0] @ features[1].T).numpy(), atol=0.02)
+    assert (reduce(torch.zeros(2, 3, 4), 2)[0] == 0).all()
+
+
+def test_pairs_drawn_twice_share_their_place_in_the_explorer(project: Project) -> None:
+    params = ReportSlice("toy", ReportParams(**REPORT | {"pairs": 24, "extremes": 2}), EVALUATE)
+    drawn = matched_pairs(read_tables(project.tables), read_inputs(project.results, "toy", EVALUATE), params)
+    assert len(drawn.typical) == len(drawn.records) == 24  # all there are
+    assert [len(drawn.best), len(drawn.worst)] == [2, 2]
+    for pair in (*drawn.best, *drawn.worst):
+        (twin,) = [own for own in drawn.typical if own.number == pair.number]
+        assert twin == pair

@@ -1,4 +1,4 @@
-"""Command `report`: one self-contained page with scores, curves, sphere maps and matches."""
+"""Command `report`: one self-contained page with scores, curves, spheres, matches and an explorer."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from spheremap.params import read_slice
 from spheremap.report import ReportSlice, build_report
 
-HELP = "write the report page: scores, training curves, sphere maps and matches in one HTML file"
+HELP = "write the report page: scores, curves, spheres, matches and an explorer in one HTML file"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The report: results, curves, sphere maps and matches on one self-contained page."""
+"""The report: results, curves, spheres, matches and an explorer on one self-contained page."""
 
 from spheremap.report.build import build_report
 from spheremap.report.matches import Match, draw_strip, read_match

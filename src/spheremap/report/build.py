@@ -11,16 +11,20 @@ from spheremap.evaluation import check_agreement
 from spheremap.files import atomic_path
 from spheremap.head import load_head
 from spheremap.report import figures, scores
-from spheremap.report.gallery import matched_pairs, sphere_maps
+from spheremap.report.confusion import confusions
+from spheremap.report.gallery import explorer_of, matched_pairs, sphere_maps
 from spheremap.report.inputs import COMPARED, Inputs, read_inputs
-from spheremap.report.page import Chart, Page, render
+from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres
+from spheremap.report.page import Chart, ConfusionGroup, Page, SphereGroup, render
 from spheremap.report.params import ReportSlice
 from spheremap.report.pictures import data_uri
 from spheremap.report.sphere_colours import draw_legend
-from spheremap.tables import read_provenance, read_tables
+from spheremap.report.sphere_figures import draw_sphere
+from spheremap.tables import Tables, read_provenance, read_tables
 
 LEGEND = 150  # px
 FAR = 2  # bins
+COMMONEST = 5  # mix-ups listed
 LOSSES = {
     "total": "total (weighted)",
     "reconstruction": "reconstruction",
@@ -58,6 +62,9 @@ def build_report(
     with FeatureCache.open(images) as cache:
         check_agreement(cache, sphere, head)
         maps = sphere_maps(data, cache, sphere, params)
+        spheres = keypoint_spheres(data, cache, sphere, params.evaluate.split)
+        drawn = matched_pairs(data, inputs, params)
+        explorer = explorer_of(drawn, data, inputs, cache, sphere, params)
         backbone = cache.provenance
     bins = params.evaluate.viewpoint_bins
     page = Page(
@@ -74,9 +81,15 @@ def build_report(
         gap_table=scores.by_gap(inputs, bins) if len(inputs.by_gap) else None,
         category_charts=_category_charts(inputs),
         category_table=scores.by_category(inputs),
+        confusions=_confusions(data, inputs, max(params.evaluate.alphas)),
+        spheres=[SphereGroup(own.category, draw_sphere(own), _verdict(own)) for own in spheres],
+        sided=any(own.own_side()[1] for own in spheres),
         legend=data_uri(draw_legend(LEGEND)),
         maps=maps,
-        pairs=matched_pairs(data, inputs, params),
+        pairs=drawn.typical,
+        best=drawn.best,
+        worst=drawn.worst,
+        explorer=explorer,
         training_charts=_training_charts(inputs.curves),
         provenance={
             "data set": read_provenance(tables),
@@ -98,6 +111,24 @@ def _backbone(provenance: Mapping[str, Any]) -> str:
     details = [str(entry["model"])] if "model" in entry else []
     details += [f"{key} {entry[key]}" for key in ("block", "facet") if key in entry]
     return f"{name} ({', '.join(details)})" if details else str(name)
+
+
+def _confusions(tables: Tables, inputs: Inputs, alpha: float) -> list[ConfusionGroup]:
+    return [
+        ConfusionGroup(
+            own.category,
+            figures.confusion(own, COMPARED),
+            {row: own.commonest(row, COMMONEST) for row in COMPARED},
+        )
+        for own in confusions(tables, inputs.predictions, alpha, COMPARED)
+    ]
+
+
+def _verdict(sphere: KeypointSphere) -> str:
+    percent, count = sphere.own_side()
+    if not count:
+        return f"{len(sphere.points):,} keypoints"
+    return f"{percent:.0f} % of {count:,} left and right keypoints on their own side"
 
 
 def _gap_charts(inputs: Inputs, bins: int) -> list[Chart]:

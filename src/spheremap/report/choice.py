@@ -1,4 +1,4 @@
-"""Which pictures and pairs to show: by rule and seed, never by how well they came out."""
+"""Which pictures and pairs to show: by rule and seed, or openly the best and the worst."""
 
 import numpy as np
 import pandas as pd
@@ -63,3 +63,43 @@ def choose_pairs(pairs: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
         shown[pairs["category"].iloc[best]] += 1
         chosen.append(best)
     return pairs.iloc[chosen].sort_values("gap", kind="stable", ignore_index=True)
+
+
+def choose_extremes(predictions: pd.DataFrame, count: int, alpha: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The pairs of the most and of the fewest right predictions.
+
+    Pairs are ordered by the share of their points that are right; the mean error, cut at 1, decides among
+    equals, then the image ids. No picture is shown twice among the best, nor among the worst. Pairs of less
+    than half as many points as the average pair are left out: a single point is right or wrong by luck.
+
+    Args:
+        predictions: of one row of the results table: source, target and error of each point.
+        count: how many of each, fewer if there are not so many; no pair is both.
+        alpha: a point is right if its error is below.
+
+    Returns:
+        Best and worst pairs, columns source and target, the most extreme first.
+    """
+    points = predictions.assign(right=predictions["error"] < alpha, error=predictions["error"].clip(upper=1))
+    pairs = points.groupby(["source", "target"], sort=True).agg(
+        right=("right", "mean"), error=("error", "mean"), points=("error", "size")
+    )
+    pairs = pairs[pairs["points"] >= pairs["points"].mean() / 2].reset_index()
+    pairs = pairs.sort_values(["right", "error"], ascending=[False, True], kind="stable", ignore_index=True)
+    half = len(pairs) // 2  # the middle one of an odd number is neither
+    best = _distinct(pairs.iloc[:half], count)
+    worst = _distinct(pairs.iloc[len(pairs) - half :].iloc[::-1], count)
+    return best, worst
+
+
+def _distinct(pairs: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The first pairs that share no picture."""
+    shown: set[str] = set()
+    chosen: list[int] = []
+    for i, (source, target) in enumerate(pairs[["source", "target"]].itertuples(index=False)):
+        if len(chosen) == count:
+            break
+        if not {source, target} & shown:
+            shown |= {source, target}
+            chosen.append(i)
+    return pairs.iloc[chosen][["source", "target"]].reset_index(drop=True)

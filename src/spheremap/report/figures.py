@@ -13,6 +13,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from spheremap.report.confusion import Confusion
+
 # Stand-ins for variables of the style sheet: matplotlib draws the number, the page shows the variable.
 THEME = {
     "ink": "#010101",
@@ -56,6 +58,9 @@ _STYLE: Any = {  # keys are names of matplotlib settings
     "legend.borderpad": 0.1,
     "figure.constrained_layout.use": True,
 }
+_OWN, _MIXED_UP, _NONE = (  # Okabe-Ito and grey: seen on white and on black
+    np.array(colour) / 255 for colour in ((0, 158, 115), (213, 94, 0), (138, 146, 155))
+)
 _MARKERS = {"features": "s", "sphere": "^", "fused": "o", "chance": ""}
 
 
@@ -92,6 +97,42 @@ def by_category(frame: pd.DataFrame, metric: str, rows: Sequence[str]) -> str:
         axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
 
     return _svg(f"category-{metric}", draw, height=0.9 + 0.26 * len(wide))
+
+
+def confusion(matrix: Confusion, rows: Sequence[str]) -> str:
+    """Confusion matrices side by side: right, mixed up and missed differ in colour, shares in strength."""
+    count = len(matrix.names)
+    numbers = [str(i) for i in range(1, count + 1)]
+
+    def draw(panels: Sequence[Axes]) -> None:
+        for axes, row in zip(panels, rows, strict=True):
+            cells = np.zeros((count, count + 1, 4))
+            cells[..., :3] = _MIXED_UP
+            cells[np.arange(count), np.arange(count), :3] = _OWN
+            cells[:, -1, :3] = _NONE
+            cells[..., 3] = np.sqrt(matrix.shares(row) / 100)  # small shares are seen, too
+            # one pixel per cell: small, and enlarged without smoothing
+            axes.imshow(cells, interpolation="none", aspect="auto")
+            axes.set_title(row, fontsize=8)
+            axes.set_xticks(range(count + 1), [*numbers, "none"], fontsize=5, rotation=90)
+            axes.set_yticks(range(count), _entitled(numbers, matrix.names), fontsize=5.5)
+            axes.grid(visible=False)
+            for spine in axes.spines.values():
+                spine.set_visible(True)
+                spine.set_color(THEME["grid"])
+            axes.set_xlabel("predicted on", fontsize=7)
+        for axes in panels[1:]:
+            axes.set_yticks(range(count), numbers)
+
+    size = (3.4 * len(rows), 0.8 + 0.115 * count)
+    return _figure(f"confusion-{matrix.category}", draw, size, panels=len(rows))
+
+
+def _entitled(numbers: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Numbers with names, unless the names are numbers themselves."""
+    return [
+        f"{number} {name}" if name != number else name for number, name in zip(numbers, names, strict=True)
+    ]
 
 
 def curves(name: str, frame: pd.DataFrame, labels: Mapping[str, str], *, upper: float | None = None) -> str:
@@ -151,15 +192,28 @@ def _percent(axes: Axes, *, from_zero: bool = True) -> None:
 
 
 def _svg(name: str, draw: Callable[[Axes], None], *, height: float = 2.7) -> str:
-    """One chart; `name` must be the only one of its kind on the page, since ids are made of it."""
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(4.4, height))
-        FigureCanvasSVG(figure)
-        axes = figure.subplots()
+    """One chart with a legend."""
+
+    def draw_all(panels: Sequence[Axes]) -> None:
+        (axes,) = panels
         draw(axes)
         handles, texts = axes.get_legend_handles_labels()
         columns = 3 if max(map(len, texts)) > 12 else 4
-        figure.legend(handles, texts, loc="outside upper left", ncols=columns, labelcolor=THEME["ink"])
+        axes.get_figure().legend(  # type: ignore[union-attr]
+            handles, texts, loc="outside upper left", ncols=columns, labelcolor=THEME["ink"]
+        )
+
+    return _figure(name, draw_all, (4.4, height))
+
+
+def _figure(
+    name: str, draw: Callable[[Sequence[Axes]], None], size: tuple[float, float], *, panels: int = 1
+) -> str:
+    """Panels side by side; `name` must be the only one of its kind on the page: ids are made of it."""
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=size)
+        FigureCanvasSVG(figure)
+        draw(figure.subplots(1, panels, squeeze=False)[0])
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)

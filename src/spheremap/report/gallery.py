@@ -1,17 +1,21 @@
 """The picture sections of the page: sphere maps and matches."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
 from spheremap.cache.reader import FeatureCache
 from spheremap.head import Head, sphere_points
 from spheremap.images import load_mask, load_rgb
+from spheremap.matching.descriptors import row_weights
 from spheremap.metrics.breakdown import UNKNOWN, azimuth_bin, azimuth_gap
-from spheremap.report.choice import choose_pairs, choose_views
+from spheremap.report.choice import choose_extremes, choose_pairs, choose_views
+from spheremap.report.explorer import Explorer, build_explorer
 from spheremap.report.inputs import COMPARED, Inputs
 from spheremap.report.matches import draw_source, draw_target, read_match
 from spheremap.report.page import MapGroup, Pair, Picture
@@ -65,27 +69,78 @@ def _map(
     )
 
 
-def matched_pairs(tables: Tables, inputs: Inputs, params: ReportSlice) -> list[Pair]:
-    """Matches of features and fused on pairs chosen by rule."""
-    images = tables.images.set_index("image_id")
-    pairs = inputs.predictions[["source", "target"]].drop_duplicates()
+@dataclass(frozen=True)
+class Drawn:
+    """All pairs drawn on the page; `records` are the distinct ones: (title, source, target)."""
+
+    typical: list[Pair]
+    best: list[Pair]
+    worst: list[Pair]
+    records: list[tuple[str, str, str]]
+
+
+def matched_pairs(tables: Tables, inputs: Inputs, params: ReportSlice) -> Drawn:
+    """Matches of features and fused on pairs chosen by rule, and on the best and worst pairs of fused."""
+    alpha = max(params.evaluate.alphas)
     bins = params.evaluate.viewpoint_bins
+    pairs = _with_gaps(inputs.predictions[["source", "target"]].drop_duplicates(), tables, bins)
+    of_fused = inputs.predictions[inputs.predictions["row"] == COMPARED[1]]
+    best, worst = choose_extremes(of_fused, params.report.extremes, alpha)
+    lists = {
+        "by rule": choose_pairs(pairs, params.report.pairs, params.report.seed),
+        "best": best.merge(pairs, on=["source", "target"]),
+        "worst": worst.merge(pairs, on=["source", "target"]),
+    }
+    numbers: dict[tuple[str, str], int] = {}
+    records: list[tuple[str, str, str]] = []
+    drawn: dict[str, list[Pair]] = {}
+    for name, chosen in lists.items():
+        drawn[name] = []
+        for record in chosen.to_dict("records"):
+            ids = record["source"], record["target"]
+            if ids not in numbers:
+                numbers[ids] = len(records)
+                records.append((f"{record['category']}, {_gap(record['gap'], bins)} ({name})", *ids))
+            drawn[name].append(_pair(tables, inputs, alpha, record, bins, numbers[ids]))
+    return Drawn(drawn["by rule"], drawn["best"], drawn["worst"], records)
+
+
+def explorer_of(
+    drawn: Drawn, tables: Tables, inputs: Inputs, cache: FeatureCache, head: Head, params: ReportSlice
+) -> Explorer | None:
+    """The explorer of all drawn pairs, if it is wanted and there are any."""
+    if not drawn.records or params.report.explorer_mb == 0:
+        return None
+    weight, alpha = params.evaluate.sphere_weight, max(params.evaluate.alphas)
+    rows = list(row_weights(weight))
+    matches = [
+        (title, source, target, read_match(tables, inputs.predictions, source, target, alpha, rows))
+        for title, source, target in drawn.records
+    ]
+    return build_explorer(matches, cache, head, sphere_weight=weight, megabytes=params.report.explorer_mb)
+
+
+def _with_gaps(pairs: pd.DataFrame, tables: Tables, bins: int) -> pd.DataFrame:
+    images = tables.images.set_index("image_id")
     of_source, of_target = (
         azimuth_bin(pairs[column].map(images["azimuth"]).to_numpy(dtype=np.float64), bins)
         for column in ("source", "target")
     )
-    pairs = pairs.assign(
+    return pairs.assign(
         # a pair that the tables do not know stays, for `read_match` to complain about
         category=pairs["source"].map(images["category"]).fillna(""),
         gap=azimuth_gap(of_source, of_target, bins),
     )
-    chosen = choose_pairs(pairs, params.report.pairs, params.report.seed)
-    alpha = max(params.evaluate.alphas)
-    return [_pair(tables, inputs, alpha, record, bins) for record in chosen.to_dict("records")]
 
 
-def _pair(tables: Tables, inputs: Inputs, alpha: float, record: dict[Any, Any], bins: int) -> Pair:
-    source, target, gap = record["source"], record["target"], record["gap"]
+def _gap(gap: int, bins: int) -> str:
+    return "unknown azimuth gap" if gap == UNKNOWN else f"azimuth gap {gap * 360 / bins:g}°"
+
+
+def _pair(
+    tables: Tables, inputs: Inputs, alpha: float, record: dict[Any, Any], bins: int, number: int
+) -> Pair:
+    source, target = record["source"], record["target"]
     match = read_match(tables, inputs.predictions, source, target, alpha)
     count = len(match.names)
     panels = [_panel(draw_source(match, PANEL), source, "source", f"source with {count} numbered keypoints")]
@@ -98,9 +153,10 @@ def _pair(tables: Tables, inputs: Inputs, alpha: float, record: dict[Any, Any], 
     names = (name.replace("_", " ") for name in match.names)
     return Pair(
         category=record["category"],
-        gap="unknown azimuth gap" if gap == UNKNOWN else f"azimuth gap {gap * 360 / bins:g}°",
+        gap=_gap(record["gap"], bins),
         panels=panels,
         points=list(zip(range(1, count + 1), names, before, after, strict=True)),
+        number=number,
     )
 
 

@@ -19,6 +19,7 @@ from spheremap.provenance import check_provenance
 TRAINING = "training"
 CURVES = ("losses", "health", "validation")
 COMPARED = ("features", "fused")  # the two rows that are set side by side throughout
+ENDS = ("low", "high")  # endings of the names of a score's bounds
 HEADLINE = ("pck_point", "pck_image", "pck_category", "kap")
 _RERUN = "run `snakemake --cores all` to make the results again"
 
@@ -42,6 +43,11 @@ class Inputs:
     by_gap: pd.DataFrame
     predictions: pd.DataFrame
     curves: dict[str, pd.DataFrame]
+
+    def interval(self, row: str, score: str) -> tuple[float, float] | None:
+        """Lower and upper bound of a score, where the evaluation estimated them."""
+        low, high = (self.metrics[row].get(f"{score}_{end}") for end in ENDS)
+        return None if low is None or high is None else (float(low), float(high))
 
 
 def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams) -> Inputs:
@@ -67,6 +73,14 @@ def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams) -> Inputs
         for group in HEADLINE
         for alpha in alphas
         if not isinstance(metrics[row].get(f"{group}@{alpha}"), int | float)
+    ]
+    scored = [f"{group}@{alpha}" for group in HEADLINE for alpha in alphas]
+    bounds = [f"{name}{of}_{end}" for name in scored for of in ("", "_gain") for end in ENDS]
+    missing += [
+        f"{row}.{name}"
+        for row in rows
+        for name in bounds
+        if not isinstance(metrics[row].get(name, 0.0), int | float)
     ]
     counts = ["n_pairs", "n_points"]
     missing += [name for name in (*counts, "n_images") if not isinstance(metrics.get(name), int)]

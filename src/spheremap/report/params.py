@@ -11,13 +11,18 @@ class ReportParams:
     """How much to draw.
 
     Attributes:
-        pairs: pairs with drawn matches.
+        pairs: pairs with drawn matches, chosen by rule.
+        extremes: pairs drawn of the best, and as many of the worst.
         maps: pictures per category with drawn sphere maps.
+        explorer_mb: megabytes of the page for the descriptors of the explorer, which offers all drawn pairs;
+            0 leaves the explorer out.
         seed: of the choice among pairs and pictures that suit equally well.
     """
 
     pairs: int
+    extremes: int
     maps: int
+    explorer_mb: float
     seed: int
 
     def __post_init__(self) -> None:
@@ -26,7 +31,7 @@ class ReportParams:
         Raises:
             InputError: naming the parameter.
         """
-        for name in ("pairs", "maps", "seed"):
+        for name in ("pairs", "extremes", "maps", "explorer_mb", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(
                     f"bad value for report.{name}", expected="0 or more", found=str(getattr(self, name))

@@ -24,11 +24,13 @@ class Cell:
         value: as computed; NaN shows as a dash.
         style: "score" (one decimal), "gain" (with sign) or "count".
         best: whether it is the best of its kind.
+        interval: lower and upper bound, if they were estimated.
     """
 
     value: float
     style: str = "score"
     best: bool = False
+    interval: tuple[float, float] | None = None
 
     @property
     def text(self) -> str:
@@ -40,6 +42,14 @@ class Cell:
         if self.style == "gain":
             return f"{self.value:+.1f}".replace("-", "−")
         return f"{self.value:.1f}"
+
+    @property
+    def bounds(self) -> str:
+        """The interval as shown; empty without one."""
+        if self.interval is None:
+            return ""
+        form = "{:+.1f} to {:+.1f}" if self.style == "gain" else "{:.1f}–{:.1f}"
+        return form.format(*self.interval).replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -60,19 +70,22 @@ class Tile:
     title: str
     before: float
     after: float
+    interval: tuple[float, float] | None = None  # of the gain
 
     @property
     def gain(self) -> Cell:
         """The difference, in points."""
-        return Cell(self.after - self.before, "gain")
+        return Cell(self.after - self.before, "gain", interval=self.interval)
 
 
 def headline(inputs: Inputs) -> Table:
     """All rows against all averages and thresholds, the best of each column marked."""
     keys = [f"{group}@{alpha}" for group in GROUPS for alpha in inputs.alphas]
     best = {key: max(inputs.metrics[row][key] for row in inputs.rows) for key in keys}
+    intervals = any(inputs.interval(row, key) for row in inputs.rows for key in keys)
     return Table(
-        caption="Percent right; higher is better, the best of each column is marked.",
+        caption="Percent right; higher is better, the best of each column is marked."
+        + (f" Small: the interval{_confidence(inputs)}." if intervals else ""),
         corner="row",
         groups=[(title, len(inputs.alphas)) for title in GROUPS.values()],
         columns=[f"@{alpha}" for _ in GROUPS for alpha in inputs.alphas],
@@ -80,7 +93,11 @@ def headline(inputs: Inputs) -> Table:
             (
                 row,
                 [
-                    Cell(float(inputs.metrics[row][key]), best=inputs.metrics[row][key] == best[key])
+                    Cell(
+                        float(inputs.metrics[row][key]),
+                        best=inputs.metrics[row][key] == best[key],
+                        interval=inputs.interval(row, key),
+                    )
                     for key in keys
                 ],
             )
@@ -89,15 +106,27 @@ def headline(inputs: Inputs) -> Table:
     )
 
 
+def _confidence(inputs: Inputs) -> str:
+    share = inputs.metrics.get("confidence")
+    return f" of {100 * share:g} % confidence" if isinstance(share, int | float) else " of confidence"
+
+
 def tiles(inputs: Inputs, far: int, far_title: str) -> list[Tile]:
     """Features against fused at the largest threshold: all points, points at `far` bins and more, and KAP."""
     alpha = inputs.alphas[0]
     before, after = (inputs.metrics[row] for row in COMPARED)
-    result = [Tile(f"PCK@{alpha} per point", before[f"pck_point@{alpha}"], after[f"pck_point@{alpha}"])]
+
+    def tile(title: str, key: str) -> Tile:
+        paired = inputs.metrics.get("baseline") == COMPARED[0]
+        interval = inputs.interval(COMPARED[1], f"{key}_gain") if paired else None
+        return Tile(title, before[key], after[key], interval)
+
+    result = [tile(f"PCK@{alpha} per point", f"pck_point@{alpha}")]
     distant = inputs.by_gap[inputs.by_gap["gap"] >= far]
     if not distant.empty:
-        result.append(Tile(far_title, *(_pooled(distant, row, f"pck_point@{alpha}") for row in COMPARED)))
-    return [*result, Tile(f"KAP@{alpha}", before[f"kap@{alpha}"], after[f"kap@{alpha}"])]
+        far_before, far_after = (_pooled(distant, row, f"pck_point@{alpha}") for row in COMPARED)
+        result.append(Tile(far_title, far_before, far_after))
+    return [*result, tile(f"KAP@{alpha}", f"kap@{alpha}")]
 
 
 def _pooled(frame: pd.DataFrame, row: str, metric: str) -> float:
