@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 from dataclasses import asdict, replace
+from functools import partial
 from types import SimpleNamespace
 
 import h5py
@@ -29,15 +30,24 @@ from spheremap.evaluation import (
     write_results,
 )
 from spheremap.evaluation.params import alpha_label
-from spheremap.evaluation.table import format_file, format_metrics
+from spheremap.evaluation.scores import METRICS as NAMES
+from spheremap.evaluation.scores import Scores, score
+from spheremap.evaluation.table import format_file, format_intervals, format_metrics
 from spheremap.files import write_json
-from spheremap.head import Head, save_head
+from spheremap.head import Head, save_head, sphere_points
+from spheremap.matching.descriptors import row_weights
+from spheremap.metrics import bootstrap, kap, pck
 from spheremap.params import parse
 from spheremap.provenance import digest
 from spheremap.tables import Tables, tables_digest, write_tables
 
 ALPHAS = (0.10, 0.05, 0.01)
-PARAMS = EvaluateParams("test", 0.2, ALPHAS, "centre", 8, 0)
+PARAMS = EvaluateParams(
+    split="test", sphere_weight=0.2, alphas=ALPHAS, threshold="box", frame="original", source="patch",
+    readout="argmax", window=15, temperature=0.02, kap_labels="centre", viewpoint_bins=8, bootstrap=0,
+    confidence=0.9, baseline="features", sweep=(), seed=0,
+)  # fmt: skip
+RESAMPLED = replace(PARAMS, bootstrap=30)
 
 
 def assert_scores(found: dict[str, float], expected: dict[str, float]) -> None:
@@ -187,7 +197,8 @@ def test_metrics_say_what_they_are_averages_of() -> None:
     )
     counts = {key: value for key, value in results.metrics.items() if not isinstance(value, dict)}
     assert counts == {"dataset": "made up", "split": "test", "n_pairs": len(tables.pairs), "n_points": points,
-                      "n_images": 8, "seed": 7}  # fmt: skip
+                      "n_images": 8, "seed": 7, "protocol": PARAMS.protocol, "bootstrap": 0,
+                      "confidence": 0.9, "baseline": "features"}  # fmt: skip
     rows = ["features", "sphere", "fused", "chance"]
     assert [key for key in results.metrics if key not in counts] == rows
     assert results.by_category.groupby("row")["n_points"].sum().to_dict() == dict.fromkeys(rows, points)
@@ -336,15 +347,27 @@ def test_a_split_without_common_keypoints_is_refused() -> None:
 
 
 def test_parameters_are_read_and_checked() -> None:
-    section = {"split": "test", "sphere_weight": 0.2, "alphas": [0.1, 0.05, 0.01], "kap_labels": "centre",
-               "viewpoint_bins": 8, "seed": 0}  # fmt: skip
+    section = {**asdict(PARAMS), "alphas": list(ALPHAS), "sweep": []}
     assert parse({"evaluate": section, "dataset": "x"}, EvaluateSlice, where="here") == EvaluateSlice(
         PARAMS, "x"
     )
-    bad = {"split": "all", "sphere_weight": 1.5, "alphas": [], "kap_labels": "middle", "viewpoint_bins": 0}
-    for key, value in [*bad.items(), ("alphas", [0.1, 0.1]), ("alphas", [-0.1]), ("alphas", [float("nan")])]:
+    bad = {"split": "all", "sphere_weight": 1.5, "alphas": [], "kap_labels": "middle", "viewpoint_bins": 0,
+           "threshold": "circle", "frame": "screen", "source": "nearest", "readout": "soft", "window": 2,
+           "temperature": 0, "bootstrap": -1, "confidence": 1, "sweep": [1.5]}  # fmt: skip
+    lists = [("alphas", [0.1, 0.1]), ("alphas", [-0.1]), ("alphas", [float("nan")]), ("sweep", [0.5, 0.5])]
+    for key, value in [*bad.items(), *lists]:
         with pytest.raises(InputError, match=key):
             parse({"evaluate": {**section, key: value}, "dataset": "x"}, EvaluateSlice, where="here")
+    for key in section:  # what a result depends on is never a silent default
+        rest = {name: value for name, value in section.items() if name != key}
+        with pytest.raises(InputError, match=f"missing parameter 'evaluate.{key}'"):
+            parse({"evaluate": rest, "dataset": "x"}, EvaluateSlice, where="here")
+
+
+def test_a_baseline_must_be_a_row_of_the_table() -> None:
+    cache, tables, head = make_world(0)
+    with pytest.raises(InputError, match=r"evaluate\.baseline(.|\n)*features, sphere, fused, chance"):
+        evaluate(cache, tables, head, replace(PARAMS, baseline="raw"), dataset="made up")
 
 
 def test_thresholds_keep_their_digits() -> None:
@@ -382,21 +405,154 @@ def test_head_and_cache_must_belong_together(tmp_path) -> None:
         check_agreement(replace(cache, provenance={}), head, tmp_path)
 
 
+# --- intervals ---
+
+
+@pytest.fixture(scope="module")
+def scores() -> Scores:
+    cache, tables, head = make_world(3, images=5)
+    sphere = partial(sphere_points, head)
+    return score(cache, tables, tables.pairs, row_weights(0.2), sphere, PARAMS, chance=True)
+
+
+def slow_resample(scores: Scores, row: str, times: np.ndarray) -> dict[str, list[float]]:
+    """Metrics of the pairs, each standing there as often as drawn: as if it were another pair each time."""
+    q, measured = scores.queries, scores.measured
+    drawn = np.repeat(np.arange(len(times)), times.astype(int))
+    index = np.concatenate([np.arange(q.first[p], q.first[p + 1]) for p in drawn])
+    copy = np.repeat(np.arange(len(drawn)), [q.first[p + 1] - q.first[p] for p in drawn])
+    category, common = q.category[q.pair[index]], q.common[index]
+    own = index[common]
+    error = pck.distances(measured.predicted[row][own], q.xy[own])
+    radius = scores.ruler.side[q.pair[own]][:, None] * np.array(ALPHAS)
+    right = error[:, None] < radius
+    apart = np.linalg.norm(measured.predicted[row][own][:, None] - scores.landmarks[q.pair[own]], axis=2)
+    confused = ~right & (np.nanmin(apart, axis=1)[:, None] < radius)
+    kaps = [
+        kap.kap(measured.positive[row][a][index], measured.negative[row][a][index], category, copy)
+        for a in range(len(ALPHAS))
+    ]
+    return {
+        "pck_point": pck.pck_point(right),
+        "pck_image": pck.pck_image(right, copy[common]),
+        "pck_category": pck.pck_category(right, category[common]),
+        "confusion": 100 * confused.mean(axis=0),
+        "kap": [k.macro for k in kaps],
+        "kap_pair": [k.pair for k in kaps],
+    }
+
+
+def test_samples_equal_metrics_of_repeated_pairs(scores: Scores) -> None:
+    (times,) = bootstrap.draws(len(scores.queries.source), 6, seed=1)
+    times[0] = 1
+    times[1] = np.where(scores.queries.category == "category0", times[1], 0)  # a category is never drawn
+    for row in scores.measured.rows:
+        found = scores.statistics(row)(times)
+        assert list(found) == list(NAMES)
+        for i, own in enumerate(times):
+            for metric, value in slow_resample(scores, row, own).items():
+                np.testing.assert_allclose(found[metric][i], value, atol=1e-9, err_msg=f"{row} {metric}")
+        overall = scores.overall(row)
+        for metric, values in found.items():
+            named = scores.name(metric, values[0])
+            assert named == {key: overall[key] for key in named}
+
+
+def test_intervals_are_quantiles_of_the_samples_and_gains_are_paired() -> None:
+    cache, tables, head = make_world(0)
+    metrics = evaluate(cache, tables, head, RESAMPLED, dataset="made up").metrics
+    sphere = partial(sphere_points, head)
+    scored = score(cache, tables, tables.pairs, row_weights(0.2), sphere, PARAMS, chance=True)
+    samples = scored.resampled(("features", "fused"), 30, seed=0)
+    fused, features = (samples[row]["kap"][:, 1] for row in ("fused", "features"))
+    own = metrics["fused"]
+    assert [own["kap@0.05_low"], own["kap@0.05_high"]] == pytest.approx(np.quantile(fused, [0.05, 0.95]))
+    assert [own["kap@0.05_gain_low"], own["kap@0.05_gain_high"]] == pytest.approx(
+        np.quantile(fused - features, [0.05, 0.95])
+    )
+    gain = own["kap@0.05"] - metrics["features"]["kap@0.05"]
+    assert own["kap@0.05_gain"] == pytest.approx(gain, abs=2e-6)
+    assert not any("gain" in name for name in metrics["features"])
+    assert {name.partition("@")[0] for name in own if name.endswith("_gain_low")} == set(NAMES)
+    without = evaluate(cache, tables, head, PARAMS, dataset="made up").metrics
+    assert {key: own[key] for key in without["fused"]} == without["fused"]
+    assert all(isinstance(value, float) for value in own.values())
+
+
+def test_the_baseline_can_be_another_row() -> None:
+    cache, tables, head = make_world(0)
+    params = replace(RESAMPLED, baseline="fused")
+    metrics = evaluate(cache, tables, head, params, dataset="made up").metrics
+    gain = metrics["features"]["pck_point@0.10"] - metrics["fused"]["pck_point@0.10"]
+    assert metrics["features"]["pck_point@0.10_gain"] == pytest.approx(gain, abs=2e-6)
+    assert "pck_point@0.10_gain" not in metrics["fused"]
+
+
+def test_intervals_depend_on_the_seed_alone() -> None:
+    cache, tables, head = make_world(0)
+    again, other = (
+        evaluate(cache, tables, head, replace(RESAMPLED, seed=s), dataset="made up").metrics for s in (0, 1)
+    )
+    metrics = evaluate(cache, tables, head, RESAMPLED, dataset="made up").metrics
+    assert metrics == again
+    assert metrics["fused"]["pck_image@0.10_low"] != other["fused"]["pck_image@0.10_low"]
+
+
+def test_draws_take_as_many_pairs_as_there_are_in_any_batches() -> None:
+    whole = np.concatenate(list(bootstrap.draws(13, 50, seed=3, batch=50)))
+    parts = np.concatenate(list(bootstrap.draws(13, 50, seed=3, batch=7)))
+    np.testing.assert_array_equal(whole, parts)
+    assert whole.shape == (50, 13)
+    assert (whole.sum(axis=1) == 13).all()
+    expected = [np.bincount(d, minlength=13) for d in np.random.default_rng(3).integers(0, 13, (50, 13))]
+    np.testing.assert_array_equal(whole, expected)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    held = []
+    for trial in range(200):
+        right = (rng.random((80, 1)) < 0.3).astype(np.float64)
+        samples = [bootstrap.pooled(t, right, np.ones(80)) for t in bootstrap.draws(80, 300, seed=trial)]
+        low, high = bootstrap.interval(np.concatenate(samples), 0.9)
+        held.append(low[0] <= 30 <= high[0])
+    assert 0.84 < np.mean(held) < 0.96
+
+
+def test_what_is_undefined_is_left_out() -> None:
+    times = np.array([[1.0, 1], [2, 0], [0, 2]])
+    part, whole = np.array([[1.0], [0.0]]), np.array([2.0, 0.0])
+    for function in (bootstrap.pooled, bootstrap.per_pair):
+        np.testing.assert_array_equal(function(times, part, whole), [[50], [50], [np.nan]])
+    values = [np.array([[10.0], [20], [np.nan]]), np.array([[30.0], [np.nan], [np.nan]])]
+    np.testing.assert_array_equal(bootstrap.macro(values), [[20], [20], [np.nan]])
+    weights = [np.array([3.0, 1, 1]), np.array([1.0, 1, 1])]
+    np.testing.assert_array_equal(bootstrap.macro(values, weights), [[15], [20], [np.nan]])
+    low, high = bootstrap.interval(np.array([[1.0], [np.nan], [3.0]]), 0.5)
+    assert (low, high) == (1.5, 2.5)
+
+
 # --- files ---
 
 
 @pytest.fixture(scope="module")
 def results():
     cache, tables, head = make_world(0)
-    return evaluate(cache, tables, head, PARAMS, dataset="made up")
+    return evaluate(cache, tables, head, RESAMPLED, dataset="made up")
 
 
 def test_files_hold_the_results_and_are_reproducible(results, tmp_path) -> None:
     cache, tables, head = make_world(0)
     write_results(tmp_path / "a", results)
-    write_results(tmp_path / "b", evaluate(cache, tables, head, PARAMS, dataset="made up"))
+    write_results(tmp_path / "b", evaluate(cache, tables, head, RESAMPLED, dataset="made up"))
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == ["by_azimuth_gap.csv", "by_category.csv", "metrics.json", "predictions.csv.gz"]
+    assert names == [
+        "by_azimuth_gap.csv",
+        "by_category.csv",
+        "metrics.json",
+        "predictions.csv.gz",
+        "weight_sweep.csv",
+    ]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert json.loads((tmp_path / "a" / "metrics.json").read_text()) == results.metrics
@@ -464,7 +620,7 @@ def test_command_writes_results_and_table_prints_them(tmp_path, capsys) -> None:
     save_head(tmp_path / "head.safetensors", head, {"inputs": {"features": space}})
     write_json(
         tmp_path / "params.json",
-        {"evaluate": {**asdict(PARAMS), "alphas": list(ALPHAS)}, "dataset": "made up"},
+        {"evaluate": asdict(PARAMS), "dataset": "made up"},
     )
     command = ["evaluate", "--device", "cpu"]
     for name, file in {
@@ -494,9 +650,7 @@ def test_command_writes_results_and_table_prints_them(tmp_path, capsys) -> None:
 
 
 def test_command_names_a_device_that_is_not_there(tmp_path, capsys) -> None:
-    write_json(
-        tmp_path / "params.json", {"evaluate": {**asdict(PARAMS), "alphas": list(ALPHAS)}, "dataset": "x"}
-    )
+    write_json(tmp_path / "params.json", {"evaluate": asdict(PARAMS), "dataset": "x"})
     paths = [f"--{name}={tmp_path / name}" for name in ("tables", "images", "head", "out")]
     assert main(["evaluate", f"--params={tmp_path / 'params.json'}", *paths, "--device=abacus"]) == 1
     assert "abacus" in capsys.readouterr().err
@@ -511,14 +665,14 @@ def test_table_shows_every_row_and_the_gaps(results, tmp_path) -> None:
     lines = text.splitlines()
     assert "seed 0" in lines[0]
     assert f"{results.metrics['n_points']} points" in lines[0]
-    (fused,) = (line.split() for line in lines[:9] if line.startswith("fused"))
+    (fused,) = (line.split() for line in lines[:10] if line.startswith("fused"))
     keys = [
         f"{group}@{a}"
         for group in ("pck_point", "pck_image", "pck_category", "kap")
         for a in ("0.10", "0.05", "0.01")
     ]
     assert fused[1:] == [f"{results.metrics['fused'][key]:.1f}" for key in keys]
-    below = lines[9:]
+    below = lines[lines.index("PCK@0.10 per point by azimuth gap, in bins") :]
     assert "PCK@0.10 per point by azimuth gap" in text
     own = results.by_gap[results.by_gap["row"] == "sphere"]
     (sphere,) = (line.split() for line in below if line.startswith("sphere"))
@@ -526,9 +680,37 @@ def test_table_shows_every_row_and_the_gaps(results, tmp_path) -> None:
     assert below[-1].split() == ["points", *map(str, own["n_points"])]
     grid = [line for line in lines if line.startswith(("features", "sphere", "fused", "chance"))]
     assert len({len(line) for line in grid[:4]}) == 1
-    assert len(grid) == 8
+    assert len(grid) == 8 + 4 + 3  # intervals of four rows and of three gains
     (tmp_path / "by_azimuth_gap.csv").unlink()
-    assert format_file(tmp_path / "metrics.json") == format_metrics(results.metrics)
+    parts = (format_metrics(results.metrics), format_intervals(results.metrics))
+    assert format_file(tmp_path / "metrics.json") == "\n\n".join(parts)
+
+
+def test_table_shows_intervals_and_gains(results) -> None:
+    lines = format_intervals(results.metrics).splitlines()
+    assert "90 % intervals @0.10" in lines[0]
+    assert "30 samples" in lines[0]
+    own = results.metrics["fused"]
+    (fused,) = (line for line in lines if line.startswith("fused  "))
+    low, high = own["pck_image@0.10_low"], own["pck_image@0.10_high"]
+    assert f"{own['pck_image@0.10']:.1f} [{low:.1f}, {high:.1f}]" in fused
+    (gain,) = (line for line in lines if line.startswith("fused - features"))
+    assert gain.split()[3] == f"{own['pck_point@0.10_gain']:+.1f}"
+    assert not any(line.startswith("features - ") for line in lines)
+    assert format_intervals({**results.metrics, "bootstrap": 0}) == ""
+
+
+def test_table_shows_the_sweep(results, tmp_path) -> None:
+    columns = ("sphere_weight", "n_points", "pck_point@0.10", "pck_point@0.05", "kap@0.10", "kap@0.05")
+    lines = [(0, 70, 10, 90, 1, 2), (0.5, 70, 30, 80, 3, 4), (1, 70, 20, 70, 5, 6)]
+    weight_sweep = pd.DataFrame(lines, columns=columns, dtype=np.float64).astype({"n_points": int})
+    write_results(tmp_path, replace(results, weight_sweep=weight_sweep))
+    text = format_file(tmp_path / "metrics.json")
+    assert "fused @0.10 on 70 validation points by sphere weight; best PCK at 0.5" in text
+    weight, points, ap = (line.split() for line in text.splitlines()[-3:])
+    assert weight[-3:] == ["0", "0.5", "1"]
+    assert points[-3:] == ["10.0", "30.0", "20.0"]
+    assert ap[-3:] == ["1.0", "3.0", "5.0"]
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"fused": {"kap@0.10": 1}}', '{"fused": 3}'])

@@ -8,7 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheremap.metrics.kap import average_precision, extremes, inside_radius, kap, normalise
+from spheremap.metrics.kap import (
+    Inside,
+    RankedScores,
+    average_precision,
+    extremes,
+    inside_radius,
+    kap,
+    normalise,
+    sparse_extremes,
+)
 
 NONE = -np.inf
 
@@ -81,6 +90,40 @@ def test_extremes_by_hand() -> None:
     positive, negative = extremes(similarity, inside)
     torch.testing.assert_close(positive, torch.tensor([[0.1, NONE, -1.0], [0.9, NONE, -3.0]]))
     torch.testing.assert_close(negative, torch.tensor([[0.9, 0.3, NONE], [0.5, 0.3, -1.0]]))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 3), st.sampled_from([0.0, 0.05, 0.5, 1.0]))
+def test_sparse_extremes_equal_the_dense_ones(seed: int, radii: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    keypoints, rows, patches = 4, 9, 11
+    inside = rng.random((radii, keypoints, patches)) < share  # also none and all
+    similarity = torch.from_numpy(rng.integers(-3, 4, (rows, patches)) / 4)
+    keypoint = torch.from_numpy(rng.integers(0, keypoints, rows))
+    before = similarity.clone()
+    found = sparse_extremes(similarity, similarity.amax(1), Inside.of(inside).rows(keypoint, "cpu"))
+    expected = extremes(similarity, torch.from_numpy(inside)[:, keypoint])
+    for own, dense in zip(found, expected, strict=True):
+        torch.testing.assert_close(own, dense, rtol=0, atol=0)
+    assert torch.equal(similarity, before)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6))
+def test_ranked_scores_equal_scores_repeated(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    score, positive = rng.integers(0, 6, 12) / 5, rng.random(12) < 0.4
+    pair, times = rng.integers(0, 4, 12), rng.integers(0, 3, (5, 4)).astype(np.float64)
+    times[0] = 1
+    found = RankedScores(score, positive, pair).average_precision(times)
+    for own, value in zip(times[:, pair].astype(int), found, strict=True):
+        expected = average_precision(np.repeat(score, own), np.repeat(positive, own))
+        assert value == pytest.approx(expected, nan_ok=True)
+
+
+def test_no_scores_have_no_precision() -> None:
+    nothing = RankedScores(np.zeros(0), np.zeros(0, dtype=bool), np.zeros(0, dtype=np.int64))
+    assert np.isnan(nothing.average_precision(np.ones((3, 2)))).all()
 
 
 def test_normalisation_is_per_pair_over_all_rows() -> None:

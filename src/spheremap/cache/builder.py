@@ -36,6 +36,7 @@ from spheremap.provenance import digest
 from spheremap.tables import Tables
 
 Kind = Literal["views", "images"]
+Fit = Literal["pad", "stretch"]
 T = TypeVar("T")
 S = TypeVar("S")
 _QUEUED = 2  # batches that may wait on either side of the backbone
@@ -55,6 +56,7 @@ class FeaturesSpec:
         precision: "float32" or "bfloat16" (autocast) inside the backbone; tokens are stored as float16.
         shards: number of files per cache. As many as there are categories gives one file to each; see
             `spheremap.cache.shards`.
+        fit: how whole images become square: "pad" with black, or "stretch", which changes their proportions.
     """
 
     backbone: str
@@ -65,6 +67,7 @@ class FeaturesSpec:
     batch: int
     precision: Precision
     shards: int
+    fit: Fit = "pad"
 
     def __post_init__(self) -> None:
         for name in ("views", "batch", "shards"):
@@ -212,7 +215,7 @@ def build_shard(
 
 
 def decode_views(source: Source, features: FeaturesSpec, kind: Kind, size: int, grid: Grid) -> list[View]:
-    """All network inputs of one image: its training views, or the image padded to a square.
+    """All network inputs of one image: its training views, or the whole image made square.
 
     Raises:
         InputError: see `build_shard`.
@@ -226,7 +229,9 @@ def decode_views(source: Source, features: FeaturesSpec, kind: Kind, size: int, 
         )  # fmt: skip
     mask = _object_mask(source)
     if kind == "images":
-        return [make_view(image, mask, square_box(width, height), size, grid)]
+        whole = np.array([0, 0, width, height], dtype=np.float64)
+        box = square_box(width, height) if features.fit == "pad" else whole
+        return [make_view(image, mask, box, size, grid)]
     boxes = (
         random_resized_crop(
             width, height, features.crop_scale, features.crop_ratio,

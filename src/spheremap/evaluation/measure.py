@@ -7,11 +7,13 @@ import torch
 from numpy.typing import NDArray
 
 from spheremap.evaluation.params import KapLabels
+from spheremap.evaluation.ruler import Ruler
 from spheremap.geometry import Grid, patch_centres
 from spheremap.matching.descriptors import CHANCE
 from spheremap.matching.matcher import Matcher
 from spheremap.matching.queries import Queries
-from spheremap.metrics.kap import extremes, inside_radius, normalise
+from spheremap.matching.readout import Readout, place
+from spheremap.metrics.kap import Inside, inside_radius, normalise, sparse_extremes
 from spheremap.progress import progress
 
 
@@ -20,9 +22,7 @@ class Measurements:
     """What each row of the table answered to Q queries; KAP scores at A radii."""
 
     rows: tuple[str, ...]
-    predicted: dict[
-        str, NDArray[np.float64]
-    ]  # row -> (Q, 2) centre of the best patch, original target pixels
+    predicted: dict[str, NDArray[np.float64]]  # row -> (Q, 2) prediction, original target pixels
     positive: dict[str, NDArray[np.float64]]  # row -> (A, Q) normalised score, -inf where there is none
     negative: dict[str, NDArray[np.float64]]  # row -> (A, Q)
 
@@ -30,19 +30,20 @@ class Measurements:
 def measure(
     matcher: Matcher,
     queries: Queries,
-    box_side: NDArray[np.float64],
+    ruler: Ruler,
     alphas: tuple[float, ...],
-    kap_labels: KapLabels = "centre",
+    readout: Readout,
+    kap_labels: KapLabels,
 ) -> Measurements:
     """Match all queries.
 
     Args:
-        box_side: `(P,)` longer side of each pair's target box, in original pixels.
-        alphas: A radii as shares of `box_side`.
+        alphas: A radii as shares of the ruler's sides.
+        readout: how a prediction is read from a similarity map.
         kap_labels: which point of a patch KAP measures distances from.
     """
     rows = (*matcher.weights, *([CHANCE] if matcher.chance_seed is not None else []))
-    count = len(queries.patch)
+    count, grid = len(queries.patch), matcher.cache.grid
     pair = queries.pair
     # NaN marks what no block has filled
     predicted = {row: np.full((count, 2), np.nan) for row in rows}
@@ -51,20 +52,23 @@ def measure(
 
     with progress(total=count, desc="matching", unit="keypoints") as bar:
         for block in matcher.blocks(queries):
-            own = block.queries
-            box = matcher.cache.boxes[block.target]
-            centres = patch_centres(box, matcher.cache.grid)
-            places = centres if kap_labels == "centre" else _corners(centres, box, matcher.cache.grid)
-            # all pairs of a block share the target, so equal ids are equal places
+            own, box = block.queries, matcher.cache.boxes[block.target]
+            # all pairs of a block share the target: equal ids are equal places, and one ruler serves them all
             _, first, keypoint = np.unique(queries.keypoint_id[own], return_index=True, return_inverse=True)
-            radius = tuple(box_side[pair[own.start]] * alpha for alpha in alphas)
-            inside = torch.from_numpy(inside_radius(queries.xy[own][first], places, radius))
-            inside = inside.to(matcher.device)[:, torch.from_numpy(keypoint).to(matcher.device)]  # (A, R, N)
+            scale, side = ruler.scale[pair[own.start]], ruler.side[pair[own.start]]
+            inside = inside_radius(
+                queries.xy[own][first] * scale,
+                _labels(box, grid, kap_labels) * scale,
+                tuple(side * alpha for alpha in alphas),
+            )
+            near = Inside.of(inside).rows(torch.from_numpy(keypoint), matcher.device)
             for row, similarity in block.similarity.items():
-                predicted[row][own] = centres[similarity.argmax(dim=1).cpu().numpy()]  # the first of equals
+                best = similarity.argmax(dim=1)  # the first of equals
+                highest = similarity.gather(1, best.unsqueeze(1)).squeeze(1)
+                predicted[row][own] = place(readout(similarity, best, grid), box, grid)
                 low[row][own] = similarity.amin(dim=1).cpu().numpy()
-                high[row][own] = similarity.amax(dim=1).cpu().numpy()
-                best_inside, best_outside = extremes(similarity, inside)
+                high[row][own] = highest.cpu().numpy()
+                best_inside, best_outside = sparse_extremes(similarity, highest, near)
                 positive[row][:, own] = best_inside.cpu().numpy()
                 negative[row][:, own] = best_outside.cpu().numpy()
             bar.update(own.stop - own.start)
@@ -82,7 +86,10 @@ def measure(
     return Measurements(rows, predicted, positive, negative)
 
 
-def _corners(centres: NDArray[np.float64], box: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
-    """Upper left corners `(N, 2)` of the patches."""
+def _labels(box: NDArray[np.float64], grid: Grid, kap_labels: KapLabels) -> NDArray[np.float64]:
+    """Where patches are taken to be `(N, 2)`: their centres or their upper left corners."""
+    centres = patch_centres(box, grid)
+    if kap_labels == "centre":
+        return centres
     rows, columns = grid
     return centres - np.array([(box[2] - box[0]) / columns, (box[3] - box[1]) / rows]) / 2

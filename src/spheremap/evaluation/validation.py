@@ -7,17 +7,20 @@ from torch import Tensor
 
 from spheremap.cache.reader import FeatureCache
 from spheremap.errors import InputError
+from spheremap.evaluation.ruler import make_ruler
 from spheremap.geometry import patch_centres
 from spheremap.head import Head, sphere_points
 from spheremap.matching.descriptors import row_weights, unit
 from spheremap.matching.matcher import Matcher
-from spheremap.matching.queries import box_sides, build_queries, with_common_keypoint
+from spheremap.matching.queries import build_queries, with_common_keypoint
 from spheremap.metrics.pck import correct, distances, pck_point, radii
 from spheremap.tables import Tables
 
 
 class Validation:
     """PCK per point, in percent, of the row `fused`: equal to the evaluation's on the same pairs.
+
+    Read-out argmax, source token of the keypoint's patch, thresholds of the box in original pixels.
 
     Features do not change while a head is trained: their similarities, 4 bytes per keypoint and target patch,
     are computed once, and a call only maps each image to the sphere and adds the similarities there.
@@ -42,7 +45,7 @@ class Validation:
         self._source = torch.from_numpy(source[queries.pair])  # (Q,) row of `_images`
         self._target = dict(zip(queries.target.tolist(), target.tolist(), strict=True))
         self._patch = torch.from_numpy(queries.patch)
-        self._radius = radii(box_sides(tables, queries)[queries.pair], (alpha,))
+        self._radius = radii(make_ruler(cache, tables, queries).side[queries.pair], (alpha,))
         of_features, self._sphere_weight = row_weights(sphere_weight)["fused"]
         self._blocks = [
             (block.queries, block.target, of_features * block.similarity["features"])

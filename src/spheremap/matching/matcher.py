@@ -40,6 +40,9 @@ class Matcher:
     beyond that are read a second time. Besides these, one descriptor per source keypoint and the targets'
     sphere points are held: about a hundredth of the category's part of the cache.
 
+    A keypoint of the source is described by its sampled tokens, mixed as they are and then brought to unit
+    length; likewise by its sphere points.
+
     Args:
         weights: rows of the table, see `descriptors.row_weights`.
         sphere: maps tokens to the sphere; may be None if no row uses it.
@@ -110,8 +113,9 @@ class Matcher:
     ) -> Block:
         rows = slice(int(queries.first[pairs.start]), int(queries.first[pairs.stop]))
         source_features, source_points = sources.of(rows)
-        on_features = unit(source_features.to(self.device)) @ features.T  # (R, N)
-        on_sphere = source_points.to(self.device) @ points.T
+        share = torch.from_numpy(queries.share[rows]).to(self.device)
+        on_features = unit(_mixture(source_features.to(self.device), share)) @ features.T  # (R, N)
+        on_sphere = _mixture_of_points(source_points.to(self.device), share) @ points.T
         similarity = {name: mix(on_features, on_sphere, weights) for name, weights in self.weights.items()}
         if self.chance_seed is not None:
             chance = [
@@ -154,7 +158,7 @@ class _Descriptors:
     patches: int  # N
     start: int  # first query of the category
     wanted: NDArray[np.int64]  # (S,) record * N + patch, increasing
-    row: NDArray[np.int64]  # (queries of the category,) row of a query's own descriptor
+    row: NDArray[np.int64]  # (queries of the category, C) rows of a query's own descriptors
     tokens: Tensor  # (S, D) float16: unit length is taken at use, for half the memory
     points: Tensor  # (S, 3)
 
@@ -162,8 +166,10 @@ class _Descriptors:
     def allocate(cls, cache: FeatureCache, queries: Queries, pairs: slice) -> "_Descriptors":
         patches = cache.grid[0] * cache.grid[1]
         first = queries.first[pairs.start : pairs.stop + 1]
-        record = np.repeat(queries.source[pairs], np.diff(first))
-        wanted, row = np.unique(record * patches + queries.patch[first[0] : first[-1]], return_inverse=True)
+        record = np.repeat(queries.source[pairs], np.diff(first))[:, None]
+        sampled = record * patches + queries.sampled[first[0] : first[-1]]
+        wanted, row = np.unique(sampled, return_inverse=True)
+        row = row.reshape(sampled.shape)
         tokens = torch.full((len(wanted), cache.dim), torch.nan, dtype=torch.float16)
         return cls(patches, int(first[0]), wanted, row, tokens, torch.full((len(wanted), 3), torch.nan))
 
@@ -174,9 +180,21 @@ class _Descriptors:
         self.points[start:stop] = points[patch]
 
     def of(self, queries: slice) -> tuple[Tensor, Tensor]:
-        """Tokens `(R, D)` and sphere points `(R, 3)` of some queries."""
+        """Tokens `(R, C, D)` and sphere points `(R, C, 3)` of some queries."""
         row = torch.from_numpy(self.row[queries.start - self.start : queries.stop - self.start])
         return self.tokens[row], self.points[row]
+
+
+def _mixture(tokens: Tensor, share: Tensor) -> Tensor:
+    """Tokens `(R, C, D)` of any precision mixed by shares `(R, C)`: `(R, D)`; a single one as it is."""
+    if tokens.shape[1] == 1:
+        return tokens[:, 0]
+    return (tokens.float() * share.unsqueeze(2)).sum(dim=1)
+
+
+def _mixture_of_points(points: Tensor, share: Tensor) -> Tensor:
+    """The same for unit vectors `(R, C, 3)`, which the mixture is again: `(R, 3)`."""
+    return points[:, 0] if points.shape[1] == 1 else unit(_mixture(points, share))
 
 
 def _runs(values: NDArray[np.generic], within: slice) -> Iterator[slice]:

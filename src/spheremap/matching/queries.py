@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from spheremap.cache.reader import FeatureCache
 from spheremap.errors import InputError
 from spheremap.geometry import patch_of
+from spheremap.matching.sampling import Sampling, sample_patches
 from spheremap.tables import Tables
 
 
@@ -28,6 +29,8 @@ class Queries:
     first: NDArray[np.int64]  # (P + 1,) queries of pair p: first[p] to first[p + 1]
     keypoint_id: NDArray[np.object_]  # (Q,)
     patch: NDArray[np.int64]  # (Q,) source patch in which the keypoint lies
+    sampled: NDArray[np.int64]  # (Q, C) source patches that describe it
+    share: NDArray[np.float32]  # (Q, C) their shares in its descriptor, which add up to 1
     xy: NDArray[np.float64]  # (Q, 2) where it is in the target, original pixels; NaN where not visible
 
     @property
@@ -41,8 +44,13 @@ class Queries:
         return ~np.isnan(self.xy[:, 0])
 
 
-def build_queries(cache: FeatureCache, tables: Tables, pairs: pd.DataFrame) -> Queries:
+def build_queries(
+    cache: FeatureCache, tables: Tables, pairs: pd.DataFrame, sampling: Sampling = "patch"
+) -> Queries:
     """List the queries of `pairs` (columns source, target: image ids).
+
+    Args:
+        sampling: how a keypoint of the source is described, see `sampling.sample_patches`.
 
     Raises:
         InputError: if an image is not in the cache.
@@ -64,9 +72,13 @@ def build_queries(cache: FeatureCache, tables: Tables, pairs: pd.DataFrame) -> Q
     counts = queries.groupby("pair").size().to_numpy()
     index = {image_id: cache.index(image_id) for image_id in np.unique(asked[["source", "target"]])}
     patch = np.full(len(queries), -1, dtype=np.int64)
+    sampled = np.full((len(queries), 1 if sampling == "patch" else 4), -1, dtype=np.int64)
+    share = np.full(sampled.shape, np.nan, dtype=np.float32)
     for image_id, rows in queries.groupby("source").indices.items():
         xy = queries.loc[rows, ["source_x", "source_y"]].to_numpy(dtype=np.float64)
-        patch[rows] = patch_of(xy, cache.boxes[index[image_id]], cache.grid)
+        box = cache.boxes[index[image_id]]
+        patch[rows] = patch_of(xy, box, cache.grid)
+        sampled[rows], share[rows] = sample_patches(xy, box, cache.grid, sampling)
     return Queries(
         source=asked["source"].map(index).to_numpy(dtype=np.int64),
         target=asked["target"].map(index).to_numpy(dtype=np.int64),
@@ -76,15 +88,10 @@ def build_queries(cache: FeatureCache, tables: Tables, pairs: pd.DataFrame) -> Q
         first=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         keypoint_id=queries["keypoint_id"].to_numpy(dtype=object),
         patch=patch,
+        sampled=sampled,
+        share=share,
         xy=queries[["x", "y"]].to_numpy(dtype=np.float64),
     )
-
-
-def box_sides(tables: Tables, queries: Queries) -> NDArray[np.float64]:
-    """Longer side `(P,)` of each pair's target box, in original pixels: PCK and KAP measure by it."""
-    images = tables.images.set_index("image_id").loc[queries.target_id.tolist()]
-    width, height = images["x2"] - images["x1"], images["y2"] - images["y1"]
-    return np.maximum(width.to_numpy(dtype=np.float64), height.to_numpy(dtype=np.float64))
 
 
 def with_common_keypoint(tables: Tables, pairs: pd.DataFrame, where: str) -> pd.DataFrame:

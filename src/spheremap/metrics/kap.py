@@ -49,6 +49,56 @@ def extremes(similarity: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(positive), torch.stack(negative)
 
 
+@dataclass(frozen=True)
+class Inside:
+    """The patches inside any of A radii about R keypoints, M at most: a sparse form of `inside_radius`.
+
+    Attributes:
+        patches: `(R, M)` int64; rows with fewer patches repeat their first one, rows without any hold 0.
+        within: `(A, R, M)` which of them lie inside each radius; false where a row has none.
+        some: `(R,)` whether the row has any patch, as keypoints visible in the target have.
+    """
+
+    patches: Tensor
+    within: Tensor
+    some: Tensor
+
+    @classmethod
+    def of(cls, inside: NDArray[np.bool_]) -> "Inside":
+        """Gather masks `(A, R, N)`."""
+        union: NDArray[np.bool_] = np.any(inside, axis=0)
+        counts = union.sum(axis=1)
+        row, patch = np.nonzero(union)
+        start = np.cumsum(counts) - counts
+        column = np.arange(len(row)) - start[row]
+        patches = np.zeros((len(union), max(int(counts.max(initial=0)), 1)), dtype=np.int64)
+        some = counts > 0
+        patches[some] = patch[start[some], None]
+        patches[row, column] = patch
+        within = np.stack([np.take_along_axis(mask, patches, axis=1) for mask in inside])
+        return cls(*map(torch.from_numpy, (patches, within, some)))
+
+    def rows(self, index: Tensor, device: torch.device | str) -> "Inside":
+        """Those of other rows, on a device."""
+        return Inside(
+            self.patches[index].to(device), self.within[:, index].to(device), self.some[index].to(device)
+        )
+
+
+def sparse_extremes(similarity: Tensor, high: Tensor, inside: Inside) -> tuple[Tensor, Tensor]:
+    """The same as `extremes`, reading the similarities `(R, N)` once whatever the number of radii.
+
+    Args:
+        high: `(R,)` highest similarity of each row.
+    """
+    near = similarity.gather(1, inside.patches)  # (R, M)
+    far = similarity.scatter(1, inside.patches, NONE).amax(dim=1)  # outside all radii
+    far = torch.where(inside.some, far, high)
+    positive = torch.where(inside.within, near, NONE).amax(dim=2)
+    between = torch.where(inside.within | ~inside.some[:, None], NONE, near).amax(dim=2)
+    return positive, torch.maximum(between, far)
+
+
 def normalise(
     score: NDArray[np.float64],
     low: NDArray[np.float64],
@@ -87,6 +137,31 @@ def average_precision(score: NDArray[np.float64], positive: NDArray[np.bool_]) -
     retrieved = np.flatnonzero(last_of_tie) + 1
     recall_gain = np.diff(found, prepend=0) / found[-1]
     return float((recall_gain * found / retrieved).sum())
+
+
+class RankedScores:
+    """Pooled scores in order, for average precision under any multiplicity of the pairs they come from."""
+
+    def __init__(
+        self, score: NDArray[np.float64], positive: NDArray[np.bool_], pair: NDArray[np.int64]
+    ) -> None:
+        """Rank `(n,)` scores with their labels and the columns of their pairs."""
+        order = np.argsort(-score, kind="stable")
+        score, self._positive, self._pair = score[order], positive[order], pair[order]
+        self._last_of_tie = np.flatnonzero(np.append(score[1:] != score[:-1], True)[: len(score)])
+
+    def average_precision(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`(b,)` for multiplicities `(b, pairs)`: as if each score stood as often as its pair was drawn.
+
+        NaN where no positive was drawn; `average_precision` for all ones.
+        """
+        weight = times[:, self._pair]
+        retrieved = np.cumsum(weight, axis=1)[:, self._last_of_tie]
+        weight[:, ~self._positive] = 0
+        found = np.cumsum(weight, axis=1, out=weight)[:, self._last_of_tie]
+        area = (np.diff(found, axis=1, prepend=0) * found / np.maximum(retrieved, 1)).sum(axis=1)
+        total = found[:, -1] if found.shape[1] else np.zeros(len(times))
+        return np.divide(area, total, out=np.full(len(times), np.nan), where=total > 0)
 
 
 @dataclass(frozen=True)
