@@ -24,6 +24,8 @@ TINY = {
     "train.log_every": 2,
     "train.validate_every": 4,
     "train.save_every": 4,
+    "evaluate.bootstrap": 10,
+    "evaluate.sweep": [0.0, 0.5],
     "report.pairs": 2,
     "report.maps": 1,
 }

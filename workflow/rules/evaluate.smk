@@ -31,6 +31,11 @@ rule evaluate:
             caption="../report/by_azimuth_gap.rst",
             category="Results",
         ),
+        sweep=report(
+            f"{RESULTS}/weight_sweep.csv",
+            caption="../report/weight_sweep.rst",
+            category="Results",
+        ),
         predictions=f"{RESULTS}/predictions.csv.gz",
         params=f"{RESULTS}/evaluate.params.json",
     log:
