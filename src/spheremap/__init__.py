@@ -1,1 +1,33 @@
-"""Spherical maps that teach self-supervised vision features the difference between left and right."""
+"""Spherical maps that teach self-supervised vision features the difference between left and right.
+
+To match photographs of one's own::
+
+    import spheremap
+
+    matcher = spheremap.load("dogs.spheremap")                 # a file of `spheremap bundle`
+    matches = matcher.match("a.jpg", "b.jpg", [(120, 80)])     # points as (x, y) in pixels of a.jpg
+    matches.xy                                                 # (K, 2) where they are in b.jpg
+    matcher.map("a.jpg").picture().save("map.png")             # coloured by position on the sphere
+
+`load` returns a `Matcher`; its answers are `Matches` and `SphereMap`. They are imported at first use, so that
+importing the package costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spheremap.inference import Matcher, Matches, SphereMap, load
+
+__all__ = ["Matcher", "Matches", "SphereMap", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from spheremap import inference
+
+    return getattr(inference, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

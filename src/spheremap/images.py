@@ -1,21 +1,32 @@
-"""Reading images and masks exactly as stored.
+"""Reading images and masks.
 
-Annotations refer to the stored pixels, so an EXIF orientation is not applied.
+Images of a data set are read exactly as stored: annotations refer to the stored pixels, so an EXIF
+orientation is not applied. Photographs of one's own are read as a viewer shows them.
 """
 
+import math
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from spheremap.errors import InputError
 
 ANY_VALUE = -1  # a mask's value: the object is every pixel that `foreground` finds
+MIN_SIDE = 16  # px; about a patch: below, there are no parts to tell apart
+MAX_PIXELS = 90_000_000  # decoded at once: 270 MB in RGB
+MAX_JPEG_PIXELS = 300_000_000  # a JPEG is decoded at 1/2, 1/4 or 1/8 to stay below MAX_PIXELS
 
 # from Pillow: OSError (unreadable, truncated), SyntaxError (broken PNG), ValueError (broken header),
 # DecompressionBombError (absurd size)
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
+_SMALLER = "save a smaller copy: the network looks at less than a million pixels"
 
 
 def load_rgb(path: Path) -> NDArray[np.uint8]:
@@ -26,7 +37,103 @@ def load_rgb(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: if the file is missing, truncated or not an image.
     """
-    image = _load(Path(path), "image")
+    return _to_rgb(_load(Path(path), "image"), path)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph as a viewer shows it.
+
+    Attributes:
+        pixels: `(h, w, 3)` uint8 RGB; smaller than `size` where a huge file was decoded at a reduced scale.
+        size: width and height in full, upright: what coordinates refer to.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+
+
+def load_photograph(path: Path) -> Photograph:
+    """Read a photograph upright (EXIF orientation applied), with transparency over white.
+
+    Grey becomes RGB and 16 bits become 8, as in `load_rgb`; the first frame of an animation counts. Memory is
+    bounded: of a JPEG above `MAX_PIXELS` a half, a quarter or an eighth of each side is decoded.
+
+    Raises:
+        InputError: if the file is missing, truncated, not an image, smaller than `MIN_SIDE`, or larger than
+            can be decoded.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            image = _open_header(file)
+            size = image.size
+            _check_size(image, path)
+            if math.prod(size) > MAX_PIXELS:
+                _reduce(image)
+            image.load()
+        turned = image.getexif().get(_ORIENTATION, 1)
+        if turned > 1:
+            image = ImageOps.exif_transpose(image)
+    except FileNotFoundError as error:
+        raise InputError("the photograph does not exist", where=path) from error
+    except UnidentifiedImageError as error:
+        raise InputError("not an image", where=path, expected="a JPEG, PNG or the like") from error
+    except Image.DecompressionBombError as error:
+        raise InputError("the photograph is too large", where=path, found=str(error), fix=_SMALLER) from error
+    except _UNREADABLE as error:
+        found = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(
+            "cannot read the photograph", where=path, expected="a whole JPEG, PNG or the like", found=found
+        ) from error
+    if image.has_transparency_data and not image.mode.startswith("I"):
+        cut_out = image.convert("RGBA")
+        image = Image.new("RGB", image.size, "white")
+        image.paste(cut_out, mask=cut_out.getchannel("A"))
+    return Photograph(_to_rgb(image, path), size[::-1] if turned >= 5 else size)
+
+
+def _open_header(file: BinaryIO) -> Image.Image:
+    """The image before it is decoded."""
+    start = file.read(3)
+    file.seek(0)
+    if start == b"\xff\xd8\xff":  # Pillow's general way in refuses a JPEG by its full size
+        return JpegImageFile(file)
+    with warnings.catch_warnings():  # a size that Pillow warns of is above MAX_PIXELS
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(file)
+
+
+def _check_size(image: Image.Image, path: Path) -> None:
+    width, height = image.size
+    if min(image.size) < MIN_SIDE:
+        raise InputError(
+            "the photograph is too small", where=path, expected=f"{MIN_SIDE} pixels or more on each side",
+            found=f"{width}×{height}",
+        )  # fmt: skip
+    # the decoder of progressive files holds all of the image, at any scale
+    reducible = isinstance(image, JpegImageFile) and not image.info.get("progressive")
+    limit = MAX_JPEG_PIXELS if reducible else MAX_PIXELS
+    if width * height > limit:
+        raise InputError(
+            "the photograph is too large",
+            where=path,
+            expected=f"at most {limit / 1e6:g} million pixels"
+            + ("" if reducible else f", or {MAX_JPEG_PIXELS / 1e6:g} million in a baseline JPEG"),
+            found=f"{width}×{height}, {width * height / 1e6:.0f} million",
+            fix=_SMALLER,
+        )
+
+
+def _reduce(image: Image.Image) -> None:
+    """Have a huge JPEG decoded at the largest scale that fits."""
+    width, height = image.size
+    scale = next(s for s in (2, 4, 8) if width * height <= MAX_PIXELS * s * s)
+    image.draft("RGB", (width // scale, height // scale))
+
+
+def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+    """A decoded image as `(H, W, 3)` uint8, see `load_rgb`."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:

@@ -1,0 +1,35 @@
+"""`spheremap explore`: two photographs in the browser; click a point and see its matches."""
+
+import argparse
+import webbrowser
+from pathlib import Path
+
+HELP = "show two photographs in the browser, on this machine only: click a point and see its matches"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    from spheremap.inference.arguments import add_model_arguments
+
+    parser.add_argument("source", type=Path, help="photograph to click in")
+    parser.add_argument("target", type=Path, help="photograph to find points in")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a random free one)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address, but open no browser")
+    add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Serve until interrupted."""
+    from spheremap.inference.arguments import load_model
+    from spheremap.inference.server import Explorer, ExplorerServer
+
+    model = load_model(args)
+    explorer = Explorer(model, model.describe(args.source), model.describe(args.target))
+    with ExplorerServer(explorer, (args.source.name, args.target.name), args.port) as server:
+        print(f"{server.url}  (Ctrl-C to end)", flush=True)
+        if not args.no_browser:
+            webbrowser.open(server.url)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()

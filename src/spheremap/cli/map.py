@@ -1,0 +1,37 @@
+"""`spheremap map`: colour a photograph by position on the sphere."""
+
+import argparse
+from pathlib import Path
+
+HELP = "colour a photograph by position on the sphere: the same colour means the same part"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    from spheremap.inference.arguments import add_model_arguments
+    from spheremap.inference.results import PICTURE
+
+    parser.add_argument("image", type=Path, help="photograph")
+    parser.add_argument("--out", type=Path, required=True, help="picture to write, such as map.png")
+    parser.add_argument(
+        "--mask", type=Path, help="picture of the photograph's size: darken where it is black"
+    )
+    parser.add_argument(
+        "--side", type=int, default=PICTURE, help=f"longer side of the picture in px (default: {PICTURE})"
+    )
+    add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Map and draw."""
+    import numpy as np
+
+    from spheremap.errors import InputError
+    from spheremap.images import load_photograph
+    from spheremap.inference.arguments import load_model
+    from spheremap.inference.results import save_picture
+
+    if args.side < 1:
+        raise InputError("bad value for --side", expected="1 or more", found=str(args.side))
+    mask = None if args.mask is None else np.any(load_photograph(args.mask).pixels, axis=2)
+    save_picture(load_model(args).map(args.image).picture(mask, args.side), args.out)

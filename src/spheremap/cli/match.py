@@ -1,0 +1,72 @@
+"""`spheremap match`: find points of one photograph in another."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+HELP = (
+    "find points of one photograph in another; matches as JSON or CSV, a picture and a dense warp on request"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    from spheremap.inference.arguments import add_model_arguments
+
+    parser.add_argument("source", type=Path, help="photograph with the points")
+    parser.add_argument("target", type=Path, help="photograph to find them in")
+    parser.add_argument(
+        "--points",
+        metavar='"X,Y …"|FILE',
+        help="points in pixels of the upright source: a text, or a file with a line x,y for each (or .json)",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="file for the matches, .json or .csv (default: standard output)"
+    )
+    parser.add_argument(
+        "--format", choices=["json", "csv"], help="of the matches (default: that of --out, or json)"
+    )
+    parser.add_argument("--picture", type=Path, help="draw the matches, such as matches.png")
+    parser.add_argument(
+        "--warp",
+        type=Path,
+        help="match every patch: arrays in .npz, or a picture (.png) of the source redone",
+    )
+    parser.add_argument("--sphere-weight", type=float, help="of the sphere in [0, 1] (default: the bundle's)")
+    add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Match, and write what was asked for."""
+    from spheremap.errors import InputError
+    from spheremap.files import write_csv, write_json
+    from spheremap.inference.arguments import load_model
+    from spheremap.inference.points import read_points
+    from spheremap.inference.results import save_picture
+
+    if args.points is None and (args.warp is None or args.out or args.picture):
+        raise InputError("no points to match", expected="--points, or --warp alone")
+    points = None if args.points is None else read_points(args.points)
+    form = args.format or ("csv" if args.out is not None and args.out.suffix.lower() == ".csv" else "json")
+    model = load_model(args)
+    source, target = model.describe(args.source), model.describe(args.target)
+    if points is not None:
+        matches = model.match(source, target, points, sphere_weight=args.sphere_weight)
+        answer = {"source": str(args.source), "target": str(args.target), **matches.to_json()}
+        if args.out is None and form == "json":
+            print(json.dumps(answer, indent=2, ensure_ascii=False))
+        elif args.out is None:
+            matches.to_frame().to_csv(sys.stdout, index=False, lineterminator="\n")
+        elif form == "json":
+            write_json(args.out, answer)
+        else:
+            write_csv(args.out, matches.to_frame())
+        if args.picture is not None:
+            save_picture(matches.picture(), args.picture)
+    if args.warp is not None:
+        warp = model.warp(source, target, sphere_weight=args.sphere_weight)
+        if args.warp.suffix.lower() == ".npz":
+            warp.save(args.warp)
+        else:
+            save_picture(warp.picture(), args.warp)

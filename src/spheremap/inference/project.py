@@ -1,0 +1,59 @@
+"""What a bundle needs to know of a project's params.yaml."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spheremap.backbones.extractor import Precision
+from spheremap.backbones.spec import BackboneSpec
+from spheremap.errors import InputError
+from spheremap.params import parse
+
+
+@dataclass(frozen=True)
+class Project:
+    """The current data set and backbone, and how features are extracted and fused."""
+
+    dataset: str
+    backbone: str
+    spec: BackboneSpec
+    precision: Precision
+    sphere_weight: float
+
+
+def read_project(path: Path) -> Project:
+    """Read params.yaml.
+
+    Raises:
+        InputError: if it cannot be read or lacks a key.
+    """
+    try:
+        params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            "cannot read the parameters",
+            where=path,
+            found=error.strerror or str(error),
+            fix="run the command in the project's top folder, or name the file with --params",
+        ) from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError("not a YAML file", where=path, found=" ".join(str(error).split())) from error
+    backbone = _get(params, path, "features", "backbone")
+    found = {
+        "dataset": _get(params, path, "dataset"),
+        "backbone": backbone,
+        "spec": _get(params, path, "backbones", str(backbone)),
+        "precision": _get(params, path, "features", "precision"),
+        "sphere_weight": _get(params, path, "evaluate", "sphere_weight"),
+    }
+    return parse(found, Project, where=path)
+
+
+def _get(params: Any, path: Path, *keys: str) -> Any:
+    for key in keys:
+        if not isinstance(params, dict) or key not in params:
+            raise InputError(f"missing parameter {'.'.join(keys)!r}", where=path, fix="add it")
+        params = params[key]
+    return params
