@@ -572,6 +572,9 @@ def test_cells_have_equal_area() -> None:
 # --- the command
 
 
+MADE = {"backbone": {"model": "made up", "block": 1, "norm": False, "facet": "token"}, "views": 2}
+
+
 def write_cache(path: Path, cache: FakeCache, kind: str, made: dict[str, Any]) -> None:
     records = range(len(cache.image_ids)) if kind == "views" else np.flatnonzero(cache.view == 0)
     records = np.array(records)
@@ -604,7 +607,7 @@ class Project:
         self.folder = folder
         cache = FakeCache()
         write_tables(folder / "tables", cache.tables(), provenance("test", {}))
-        made = provenance("cache", {"views": 2}, {"weights": "0", **tables_digest(folder / "tables")})
+        made = provenance("cache", MADE, {"weights": "0", **tables_digest(folder / "tables")})
         write_cache(folder / "views.h5", cache, "views", made)
         write_cache(folder / "images.h5", cache, "images", made)
         self.params(steps=steps, **train)
@@ -645,7 +648,8 @@ def test_command_writes_head_and_curves(project: Project, capsys: pytest.Capture
     head = load_head(project.folder / "out/head.safetensors")
     assert head.categories == CATEGORIES
     assert head.provenance["params"]["train"]["learning_rate"] == 1e-3
-    assert set(head.provenance["inputs"]) == {"images.csv", "keypoints.csv", "pairs.csv", "views", "images"}
+    of_tables = {"images.csv", "keypoints.csv", "pairs.csv"}
+    assert set(head.provenance["inputs"]) == of_tables | {"views", "images", "features"}
     validation = pd.read_csv(project.folder / "out/validation.csv")
     assert validation["step"].tolist() == [0, 4, 8, 12]
     best = validation.iloc[1:].set_index("step")["pck_point"].idxmax()
@@ -690,7 +694,7 @@ def test_without_validation_pairs_the_command_says_so(
     tables = cache.tables()
     tables = dataclasses.replace(tables, pairs=tables.pairs[tables.pairs["split"] == "train"])
     write_tables(project.folder / "tables", tables, provenance("test", {}))
-    made = provenance("cache", {"views": 2}, {"weights": "0", **tables_digest(project.folder / "tables")})
+    made = provenance("cache", MADE, {"weights": "0", **tables_digest(project.folder / "tables")})
     for kind in ("views", "images"):
         write_cache(project.folder / f"{kind}.h5", cache, kind, made)
     assert project.run("out") == 0
@@ -708,10 +712,10 @@ def test_caches_made_otherwise_are_refused(project: Project, capsys: pytest.Capt
 
     cache, folder = FakeCache(), project.folder
     digests = tables_digest(folder / "tables")
-    other = provenance("cache", {"views": 2}, {"weights": "1", **digests})
+    other = provenance("cache", MADE, {"weights": "1", **digests})
     write_cache(folder / "images.h5", cache, "images", other)
     refused("made with other settings", "inputs.weights", "images.h5")
-    stale = provenance("cache", {"views": 2}, {"weights": "0", **digests, "images.csv": "changed"})
+    stale = provenance("cache", MADE, {"weights": "0", **digests, "images.csv": "changed"})
     write_cache(folder / "views.h5", cache, "views", stale)
     refused("made with other settings", "inputs.images.csv", "views.h5")
     write_cache(folder / "views.h5", cache, "images", provenance("cache", {}, digests))
