@@ -17,7 +17,9 @@ def command_names() -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0 success, 1 an error with a message, 2 wrong usage)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="spheremap", description=sys.modules["spheremap"].__doc__)
+    parser = argparse.ArgumentParser(
+        prog="spheremap", description=(sys.modules["spheremap"].__doc__ or "").partition("\n")[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in command_names():
         # only the chosen command is imported, since some pull in torch
