@@ -1,32 +1,64 @@
-"""Matching all pairs of a category from the feature cache against pair by pair, both images extracted anew.
+"""Matching from the feature cache: against pair by pair, and a whole evaluation of SPair-71k's size.
 
-Both answer the same questions: which target patch is most similar, by features and sphere, to each keypoint
-of the source. The answers are checked to be equal.
+First, all pairs of a category from the cache against pair by pair, both images extracted anew. Both answer
+the same questions: which target patch is most similar, by features and sphere, to each keypoint of the
+source. The answers are checked to be equal.
+
+Second, an evaluation with all its metrics and intervals against its floors: reading every image of the cache
+once, and reading and mapping it to the sphere once. Each is a process of its own, so that its peak of memory
+is its own.
 """
 
+import json
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-from common import Options, Timing, alternate, read_options, write_rows
+from common import Options, Timing, allocated_peak, alternate, read_options, wait_for, write_rows
 from feature_cache import cache_spec
 from numpy.typing import NDArray
-from synthetic import photographs
+from synthetic import photographs, write_cache
 from training_step import PAPER, SMALL, TINY, Workload, make_backbone
 
 from spheremap.cache import FeatureCache
 from spheremap.cache.builder import Source, build_shard, decode_views, select_sources
+from spheremap.device import choose_device
+from spheremap.evaluation import EvaluateParams, evaluate
 from spheremap.geometry import patch_of
 from spheremap.head import Head, sphere_points
 from spheremap.matching.descriptors import mix, row_weights, unit
 from spheremap.matching.matcher import Matcher
 from spheremap.matching.queries import build_queries
+from spheremap.tables import Tables
 
 SPHERE_WEIGHT = 0.2
 WEIGHTS = row_weights(SPHERE_WEIGHT)["fused"]
+KEYPOINTS, VISIBLE = 9, 0.9  # of each category, and the chance to see one: 7.3 in common per pair
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Size of a data set to evaluate."""
+
+    categories: int
+    images: int  # per category
+    pairs: int  # per category, at most images * (images - 1)
+    side: int  # patches per row and column
+    dim: int
+
+
+# 12,240 pairs with some 89,000 keypoints in common, as in the test split of SPair-71k (12,234 pairs, 88,000);
+# ViT-B/14 at 840 px
+SPAIR = Benchmark(categories=18, images=27, pairs=680, side=60, dim=768)
+FEW = Benchmark(categories=2, images=4, pairs=6, side=6, dim=64)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     images = 4 if options.tiny else 50 if on_gpu else 12
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(options, work, images, Path(folder))
+        rows += measure_evaluation(options, FEW if options.tiny else SPAIR, Path(folder))
     write_rows("matching", rows, options)
 
 
@@ -127,5 +160,121 @@ def measure(options: Options, work: Workload, images: int, folder: Path) -> list
     ]
 
 
+def measure_evaluation(options: Options, size: Benchmark, folder: Path) -> list[dict[str, Any]]:
+    """A whole evaluation and its floors, once each, on features that are noise."""
+    path = folder / "evaluation.h5"
+    write_cache(path, _Pictures(size), {})
+    names = {
+        "read": "floor: reading each image once",
+        "map": "floor: reading and mapping each image once",
+        "evaluate": "evaluation, intervals included",
+    }
+    seconds: dict[str, float] = {}
+    peaks: dict[str, float] = {}
+    for task in names:
+        order = {"task": task, "path": str(path), "size": vars(size),
+                 "device": str(options.device), "threads": options.threads}  # fmt: skip
+        command = [sys.executable, __file__, "--measure", json.dumps(order)]
+        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        seconds[task], peaks[task] = json.loads(answer.stdout)
+    path.unlink()
+    points = int(_tables(size).pairs.attrs["points"])
+    return [
+        {
+            "variant": name,
+            **Timing((seconds[task],)).columns(),
+            "share_of_floor": seconds["map"] / seconds[task],
+            "peak_mb": peaks[task] * 2**20 / 1e6,
+            "note": f"{size.categories * size.pairs} pairs of {size.categories * size.images} pictures, "
+            f"{points} keypoints in common, {size.side}x{size.side} patches of width {size.dim}",
+        }
+        for task, name in names.items()
+    ]
+
+
+class _Pictures:
+    """What `write_cache` needs: features of pictures, made one at a time."""
+
+    def __init__(self, size: Benchmark) -> None:
+        self.image_ids = _image_ids(size)
+        self.grid, self.dim = (size.side, size.side), size.dim
+        self.masks = np.ones((len(self.image_ids), size.side**2), dtype=bool)
+        rows = size.side**2 + len(self.image_ids)
+        self._noise = (
+            np.random.default_rng(0).standard_normal((rows, size.dim), np.float32).astype(np.float16)
+        )
+
+    @property
+    def data(self) -> "_Pictures":
+        """Tokens by record; the noise of one is that of the last, moved on by a patch."""
+        return self
+
+    def __getitem__(self, record: int) -> NDArray[np.float16]:
+        return self._noise[record : record + self.grid[0] * self.grid[1]]
+
+
+def _image_ids(size: Benchmark) -> list[str]:
+    return [f"category{c:02d}/{i:03d}" for c in range(size.categories) for i in range(size.images)]
+
+
+def _tables(size: Benchmark) -> Tables:
+    """Keypoints anywhere in pictures of 100 px, and pairs drawn within each category."""
+    rng = np.random.default_rng(1)
+    ids = _image_ids(size)
+    category = [image_id.split("/")[0] for image_id in ids]
+    images = pd.DataFrame({"image_id": ids, "category": category, "azimuth": rng.uniform(0, 360, len(ids))})
+    images = images.assign(x1=10.0, y1=10.0, x2=90.0, y2=90.0, width=100, height=100)
+    visible = rng.random((len(ids), KEYPOINTS)) < VISIBLE
+    keypoints = pd.DataFrame(
+        {
+            "image_id": np.repeat(ids, KEYPOINTS),
+            "keypoint_id": np.tile([str(k) for k in range(KEYPOINTS)], len(ids)),
+            "x": np.where(visible, rng.uniform(10, 90, visible.shape), np.nan).ravel(),
+            "y": np.where(visible, rng.uniform(10, 90, visible.shape), np.nan).ravel(),
+            "visible": visible.ravel().astype(int),
+        }
+    )
+    pairs, points = [], 0
+    for start in range(0, len(ids), size.images):
+        every = [(a, b) for a in range(size.images) for b in range(size.images) if a != b]
+        for number in rng.choice(len(every), size.pairs, replace=False):
+            a, b = every[number]
+            pairs.append(("test", ids[start + a], ids[start + b]))
+            points += int((visible[start + a] & visible[start + b]).sum())
+    table = pd.DataFrame(pairs, columns=["split", "source", "target"])
+    table.attrs["points"] = points
+    return Tables(images, keypoints, table)
+
+
+def _measure_alone(order: dict[str, Any]) -> None:
+    """Do one task, and print its seconds and the peak of memory in MiB."""
+    torch.set_num_threads(order["threads"])
+    device, size = choose_device(order["device"]), Benchmark(**order["size"])
+    tables = _tables(size)
+    head = Head.initialise(size.dim, tables.categories, seed=0).to(device)
+    params = EvaluateParams(
+        split="test", sphere_weight=SPHERE_WEIGHT, alphas=(0.1, 0.05, 0.01), threshold="box",
+        frame="original", source="patch", readout="argmax", window=15, temperature=0.02, kap_labels="centre",
+        viewpoint_bins=8, bootstrap=1000, confidence=0.95, baseline="features", sweep=(), seed=0,
+    )  # fmt: skip
+    with FeatureCache.open([Path(order["path"])]) as cache:
+        cache.tokens([0])
+        wait_for(device)
+        start = time.perf_counter()
+        if order["task"] == "evaluate":
+            evaluate(cache, tables, head, params, dataset="noise", device=device)
+        else:
+            for record in range(0, len(cache), 8):
+                tokens = cache.tokens(range(record, min(record + 8, len(cache))))
+                if order["task"] == "map":
+                    sphere_points(head, tokens)
+        wait_for(device)
+        seconds = time.perf_counter() - start
+    print(json.dumps([seconds, allocated_peak(device)]))
+
+
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--measure"]:
+        _measure_alone(json.loads(sys.argv[2]))
+    else:
+        main()

@@ -17,7 +17,7 @@ from spheremap.evaluation import EvaluateParams, evaluate
 from spheremap.geometry import patch_centres, square_box
 from spheremap.kernels.matching import soft_argmax
 from spheremap.matching.queries import build_queries
-from spheremap.matching.readout import Readout, place
+from spheremap.matching.readout import Readout, best_patch, place
 from spheremap.matching.sampling import sample_patches
 from spheremap.tables import Tables
 
@@ -363,6 +363,13 @@ def test_a_cold_window_is_the_argmax_and_ties_are_averaged() -> None:
     found = Readout("window", 3, 1e-3)(similarity, best, (1, 4))
     np.testing.assert_allclose(found, [[0, 1], [0, 1.5]], atol=1e-9)
     assert Readout("argmax")(similarity, best, (1, 4)).tolist() == [[0, 1], [0, 1]]
+
+
+def test_the_best_patch_is_the_first_of_equals() -> None:
+    similarity = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (50, 333)).astype(np.float32))
+    similarity[0] = -1
+    expected = [row.index(max(row)) for row in similarity.tolist()]
+    assert best_patch(similarity).tolist() == expected
 
 
 def test_whole_positions_are_the_patch_centres() -> None:

@@ -13,7 +13,7 @@ from spheremap.head import load_head
 from spheremap.params import read_slice
 from spheremap.tables import read_tables, tables_digest
 
-HELP = "match the pairs of a split with features, sphere and both, and score them (PCK, KAP, breakdowns)"
+HELP = "match the pairs of a split with features, sphere and both, and score them (PCK, KAP, intervals)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ HELP = "print metrics.json as a table"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "file", type=Path, help="metrics.json of an evaluation; by_azimuth_gap.csv is read beside it"
+        "file", type=Path, help="metrics.json of an evaluation; the tables beside it are read, too"
     )
 
 

@@ -12,7 +12,7 @@ from spheremap.geometry import Grid, patch_centres
 from spheremap.matching.descriptors import CHANCE
 from spheremap.matching.matcher import Matcher
 from spheremap.matching.queries import Queries
-from spheremap.matching.readout import Readout, place
+from spheremap.matching.readout import Readout, best_patch, place
 from spheremap.metrics.kap import Inside, inside_radius, normalise, sparse_extremes
 from spheremap.progress import progress
 
@@ -63,7 +63,7 @@ def measure(
             )
             near = Inside.of(inside).rows(torch.from_numpy(keypoint), matcher.device)
             for row, similarity in block.similarity.items():
-                best = similarity.argmax(dim=1)  # the first of equals
+                best = best_patch(similarity)
                 highest = similarity.gather(1, best.unsqueeze(1)).squeeze(1)
                 predicted[row][own] = place(readout(similarity, best, grid), box, grid)
                 low[row][own] = similarity.amin(dim=1).cpu().numpy()

@@ -13,6 +13,7 @@ from spheremap.head import Head, sphere_points
 from spheremap.matching.descriptors import row_weights, unit
 from spheremap.matching.matcher import Matcher
 from spheremap.matching.queries import build_queries, with_common_keypoint
+from spheremap.matching.readout import best_patch
 from spheremap.metrics.pck import correct, distances, pck_point, radii
 from spheremap.tables import Tables
 
@@ -59,7 +60,7 @@ class Validation:
         predicted = np.full((len(queries.patch), 2), np.nan)
         for own, target, features in self._blocks:
             on_sphere = points[self._source[own], self._patch[own]] @ points[self._target[target]].T  # (R, N)
-            best = (features + self._sphere_weight * on_sphere).argmax(dim=1)
+            best = best_patch(features + self._sphere_weight * on_sphere)
             predicted[own] = patch_centres(self._cache.boxes[target], self._cache.grid)[best.numpy()]
         distance = distances(predicted[common], queries.xy[common])
         return float(pck_point(correct(distance, self._radius[common]))[0])

@@ -147,20 +147,30 @@ class RankedScores:
     ) -> None:
         """Rank `(n,)` scores with their labels and the columns of their pairs."""
         order = np.argsort(-score, kind="stable")
-        score, self._positive, self._pair = score[order], positive[order], pair[order]
-        self._last_of_tie = np.flatnonzero(np.append(score[1:] != score[:-1], True)[: len(score)])
+        score, positive, self._pair = score[order], positive[order], pair[order]
+        last_of_tie = np.flatnonzero(np.append(score[1:] != score[:-1], True)[: len(score)])
+        found = np.flatnonzero(positive)
+        # equal scores enter together: a positive counts with all down to the last of its tie
+        self._last = last_of_tie[np.searchsorted(last_of_tie, found)]
+        self._last_found = np.searchsorted(found, self._last, side="right") - 1
+        self._pair_found = self._pair[found]
 
     def average_precision(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
         """`(b,)` for multiplicities `(b, pairs)`: as if each score stood as often as its pair was drawn.
 
         NaN where no positive was drawn; `average_precision` for all ones.
         """
-        weight = times[:, self._pair]
-        retrieved = np.cumsum(weight, axis=1)[:, self._last_of_tie]
-        weight[:, ~self._positive] = 0
-        found = np.cumsum(weight, axis=1, out=weight)[:, self._last_of_tie]
-        area = (np.diff(found, axis=1, prepend=0) * found / np.maximum(retrieved, 1)).sum(axis=1)
-        total = found[:, -1] if found.shape[1] else np.zeros(len(times))
+        if not len(self._last):
+            return np.full(len(times), np.nan)
+        exact_in_single = times.max(initial=0) * len(self._pair) < 2**24
+        times = times.astype(np.float32 if exact_in_single else np.float64)
+        retrieved = np.cumsum(np.take(times, self._pair, axis=1), axis=1)
+        weight = np.take(times, self._pair_found, axis=1)
+        found = np.cumsum(weight, axis=1)
+        total = found[:, -1].astype(np.float64)
+        precision = np.take(found, self._last_found, axis=1).astype(np.float64)
+        precision /= np.maximum(np.take(retrieved, self._last, axis=1), 1)
+        area = np.einsum("bi,bi->b", weight.astype(np.float64), precision)
         return np.divide(area, total, out=np.full(len(times), np.nan), where=total > 0)
 
 
