@@ -35,6 +35,7 @@ from spheremap.report.gallery import matched_pairs
 from spheremap.report.inputs import read_inputs
 from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres, mirrored, side_of
 from spheremap.report.matches import RIGHT, WRONG, Match, _beside, draw_target
+from spheremap.report.names import readable
 from spheremap.report.pictures import Crop
 from spheremap.report.scores import Cell, headline, tiles
 from spheremap.report.sphere_colours import colours, draw_legend, draw_map, interpolate
@@ -634,6 +635,7 @@ def test_confusion_matrices_add_up_to_the_metrics(project: Project) -> None:
     rows = ("features", "sphere", "fused")
     found = confusions(read_tables(project.tables), inputs.predictions, 0.1, rows)
     assert [matrix.category for matrix in found] == CATEGORIES
+    assert found[0].ids == [str(k) for k in range(12)]
     assert found[0].names == [f"part {k}" for k in range(12)]
     near = inputs.predictions.assign(error=inputs.predictions["error"] / 2)  # shares of twice the length
     for single, double in zip(found, confusions(read_tables(project.tables), near, 0.05, rows), strict=True):
@@ -683,9 +685,21 @@ def test_a_prediction_lands_on_the_nearest_keypoint_in_reach(project: Project) -
 
 def test_the_commonest_mix_ups_are_listed_by_number() -> None:
     counts = np.array([[5, 3, 0, 2], [4, 0, 0, 0], [0, 1, 9, 0]])
-    matrix = Confusion("x", ["a", "b", "c"], {"fused": counts})
+    matrix = Confusion("x", ["0", "1", "2"], ["a", "b", "c"], {"fused": counts})
     assert matrix.commonest("fused", 2) == [("b", "a", 100.0, 4), ("a", "b", 30.0, 10)]
     assert [entry[:2] for entry in matrix.commonest("fused", 9)] == [("b", "a"), ("a", "b"), ("c", "b")]
+
+
+def test_matrices_show_ids_and_names_where_these_say_more() -> None:
+    counts = {"features": np.eye(2, 3, dtype=int), "fused": np.eye(2, 3, dtype=int)}
+    named = figures.confusion(Confusion("x", ["3", "7"], ["nose", "ear left"], counts), ["features", "fused"])
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", named)
+    assert texts.count("3 nose") == texts.count("7 ear left") == texts.count("fused") == 1
+    assert texts.count("none") == 2
+    numbered = figures.confusion(Confusion("x", ["3", "7"], ["keypoint 3", "keypoint 7"], counts), ["fused"])
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", numbered)
+    assert texts.count("3") == texts.count("7") == 2  # line and column
+    assert [readable(name) for name in ("7", "ear_left", "7_up")] == ["keypoint 7", "ear left", "7 up"]
 
 
 def test_sides_are_read_from_names() -> None:
@@ -801,12 +815,14 @@ def test_the_maps_of_the_explorer_are_as_exact_as_it_says(project: Project) -> N
         unit = tokens / np.linalg.norm(tokens, axis=2, keepdims=True)
         points = sphere_points(head, tokens.astype(np.float32)).numpy()
         for dims in (1, 3, DIM):
-            room = dims * 2 * patches * 4 / 3 / 1e6 * 1.0001
+            room = 4 / 3 * 1e-6 * (dims * 2 * patches + 2 * 3 * 2 * patches + 3 * 2 * patches) * 1.0001
             built = build_explorer(
                 [("one", source, target, match)], cache, head, sphere_weight=0.2, megabytes=room
             )
-            assert (built.dims, built.full) == (dims, DIM)
             (pair,) = built.data["pairs"]
+            texts = [*pair["features"], *pair["points"], *pair["best"].values()]
+            assert sum(map(len, texts)) <= room * 1e6 + 2 * len(texts)  # base64 pads each to a multiple of 4
+            assert (built.dims, built.full) == (dims, DIM)
             codes = [_decode(text, "i1", dims) * np.array(pair["steps"]) for text in pair["features"]]
             error = np.abs(codes[0] @ codes[1].T - unit[0] @ unit[1].T).max()
             assert built.error == pytest.approx(error, abs=1e-5)

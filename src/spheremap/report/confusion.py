@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spheremap.errors import InputError
+from spheremap.report.names import readable
 from spheremap.tables import Tables
 
 
@@ -17,12 +18,14 @@ class Confusion:
 
     Attributes:
         category: its name.
-        names: of its K keypoints, in the order of the tables.
+        ids: of its K keypoints, in the order of the tables.
+        names: theirs, in words.
         counts: row of the results table -> `(K, K + 1)`: keypoints asked for, by keypoint landed on; the last
             column counts predictions on none.
     """
 
     category: str
+    ids: list[str]
     names: list[str]
     counts: dict[str, NDArray[np.int64]]
 
@@ -82,7 +85,7 @@ def confusions(
             radius = alpha * float(side[str(target)])
             landed = _landed(part, wanted, visible[str(target)], number, radius, alpha)
             np.add.at(counts[str(row)], (wanted, landed), 1)
-        result.append(Confusion(str(name), [text.replace("_", " ") for text in known], counts))
+        result.append(Confusion(str(name), list(known.index), [readable(text) for text in known], counts))
     return result
 
 

@@ -21,9 +21,10 @@ from spheremap.head import Head, sphere_points
 from spheremap.matching.descriptors import mix, row_weights, unit
 from spheremap.progress import progress
 from spheremap.report.matches import Match
+from spheremap.report.names import readable
 from spheremap.report.pictures import data_uri
 
-SIDE = 420  # px, longer side of a picture
+SIDE = 384  # px, longer side of a picture
 POINT_STEPS = 32767  # of the sphere's coordinates, as int16
 _STEPS = 127  # of a feature's coordinates, as int8
 _BASE64 = 4 / 3  # bytes on the page per byte
@@ -60,12 +61,13 @@ def build_explorer(
         cache: features of whole images.
         head: the trained head.
         sphere_weight: share of the sphere in the row `fused`.
-        megabytes: how much of the page the reduced features may take.
+        megabytes: how much of the page descriptors and answers may take. The features are reduced to fit, to
+            one dimension if need be.
     """
     weights = row_weights(sphere_weight)
     patches = cache.grid[0] * cache.grid[1]
-    room = int(megabytes * 1e6 / _BASE64 / (2 * patches * len(matches)))
-    dims = min(max(room, 1), cache.dim, 2 * patches)
+    dims = _affordable(megabytes, patches * len(matches), len(weights))
+    dims = min(max(dims, 1), cache.dim, 2 * patches)
     pairs, error = [], 0.0
     for title, source, target, match in progress(
         matches, total=len(matches), desc="explorer", unit="pairs", leave=False
@@ -97,6 +99,12 @@ def build_explorer(
         "pairs": pairs,
     }
     return Explorer(data, dims, cache.dim, error)
+
+
+def _affordable(megabytes: float, patches: int, rows: int) -> int:
+    """Dimensions of the features that fit beside sphere points (int16) and answers (uint16 for each row)."""
+    room = megabytes * 1e6 / _BASE64 - patches * (2 * 3 * 2 + rows * 2)
+    return int(room / (2 * patches))
 
 
 def reduce(features: Tensor, dims: int) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
@@ -151,7 +159,7 @@ def _picture(photograph: Image.Image, image_id: str, box: NDArray[np.float64]) -
 def _keypoints(match: Match, rows: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {
-            "name": name.replace("_", " "),
+            "name": readable(name),
             "source": match.source_xy[i].tolist(),
             "truth": match.target_xy[i].tolist(),
             "predicted": {row: match.predicted[row][i].tolist() for row in rows},

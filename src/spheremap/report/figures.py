@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spheremap.report.confusion import Confusion
+from spheremap.report.names import readable
 
 # Stand-ins for variables of the style sheet: matplotlib draws the number, the page shows the variable.
 THEME = {
@@ -102,7 +103,6 @@ def by_category(frame: pd.DataFrame, metric: str, rows: Sequence[str]) -> str:
 def confusion(matrix: Confusion, rows: Sequence[str]) -> str:
     """Confusion matrices side by side: right, mixed up and missed differ in colour, shares in strength."""
     count = len(matrix.names)
-    numbers = [str(i) for i in range(1, count + 1)]
 
     def draw(panels: Sequence[Axes]) -> None:
         for axes, row in zip(panels, rows, strict=True):
@@ -114,25 +114,24 @@ def confusion(matrix: Confusion, rows: Sequence[str]) -> str:
             # one pixel per cell: small, and enlarged without smoothing
             axes.imshow(cells, interpolation="none", aspect="auto")
             axes.set_title(row, fontsize=8)
-            axes.set_xticks(range(count + 1), [*numbers, "none"], fontsize=5, rotation=90)
-            axes.set_yticks(range(count), _entitled(numbers, matrix.names), fontsize=5.5)
+            axes.set_xticks(range(count + 1), [*matrix.ids, "none"], fontsize=5, rotation=90)
+            axes.set_yticks(range(count), _entitled(matrix), fontsize=5.5)
             axes.grid(visible=False)
             for spine in axes.spines.values():
                 spine.set_visible(True)
                 spine.set_color(THEME["grid"])
             axes.set_xlabel("predicted on", fontsize=7)
         for axes in panels[1:]:
-            axes.set_yticks(range(count), numbers)
+            axes.set_yticks(range(count), matrix.ids)
 
     size = (3.4 * len(rows), 0.8 + 0.115 * count)
     return _figure(f"confusion-{matrix.category}", draw, size, panels=len(rows))
 
 
-def _entitled(numbers: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Numbers with names, unless the names are numbers themselves."""
-    return [
-        f"{number} {name}" if name != number else name for number, name in zip(numbers, names, strict=True)
-    ]
+def _entitled(matrix: Confusion) -> list[str]:
+    """Ids with names, unless the names say no more."""
+    pairs = zip(matrix.ids, matrix.names, strict=True)
+    return [number if name == readable(number) else f"{number} {name}" for number, name in pairs]
 
 
 def curves(name: str, frame: pd.DataFrame, labels: Mapping[str, str], *, upper: float | None = None) -> str:

@@ -18,6 +18,7 @@ from spheremap.report.choice import choose_extremes, choose_pairs, choose_views
 from spheremap.report.explorer import Explorer, build_explorer
 from spheremap.report.inputs import COMPARED, Inputs
 from spheremap.report.matches import draw_source, draw_target, read_match
+from spheremap.report.names import readable
 from spheremap.report.page import MapGroup, Pair, Picture
 from spheremap.report.params import ReportSlice
 from spheremap.report.pictures import Crop, box_corners, data_uri
@@ -150,7 +151,7 @@ def _pair(
             _panel(draw_target(match, row, PANEL), target, score, f"target, keypoints found with {score}")
         )
     before, after = (match.right[row].tolist() for row in COMPARED)
-    names = (name.replace("_", " ") for name in match.names)
+    names = map(readable, match.names)
     return Pair(
         category=record["category"],
         gap=_gap(record["gap"], bins),

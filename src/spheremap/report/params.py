@@ -14,8 +14,8 @@ class ReportParams:
         pairs: pairs with drawn matches, chosen by rule.
         extremes: pairs drawn of the best, and as many of the worst.
         maps: pictures per category with drawn sphere maps.
-        explorer_mb: megabytes of the page for the descriptors of the explorer, which offers all drawn pairs;
-            0 leaves the explorer out.
+        explorer_mb: megabytes of the page for the explorer's descriptors; it offers all drawn pairs. 0 leaves
+            the explorer out.
         seed: of the choice among pairs and pictures that suit equally well.
     """
 
