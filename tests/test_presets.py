@@ -8,6 +8,8 @@ import yaml
 
 from spheremap.cli import main
 from spheremap.errors import InputError
+from spheremap.evaluation import EvaluateSlice
+from spheremap.params import parse
 from spheremap.presets import apply_preset
 
 
@@ -63,4 +65,20 @@ def test_an_unknown_preset_names_the_known(
 ) -> None:
     arguments = ["preset", "spair", "--params", str(params), "--presets", str(root / "presets")]
     assert main(arguments) == 1
-    assert "demo, spair-71k" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "demo, protocol-default" in error
+    assert "spair-71k" in error
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "presets").glob("protocol-*.yaml")))
+def test_protocols_set_every_choice_and_nothing_else(root: Path, params: Path, path: Path) -> None:
+    choices = {"threshold", "frame", "source", "readout", "kap_labels", "alphas"}
+    preset = yaml.safe_load(path.read_text())
+    assert set(preset) == {"features", "evaluate"}
+    assert set(preset["features"]) == {"fit"}
+    assert choices <= set(preset["evaluate"]) <= choices | {"window", "temperature", "sphere_weight"}
+    apply_preset(path, params)
+    now = yaml.safe_load(params.read_text())
+    parse({"dataset": "x", "evaluate": now["evaluate"]}, EvaluateSlice, where=path)
+    apply_preset(root / "presets" / "protocol-default.yaml", params)
+    assert yaml.safe_load(params.read_text()) == yaml.safe_load((root / "params.yaml").read_text())
