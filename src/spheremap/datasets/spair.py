@@ -19,7 +19,6 @@ Beyond SPair-71k, these are understood (`spair_export` writes them where needed)
 """
 
 import io
-import json
 import math
 import re
 import warnings
@@ -28,10 +27,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 from PIL import Image
 
-from spheremap.datasets.common import FileDigest, Ingested
+from spheremap.datasets.common import (
+    FileDigest,
+    Ingested,
+    frame,
+    is_file_name,
+    is_number,
+    is_text,
+    parse_json_object,
+    read_bytes,
+    short,
+)
 from spheremap.datasets.voc import VOC_CLASS_IDS
 from spheremap.errors import InputError
 from spheremap.progress import progress
@@ -146,9 +154,9 @@ def read_spair(params: SPairParams) -> Ingested:
                 }
             )
     tables = Tables(
-        images=_frame(rows, IMAGES),
-        keypoints=_frame(_keypoint_rows(annotations), KEYPOINTS),
-        pairs=_frame([dict(zip(PAIRS, pair, strict=True)) for pair in layout.pairs], PAIRS),
+        images=frame(rows, IMAGES),
+        keypoints=frame(_keypoint_rows(annotations), KEYPOINTS),
+        pairs=frame([dict(zip(PAIRS, pair, strict=True)) for pair in layout.pairs], PAIRS),
     )
     return Ingested(tables, {kind: digest.hexdigest() for kind, digest in digests.items()})
 
@@ -162,11 +170,6 @@ def split_pair(stems: str, known: Mapping[str, Any] | set[str]) -> list[tuple[st
     return readings
 
 
-def is_name(text: str) -> bool:
-    """Whether a text can name a file or category in this layout: printable and one component of a path."""
-    return text.isprintable() and text.strip() == text != "" and not set(text) & set("/\\") and text[0] != "."
-
-
 def _class_ids(extra: Mapping[str, int]) -> dict[str, int]:
     for category, value in extra.items():
         if not 1 <= value <= 255:
@@ -177,10 +180,6 @@ def _class_ids(extra: Mapping[str, int]) -> dict[str, int]:
                 found=str(value),
             )
     return {**VOC_CLASS_IDS, **extra}
-
-
-def _frame(rows: list[dict[str, Any]], schema: Mapping[str, str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(schema)).astype(dict(schema))
 
 
 # --- layout files -------------------------------------------------------------------------------------------
@@ -217,7 +216,7 @@ def _read_layout(root: Path, digest: FileDigest) -> _Layout:
 
 def _lines(path: Path, digest: FileDigest) -> list[tuple[int, str]]:
     """The numbered lines of a layout file that are not blank."""
-    content = _read_bytes(
+    content = read_bytes(
         path, "layout file", fix="write the pairs of the split into it; it may be empty if there are none"
     )
     digest.add(path.name, content)
@@ -232,7 +231,7 @@ def _lines(path: Path, digest: FileDigest) -> list[tuple[int, str]]:
 
 def _parse_pair(line: str, where: str, root: Path, known: dict[str, set[str]]) -> tuple[str, str, str]:
     match = re.fullmatch(r"[0-9]+-(.+):([^:]+)", line)
-    if match is None or not is_name(match[2]):
+    if match is None or not is_file_name(match[2]):
         raise InputError(
             "malformed pair",
             where=where,
@@ -254,7 +253,7 @@ def _parse_pair(line: str, where: str, root: Path, known: dict[str, set[str]]) -
             fix="rename the images so that their names hold no '-'" if readings else "correct the line",
         )
     source, target = readings[0]
-    if not (is_name(source) and is_name(target)):
+    if not (is_file_name(source) and is_file_name(target)):
         raise InputError(
             "malformed image name in a pair",
             where=where,
@@ -267,7 +266,7 @@ def _parse_pair(line: str, where: str, root: Path, known: dict[str, set[str]]) -
 def _parse_unpaired(line: str, where: str) -> tuple[str, str]:
     split, _, image_id = line.partition(":")
     category, _, name = image_id.partition("/")
-    if split not in LAYOUT_FILES or not is_name(category) or ":" in category or not is_name(name):
+    if split not in LAYOUT_FILES or not is_file_name(category) or ":" in category or not is_file_name(name):
         raise InputError(
             "malformed line",
             where=where,
@@ -289,32 +288,32 @@ class _Fields:
 
     def wrong(self, field: str, expected: str) -> InputError:
         """The error for a field that is absent or not as expected."""
-        found = _short(self.values[field]) if field in self.values else "no such field"
+        found = short(self.values[field]) if field in self.values else "no such field"
         return InputError(
             f"malformed annotation: field {field!r}", where=self.path, expected=expected, found=found
         )
 
     def text(self, field: str, expected: str = "a text of printable characters") -> str:
         value = self.values.get(field)
-        if not _is_text(value):
+        if not is_text(value):
             raise self.wrong(field, expected)
         return str(value)
 
     def whole(self, field: str, low: int, high: int) -> int:
         value = self.values.get(field)
-        if not isinstance(value, int) or not _is_number(value, low, high):
+        if not isinstance(value, int) or not is_number(value, low, high):
             raise self.wrong(field, f"a whole number from {low} to {high}")
         return value
 
 
 def _read_annotation(root: Path, category: str, name: str, named_at: str, digest: FileDigest) -> _Annotation:
     path = root / "ImageAnnotation" / category / f"{name}.json"
-    content = _read_bytes(path, f"annotation of the image named in {named_at}", fix="restore it")
+    content = read_bytes(path, f"annotation of the image named in {named_at}", fix="restore it")
     digest.add(f"{category}/{name}", content)
-    fields = _Fields(path, _parse_json(content, path))
+    fields = _Fields(path, parse_json_object(content, path))
 
     filename = fields.text("filename")
-    if not is_name(filename) or Path(filename).stem != name or not Path(filename).suffix:
+    if not is_file_name(filename) or Path(filename).stem != name or not Path(filename).suffix:
         raise fields.wrong("filename", f"{name!r} with a suffix such as .jpg")
     if fields.text("category") != category:
         raise fields.wrong("category", f"{category!r} as its folder says")
@@ -341,7 +340,7 @@ def _azimuth(fields: _Fields) -> float:
     if "azimuth" not in fields.values:
         return coarse
     fine = fields.values["azimuth"]
-    if not _is_number(fine, 0, 360) or fine == 360:
+    if not is_number(fine, 0, 360) or fine == 360:
         raise fields.wrong("azimuth", "a number of degrees in [0, 360)")
     return float(fine)
 
@@ -352,7 +351,7 @@ def _box(fields: _Fields, width: int, height: int) -> tuple[float, float, float,
     if (
         not isinstance(box, list)
         or len(box) != 4
-        or not all(_is_number(value, 0, limit) for value, limit in zip(box, limits, strict=True))
+        or not all(is_number(value, 0, limit) for value, limit in zip(box, limits, strict=True))
         or not (box[0] < box[2] and box[1] < box[3])
     ):
         raise fields.wrong("bndbox", f"[x1, y1, x2, y2], 0 <= x1 < x2 <= {width}, 0 <= y1 < y2 <= {height}")
@@ -369,9 +368,9 @@ def _points(fields: _Fields, width: int, height: int) -> dict[str, tuple[float, 
         point = kps[keypoint_id]
         if point is None:
             continue
-        if not isinstance(point, list) or len(point) != 2 or not all(map(_is_number, point)):
+        if not isinstance(point, list) or len(point) != 2 or not all(map(is_number, point)):
             problem, expected = "malformed annotation", "[x, y] or null"
-        elif not (_is_number(point[0], 0, width) and _is_number(point[1], 0, height)):
+        elif not (is_number(point[0], 0, width) and is_number(point[1], 0, height)):
             problem = "keypoint outside the image"
             expected = f"[x, y] with 0 <= x <= {width}, 0 <= y <= {height}"
         else:
@@ -381,7 +380,7 @@ def _points(fields: _Fields, width: int, height: int) -> dict[str, tuple[float, 
             f"{problem}: keypoint {keypoint_id!r} of field 'kps'",
             where=fields.path,
             expected=expected,
-            found=_short(point),
+            found=short(point),
             fix="correct the point, or set it to null if it cannot be seen",
         )
     return points
@@ -394,7 +393,7 @@ def _names(fields: _Fields, points: Mapping[str, Any]) -> dict[str, str] | None:
     if (
         not isinstance(names, dict)
         or not set(names) <= set(KEYPOINT_IDS)
-        or not all(map(_is_text, names.values()))
+        or not all(map(is_text, names.values()))
     ):
         raise fields.wrong("keypoint_names", 'an object with keys from "0".."29", each with a name')
     if not set(points) <= set(names):
@@ -443,43 +442,6 @@ def _keypoint_rows(annotations: Mapping[str, _Annotation]) -> list[dict[str, Any
 # --- files --------------------------------------------------------------------------------------------------
 
 
-def _read_bytes(path: Path, what: str, *, fix: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"cannot read the {what}",
-            where=path,
-            expected="a file",
-            found=error.strerror or str(error),
-            fix=fix,
-        ) from error
-
-
-def _parse_json(content: bytes, path: Path) -> dict[str, Any]:
-    """A JSON object without repeated keys, of which a lenient parser would silently drop all but the last."""
-
-    def unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(items)
-        if len(result) < len(items):
-            raise ValueError("a key occurs twice: " + ", ".join(_short(key) for key, _ in items))
-        return result
-
-    try:
-        values = json.loads(content.decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            "the annotation is not JSON",
-            where=path,
-            expected="a JSON object in UTF-8",
-            found=_short(str(error)),
-            fix="restore or correct the file",
-        ) from error
-    if not isinstance(values, dict):
-        raise InputError("malformed annotation", where=path, expected="a JSON object", found=_short(values))
-    return values
-
-
 def _check_picture(
     path: Path,
     annotation: _Annotation,
@@ -488,7 +450,7 @@ def _check_picture(
     digest: FileDigest,
 ) -> None:
     """Compare a picture's header with the annotation; nothing is decoded."""
-    content = _read_bytes(path, f"{what} that belongs to {annotation.path}", fix=f"restore the {what}")
+    content = read_bytes(path, f"{what} that belongs to {annotation.path}", fix=f"restore the {what}")
     digest.add("/".join(path.parts[-2:]), content)
     try:
         with Image.open(io.BytesIO(content)) as picture:
@@ -516,20 +478,3 @@ def _check_picture(
             expected="one channel (palette or grey) whose values are class ids",
             found=f"mode {mode}",
         )
-
-
-def _is_number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and value.strip() == value != ""
-
-
-def _short(value: Any) -> str:
-    """A value as text that fits into a message and any terminal."""
-    try:
-        text = ascii(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits, lists in lists in lists
-        text = f"a {type(value).__name__} too large to print"
-    return text if len(text) <= 200 else text[:200] + "…"

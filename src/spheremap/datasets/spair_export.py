@@ -16,13 +16,13 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from spheremap.datasets.common import is_file_name
 from spheremap.datasets.spair import (
     AZIMUTH_BINS,
     KEYPOINT_IDS,
     LAYOUT_FILES,
     UNPAIRED_FILE,
     SPairParams,
-    is_name,
     read_spair,
     split_pair,
 )
@@ -48,7 +48,7 @@ def export_spair(tables: Tables, directory: Path) -> dict[str, int]:
     images = {str(row["image_id"]): row for row in _records(tables.images.sort_values("image_id"))}
     for image_id, row in images.items():
         category, _, name = image_id.partition("/")
-        if category != row["category"] or not (is_name(name) and is_name(category)):
+        if category != row["category"] or not (is_file_name(name) and is_file_name(category)):
             raise _unfit("an image_id <category>/<name>", image_id)
         if ":" in category:
             raise _unfit("category names without ':'", category)
