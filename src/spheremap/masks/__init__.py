@@ -10,9 +10,7 @@ contact sheet to look at:
 """
 
 import dataclasses
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from numpy.typing import NDArray
 
 from spheremap.datasets.common import FileDigest
 from spheremap.errors import InputError
-from spheremap.files import atomic_path, exclusive, sha256_file, write_csv
+from spheremap.files import exclusive, publish, sha256_file, write_csv
 from spheremap.images import load_rgb
 from spheremap.masks.detections import Detector, box_iou, choose, coco_classes
 from spheremap.masks.params import DetectedMasks, MasksParams, OwnMasks
@@ -70,7 +68,7 @@ def write_masks(
             look = _own if isinstance(params, OwnMasks) else _whole_box
             entries = [look(subject) for subject in _watched(subjects)]
         record = provenance("masks", dataclasses.asdict(params), inputs)
-        with _publish(out, work / "complete") as staged:
+        with publish(out, work / "complete") as staged:
             draw_sheet(entries, staged / "contact_sheet.jpg")
             write_csv(staged / "masks.csv", _report(entries))
             if store is not None:
@@ -297,16 +295,3 @@ def _provenance_sha256(tables: Path) -> str:
 def _code() -> dict[str, str]:
     """Digests of the code that finds masks."""
     return {path.name: sha256_file(path) for path in sorted(_HERE.glob("*.py"))}
-
-
-@contextmanager
-def _publish(final: Path, staged: Path) -> Iterator[Path]:
-    """Yield an empty directory to fill in the work directory; it then becomes `final` in one step."""
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    yield staged
-    with atomic_path(final) as temporary:
-        try:
-            staged.rename(temporary)
-        except OSError:  # another file system
-            shutil.copytree(staged, temporary)

@@ -22,7 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from spheremap.errors import InputError
-from spheremap.files import atomic_path, exclusive, read_json, sha256_file, write_json
+from spheremap.files import atomic_path, exclusive, publish, read_json, sha256_file, write_json
 from spheremap.progress import progress
 from spheremap.provenance import digest, provenance
 from spheremap.shapes.camera import BIN_WIDTH, BINS, draw_camera
@@ -183,7 +183,7 @@ def render_dataset(params: ShapesParams, out: Path, work: Path, jobs: int) -> No
         missing = [view for view in views if view not in records]
         records.update(_render_all(params, missing, parts, jobs, len(views)))
         tables = _tables(params, {view: records[view] for view in views}, out)
-        with _publish(out, parts / "complete") as staged:
+        with publish(out, parts / "complete") as staged:
             for view in views:
                 for place in (view.image, view.mask):
                     _link(place(parts), place(staged))
@@ -379,16 +379,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-@contextmanager
-def _publish(final: Path, staged: Path) -> Iterator[Path]:
-    """Yield an empty directory to fill in the work directory; it then becomes `final` in one step."""
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    yield staged
-    with atomic_path(final) as temporary:
-        try:
-            staged.rename(temporary)
-        except OSError:  # another file system
-            shutil.copytree(staged, temporary)
