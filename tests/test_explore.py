@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -174,16 +175,21 @@ def test_a_taken_port_is_a_message(server: ExplorerServer, studio: Studio) -> No
 def test_command_ends_on_ctrl_c(studio: Studio) -> None:
     command = [sys.executable, "-m", "spheremap", "explore", *map(str, studio.photographs[:2]),
                "--model", str(studio.bundle), "--device", "cpu", "--no-browser"]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+
+    def heed() -> None:  # a suite that runs in the background hands on that the signal is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+    ) as process:
         try:
             assert process.stdout is not None
             url = urlsplit(process.stdout.readline().split()[0])
-            connection = http.client.HTTPConnection("127.0.0.1", url.port or 0, timeout=60)
-            connection.request("GET", url.path)
-            assert connection.getresponse().status == 200
-            process.send_signal(signal.SIGINT)  # with the connection still open
-            _, errors = process.communicate(timeout=120)
-            connection.close()
+            with closing(http.client.HTTPConnection("127.0.0.1", url.port or 0, timeout=60)) as connection:
+                connection.request("GET", url.path)
+                assert connection.getresponse().status == 200
+                process.send_signal(signal.SIGINT)  # with the connection still open
+                _, errors = process.communicate(timeout=120)
         finally:
             process.kill()
     assert process.returncode == 0
