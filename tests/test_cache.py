@@ -1036,6 +1036,6 @@ def test_memory_does_not_grow_with_the_number_of_images(build: Build, tmp_path: 
         before = tracemalloc.get_traced_memory()[0]
         build(tmp_path / f"{count}.h5", kind="images", sources=sources, spec=spec)
         peaks[count] = tracemalloc.get_traced_memory()[1] - before
-    # an image is 48 KiB of pixels and 8 KiB of tokens; only its digests and its box may stay, and how full the
+    # an image is 48 KiB of pixels and 8 KiB of tokens; only its digests and its box may stay. How full the
     # bounded queues get at worst varies from run to run
     assert peaks[240] - peaks[60] < 180 * 4096, peaks
