@@ -39,5 +39,5 @@ bench: env
 
 # needs uv; writes the pins that the pip route installs
 lock:
-	uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --extra dev \
+	uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --all-extras \
 		--custom-compile-command "make lock" --output-file requirements.txt pyproject.toml

@@ -10,7 +10,7 @@ from packaging.markers import Marker
 
 def direct_dependencies(root: Path) -> set[str]:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    wanted = sum(project["optional-dependencies"].values(), project["dependencies"])
     return {re.match(r"[\w.-]+", text)[0] for text in wanted}
 
 
