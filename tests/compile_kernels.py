@@ -75,11 +75,11 @@ def calls() -> dict[str, Callable[[], object]]:
         cosine_reconstruction.backward(empty(), *inputs, factors, inverse)
 
     def geometry(points: torch.dtype, per_image: int) -> None:
-        inputs = (empty(13000, 3, dtype=points), empty(13000, 2), index(64), index(64), index(2))
+        inputs = (empty(13000, 3, dtype=points), empty(13000, 2), index(64), index(64), index(3))
         options = (per_image, 0.5, 0.7)
         _, inverse = sphere_geometry.forward(*inputs, *options)
         sphere_geometry.backward(empty(2), *inputs, inverse, *options)
-        sphere_geometry.draw(index(64), index(64), per_image, index(2), 1)
+        sphere_geometry.draw(index(64), index(64), per_image, index(3), 1)
 
     def match(dtype: torch.dtype, longest: int, radii: int, window: int) -> None:
         queries, places = 32 * longest, (empty(queries := 32 * longest, 2, dtype=torch.float64),)

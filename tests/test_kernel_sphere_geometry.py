@@ -31,7 +31,13 @@ def scene(seed: int, counts: list[int], precision: torch.dtype = torch.float32, 
     places = patch_coordinates(GRID)[torch.cat(patches)]
     points = F.normalize(torch.randn(len(places), 3, generator=generator), dim=-1)
     sizes = torch.tensor(counts, dtype=torch.int64)
-    tensors = (points.to(precision), places, sizes.cumsum(0) - sizes, sizes, draw_key(seed, seed % 1000))
+    tensors = (
+        points.to(precision),
+        places,
+        sizes.cumsum(0) - sizes,
+        sizes,
+        draw_key(seed, seed % 1000, first=seed % 7),
+    )
     return tuple(tensor.to(DEVICE) for tensor in tensors)  # type: ignore[return-value]
 
 
@@ -166,13 +172,16 @@ def test_every_index_has_its_share_of_words(n: int, data: st.DataObject) -> None
     assert abs((stop - first) / 2**32 - 1 / n) <= 2**-32
 
 
-@given(SEEDS, st.integers(0, 2**32 - 1), COUNTS, st.integers(1, 40), st.sampled_from([0, 1]))
+WORDS = st.integers(0, 2**32 - 1)
+
+
+@given(SEEDS, WORDS, WORDS, COUNTS, st.integers(1, 40), st.sampled_from([0, 1]))
 @settings(max_examples=12, deadline=None)
 def test_kernel_draws_the_same_triplets(
-    seed: int, step: int, counts: list[int], per_image: int, stream: int
+    seed: int, step: int, first: int, counts: list[int], per_image: int, stream: int
 ) -> None:
     sizes = torch.tensor(counts, dtype=torch.int64, device=DEVICE)
-    arguments = (sizes.cumsum(0) - sizes, sizes, per_image, draw_key(seed, step, DEVICE), stream)
+    arguments = (sizes.cumsum(0) - sizes, sizes, per_image, draw_key(seed, step, DEVICE, first), stream)
     triplets, valid = draw_triplets(*arguments)
     assert torch.equal(_draw_triplets(*arguments), triplets)
     assert valid.tolist() == [count > 0 for count in counts for _ in range(per_image)]
@@ -208,6 +217,17 @@ def test_draws_differ_by_seed_step_image_and_loss_alone() -> None:
         assert (other == draw()).float().mean() < 0.1
     alike = draw_triplets(torch.tensor([0, 1000]), torch.tensor([1000, 1000]), 20, draw_key(1, 1), 0)[0]
     assert (alike[:20] == alike[20:] - 1000).float().mean() < 0.1
+
+
+def test_a_share_of_a_batch_draws_what_the_whole_batch_draws() -> None:
+    sizes = torch.tensor([5, 0, 9, 30, 2])
+    whole, _ = draw_triplets(sizes.cumsum(0) - sizes, sizes, 8, draw_key(3, 4), 1)
+    for first, last in ((0, 2), (2, 5), (4, 5)):
+        own = sizes[first:last]
+        share, valid = draw_triplets(own.cumsum(0) - own, own, 8, draw_key(3, 4, first=first), 1)
+        before = int(sizes[:first].sum())
+        expected = whole[8 * first : 8 * last] - before
+        assert torch.equal(share[valid], expected[valid])
 
 
 # --- the operator
@@ -275,6 +295,7 @@ def test_an_intact_program_passes() -> None:
     [
         ("b_is_nearer, 1.0, -1.0", "b_is_nearer, -1.0, 1.0"),
         ("c = offset + tl.umulhi(word_c", "c = offset + tl.umulhi(word_b"),
+        ("zero + number", "zero + image"),
         ("ax * by - ay * bx", "ax * by + ay * bx"),
         ("tl.sum(hinge * hinge)", "tl.sum(hinge)"),
         ("a_x = -vx * along - (bx - ax) * av - dx", "a_x = -vx * along - dx"),

@@ -18,13 +18,16 @@ from spheremap.losses import orientation_loss, relative_distance_loss
 STREAMS = ("distance", "orientation")  # each loss draws its own triplets
 
 
-def draw_key(seed: int, step: int, device: torch.device | str = "cpu") -> Tensor:
-    """What triplets depend on besides image and draw: `(2,)` int64, seed (64 bits) and step (32 bits).
+def draw_key(seed: int, step: int, device: torch.device | str = "cpu", first: int = 0) -> Tensor:
+    """What triplets depend on besides image and draw: `(3,)` int64, seed (64 bits), step and first (32 bits).
+
+    `first` is the number of image 0 in the batch that it is counted in: a process that has a share of a batch
+    draws what one that has all of it draws for the same images.
 
     A tensor, so that a captured or compiled step draws anew each time it runs: raise `key[1]` in place
     between two steps, never between forward and backward.
     """
-    return torch.tensor([seed, step], dtype=torch.int64, device=device)
+    return torch.tensor([seed, step, first], dtype=torch.int64, device=device)
 
 
 def draw_triplets(
@@ -32,15 +35,15 @@ def draw_triplets(
 ) -> tuple[Tensor, Tensor]:
     """Draw patches (a, b, c) uniformly and with replacement from each image's foreground.
 
-    The triplet number t of image i is a function of (seed, step, i, t, stream) alone: Philox4x32-10 with the
-    seed as key and (t, i, step, stream) as counter, three of whose four words choose a, b and c, each patch
-    with the probability 1 / count to within 2**-32.
+    The triplet number t of image i is a function of (seed, step, first + i, t, stream) alone: Philox4x32-10
+    with the seed as key and (t, first + i, step, stream) as counter, three of whose four words choose a, b
+    and c, each patch with the probability 1 / count to within 2**-32.
 
     Args:
         offsets: `(B,)` int64, position of each image's first foreground patch in the packed list.
         counts: `(B,)` int64, foreground patches per image, below 2**31.
         per_image: T, triplets per image.
-        key: `(2,)` int64, see `draw_key`.
+        key: `(3,)` int64, see `draw_key`.
         stream: which sequence to draw from; index into `STREAMS`.
 
     Returns:
@@ -49,8 +52,9 @@ def draw_triplets(
     """
     image = torch.arange(len(counts), device=counts.device).unsqueeze(-1)  # (B, 1)
     draw = torch.arange(per_image, device=counts.device)
-    seed, step = key.unbind()
-    words = philox((draw, image, split_words(step)[0], torch.full_like(step, stream)), split_words(seed))
+    seed, step, first = key.unbind()
+    counter = (draw, split_words(image + first)[0], split_words(step)[0], torch.full_like(step, stream))
+    words = philox(counter, split_words(seed))
     size = counts.view(-1, 1, 1)
     has_foreground = size > 0
     position = below(torch.stack(words[:3], dim=-1), size) + offsets.view(-1, 1, 1)  # (B, T, 3)
@@ -79,7 +83,7 @@ def sphere_geometry(
         coordinates: `(M, 2)` float32 image positions (row, column) of the same patches, on any common scale.
         offsets: `(B,)` int64, position of each image's first point; images must not overlap.
         counts: `(B,)` int64, points per image; 0 where an image has none.
-        key: `(2,)` int64, see `draw_key`.
+        key: `(3,)` int64, see `draw_key`.
         per_image: T, triplets per image and loss.
         margin: of the distance loss.
         threshold: on |det|, of the orientation loss.
@@ -94,10 +98,10 @@ def sphere_geometry(
     """
     shapes = [tuple(tensor.shape) for tensor in (points, coordinates, offsets, counts, key)]
     (total, images) = points.shape[0], counts.shape[0]
-    if shapes != [(total, 3), (total, 2), (images,), (images,), (2,)]:
+    if shapes != [(total, 3), (total, 2), (images,), (images,), (3,)]:
         raise InputError(
             "the packed points and their index do not fit together",
-            expected="points (M, 3), coordinates (M, 2), offsets (B,), counts (B,), key (2,)",
+            expected="points (M, 3), coordinates (M, 2), offsets (B,), counts (B,), key (3,)",
             found=", ".join(map(str, shapes)),
         )
     if use_triton(backend, points, coordinates):

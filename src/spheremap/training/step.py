@@ -22,8 +22,8 @@ def compute_losses(head: Head, batch: Batch, coordinates: Tensor, config: TrainC
         batch: B views.
         coordinates: `(N, 2)` from `patch_coordinates`.
         config: backend, numbers of triplets, margin and threshold.
-        key: `(2,)` int64 seed and step on the batch's device, see `spheremap.kernels.draw_key`; the triplets
-            depend on it alone, on every device and with every backend.
+        key: `(3,)` int64 on the batch's device, see `spheremap.kernels.draw_key`; the triplets depend on it
+            alone, on every device and with every backend.
     """
     foreground = batch.foreground
     with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):

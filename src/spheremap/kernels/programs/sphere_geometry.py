@@ -26,7 +26,8 @@ def draw_positions(
     """Packed positions a, b, c of the triplets `draw` of an image; as `draw_triplets` defines them."""
     zero = draw * 0
     step = tl.load(key + 1).to(tl.int32)
-    word_a, word_b, word_c, _ = tl.philox(tl.load(key), draw, zero + image, zero + step, zero + STREAM)
+    number = image + tl.load(key + 2).to(tl.int32)  # in the batch that it is counted in
+    word_a, word_b, word_c, _ = tl.philox(tl.load(key), draw, zero + number, zero + step, zero + STREAM)
     size = (zero + count.to(tl.int32)).to(tl.uint32)
     a = offset + tl.umulhi(word_a, size).to(tl.int64)
     b = offset + tl.umulhi(word_b, size).to(tl.int64)
