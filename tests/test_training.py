@@ -29,7 +29,7 @@ from spheremap.provenance import provenance
 from spheremap.tables import Tables, tables_digest, write_tables
 from spheremap.training import TrainConfig, TrainParams, TrainResult, Views, store, train
 from spheremap.training.batches import Batch, batches, bin_centre, records_of_step
-from spheremap.training.compiled import LossFunction, choose_losses, compile_losses
+from spheremap.training.compiled import LossFunction, choose_losses, in_graphs
 from spheremap.training.config import LossWeights
 from spheremap.training.health import HealthProbe, cell_of
 from spheremap.training.step import compute_losses
@@ -350,7 +350,7 @@ def test_padding_changes_neither_losses_nor_gradients(backend: Any) -> None:
 def test_the_step_compiles_in_one_piece_to_the_same_losses_and_gradients() -> None:
     views, records = make_views(), np.arange(4)
     expected = losses_and_gradient(compute_losses, views.batch(records), CONFIG)
-    found = losses_and_gradient(compile_losses(), views.batch(records, grain=(40, 9)), CONFIG)
+    found = losses_and_gradient(in_graphs(compute_losses), views.batch(records, grain=(40, 9)), CONFIG)
     torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-6)
     assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
 

@@ -7,14 +7,21 @@ from spheremap.errors import InputError
 HELP = "where networks run: auto, cpu, cuda or cuda:N (default: auto)"
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU if there is one, else the CPU.
+def choose_device(name: str, turn: int | None = None) -> torch.device:
+    """The device of that name; "auto" is a GPU if there is one, else the CPU.
+
+    Args:
+        name: auto, cpu, cuda or cuda:N.
+        turn: number of a process among those that may run side by side, counted from 0. Where the name leaves
+            open which GPU, they take turns; without a number it is the first.
 
     Raises:
         InputError: if the name is none or the device cannot be used.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and turn is not None:
+        name = f"cuda:{turn % max(torch.cuda.device_count(), 1)}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

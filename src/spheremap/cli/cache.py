@@ -24,7 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="HDF5 file to write")
     parser.add_argument("--work", type=Path, required=True, help="directory that lets a killed run resume")
-    parser.add_argument("--device", default="auto", help="where to compute: auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="where to compute: auto, cpu, cuda or cuda:N; shards take turns on the GPUs of a machine",
+    )
     parser.add_argument(
         "--threads", type=int, default=1, help="threads for decoding and for the CPU backbone"
     )
@@ -58,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
         provenance=provenance("cache", read_json(args.params), inputs),
         out=args.out,
         work=args.work,
-        device=choose_device(args.device),
+        device=choose_device(args.device, turn=args.shard[0]),
         threads=max(1, args.threads),
     )
     print(f"{args.out}: {summary}")

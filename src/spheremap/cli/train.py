@@ -3,9 +3,8 @@
 import argparse
 import dataclasses
 import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -13,7 +12,6 @@ import torch
 from spheremap.cache import FeatureCache
 from spheremap.cache.space import feature_space
 from spheremap.device import HELP as DEVICE_HELP
-from spheremap.device import choose_device
 from spheremap.errors import InputError
 from spheremap.evaluation import make_validation
 from spheremap.files import exclusive, write_csv
@@ -22,6 +20,7 @@ from spheremap.params import read_slice
 from spheremap.provenance import check_provenance, digest, provenance
 from spheremap.tables import Tables, read_tables, tables_digest
 from spheremap.training import TrainConfig, TrainParams, Validator, Views, train
+from spheremap.training.group import Group, join
 
 HELP = "train the sphere head on cached training views"
 STATE = "state.safetensors"
@@ -39,28 +38,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation", type=Path, required=True, help="CSV of validation scores to write")
     parser.add_argument("--work", type=Path, required=True, help="directory that lets a killed run resume")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of this machine (default: 1)")
     parser.add_argument(
         "--memory",
         type=float,
         default=4.0,
         metavar="GIB",
-        help="features up to this size are held in main memory, larger ones are read batch by batch "
-        "(default: 4); half of the free memory of a GPU is used first",
+        help="main memory of this machine for features (default: 4); those that need more are read batch by "
+        "batch; half of the free memory of a GPU is used first",
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, or go on training, and write head and curves."""
+    """Train, or go on training, and write head and curves; torchrun starts it on several GPUs at once."""
+    with _deterministic(), join(args.device) as (group, device):
+        torch.set_num_threads(max(1, args.threads // group.beside))
+        with exclusive(args.work / "lock") if group.leads else nullcontext():
+            group.wait()  # with the lock: nobody else writes the state
+            _train(args, group, device)
+
+
+def _train(args: argparse.Namespace, group: Group, device: torch.device) -> None:
     params = read_slice(args.params, TrainParams)
     config = params.train
-    device = choose_device(args.device)
-    torch.set_num_threads(args.threads)
     tables = read_tables(args.tables)
     made_from = {"inputs": tables_digest(args.tables)}
     with (
-        exclusive(args.work / "lock"),
-        _deterministic(),
         FeatureCache.open(args.views, expect=made_from) as views_cache,
         FeatureCache.open(args.images, expect=made_from) as images_cache,
     ):
@@ -81,10 +84,10 @@ def run(args: argparse.Namespace) -> None:
             tables,
             head.categories,
             bins=config.viewpoint_bins,
-            memory=args.memory,
+            memory=args.memory / group.beside,
             device=device,
         )
-        _describe(views, len(views_cache))
+        _describe(views, len(views_cache), group)
         state = args.work / STATE
         result = train(
             head,
@@ -92,9 +95,12 @@ def run(args: argparse.Namespace) -> None:
             config,
             state_path=state,
             identity=digest({"provenance": record, "device": device.type}),
-            validator=_validator(config, tables, images_cache),
+            validator=_validator(config, tables, images_cache, group),
+            group=group,
         )
-        print(f"keeping the head of step {result.best_step}", file=sys.stderr)
+        if not group.leads:
+            return
+        group.say(f"keeping the head of step {result.best_step}")
         write_csv(args.losses, result.losses)
         write_csv(args.health, result.health)
         write_csv(args.validation, result.validation)
@@ -102,9 +108,11 @@ def run(args: argparse.Namespace) -> None:
         state.unlink()
 
 
-def _validator(config: TrainConfig, tables: Tables, cache: FeatureCache) -> Validator | None:
+def _validator(config: TrainConfig, tables: Tables, cache: FeatureCache, group: Group) -> Validator | None:
+    if not group.leads:
+        return None
     if tables.pairs_of("val").empty:
-        print("there are no pairs of the split 'val': the last head is kept", file=sys.stderr)
+        group.say("there are no pairs of the split 'val': the last head is kept")
         return None
     chosen = config.validation
     return make_validation(
@@ -137,10 +145,11 @@ def _check_caches(views: FeatureCache, images: FeatureCache, args: argparse.Name
     )
 
 
-def _describe(views: Views, records: int) -> None:
-    print(f"{len(views.usable)} training views, {views.place}", file=sys.stderr)
+def _describe(views: Views, records: int, group: Group) -> None:
+    by = "" if group.size == 1 else f", {group.size} processes"
+    group.say(f"{len(views.usable)} training views, {views.place}{by}")
     if len(views.usable) < records:
-        print(f"{records - len(views.usable)} views without foreground are left out", file=sys.stderr)
+        group.say(f"{records - len(views.usable)} views without foreground are left out")
 
 
 @contextmanager

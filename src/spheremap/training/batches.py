@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,10 +14,28 @@ from torch import Tensor
 from spheremap.errors import InputError, ProvenanceError
 from spheremap.head.foreground import Foreground
 from spheremap.tables import Tables
+from spheremap.training.shares import Share
 from spheremap.training.store import ViewCache, choose_store, upload
 
 _INDEX = ("counts", "offsets", "rows", "image", "patch", "slots")  # the tensors of a `Foreground`
 _QUEUED = 2  # steps that a GPU may have before it
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The batch that another one is a share of, as far as every process knows it.
+
+    Attributes:
+        part: places of the share's views in it.
+        weight: `(3,)` float32, see `shares.Share.weight`.
+        azimuth: `(B,)` float32, as in `Batch`.
+        valid: `(B,)` bool, views with foreground.
+    """
+
+    part: slice
+    weight: Tensor
+    azimuth: Tensor
+    valid: Tensor
 
 
 @dataclass(frozen=True)
@@ -29,12 +47,14 @@ class Batch:
         foreground: index of the M foreground tokens.
         category: `(M,)` int64, category of each of them.
         azimuth: `(B,)` float32 radians, the centre of the view's bin; NaN where unknown.
+        whole: None, unless these are a process's share of a batch.
     """
 
     tokens: Tensor
     foreground: Foreground
     category: Tensor
     azimuth: Tensor
+    whole: Whole | None = None
 
 
 class Views:
@@ -103,17 +123,39 @@ class Views:
 
     def batch(self, records: NDArray[np.integer], grain: tuple[int, int] | None = None) -> Batch:
         """Some views, by record number of the cache; for `grain`, see `Foreground`."""
+        return self._batch(records, grain)[0]
+
+    def share(
+        self, records: NDArray[np.integer], grain: tuple[int, int] | None, share: Share, step: int
+    ) -> Batch:
+        """A share of the batch of a step; only tokens of the share are read."""
+        masks = self._masks[records]
+        of_whole = (share.weight(masks, step), self._azimuth[records], masks.any(axis=1).astype(np.float64))
+        batch, (weight, azimuth, valid) = self._batch(records[share.part], grain, of_whole)
+        return replace(batch, whole=Whole(share.part, weight.float(), azimuth.float(), valid > 0))
+
+    def _batch(
+        self,
+        records: NDArray[np.integer],
+        grain: tuple[int, int] | None,
+        more: Sequence[NDArray[np.float64]] = (),
+    ) -> tuple[Batch, list[Tensor]]:
+        """A batch, and `more` vectors that are copied to the device along with it."""
         on_host = Foreground.from_masks(self._masks[records], grain=grain)
         category = torch.from_numpy(np.append(self._category[records], 0))[on_host.image]  # padding has 0
-        azimuth = torch.from_numpy(self._azimuth[records]).view(torch.int64)  # bits, to travel along
+        # bits, to travel along
+        floats = [torch.from_numpy(values).view(torch.int64) for values in (self._azimuth[records], *more)]
         index = [getattr(on_host, name) for name in _INDEX]
-        *index, category, azimuth = upload([*index, category, azimuth], self.device)
-        return Batch(
+        uploaded = upload([*index, category, *floats], self.device)
+        index, category = uploaded[: len(index)], uploaded[len(index)]
+        azimuth, *others = (bits.view(torch.float64) for bits in uploaded[len(index) + 1 :])
+        batch = Batch(
             tokens=self._store.gather(records),
             foreground=Foreground(**dict(zip(_INDEX, index, strict=True)), width=on_host.width),
             category=category,
-            azimuth=azimuth.view(torch.float64).float(),
+            azimuth=azimuth.float(),
         )
+        return batch, others
 
 
 def bin_centre(azimuth: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
@@ -133,9 +175,16 @@ def records_of_step(step: int, usable: NDArray[np.integer], batch: int, seed: in
 
 
 def batches(
-    views: Views, *, batch: int, seed: int, first: int, last: int, grain: tuple[int, int] | None = None
+    views: Views,
+    *,
+    batch: int,
+    seed: int,
+    first: int,
+    last: int,
+    grain: tuple[int, int] | None = None,
+    share: Share | None = None,
 ) -> Iterator[Batch]:
-    """The batches of steps `first` to `last`, each prepared while the one before is used.
+    """The batches of steps `first` to `last`, or a share of each, prepared while the one before is used.
 
     A thread prepares them; on a GPU its copies run on a stream of their own, beside the arithmetic.
     """
@@ -146,7 +195,8 @@ def batches(
 
     def prepare(step: int) -> Batch:
         with nullcontext() if gpu is None else gpu.aside():
-            return views.batch(records_of_step(step, views.usable, batch, seed), grain)
+            records = records_of_step(step, views.usable, batch, seed)
+            return views.batch(records, grain) if share is None else views.share(records, grain, share, step)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as reader:
         ahead = reader.submit(prepare, first)
@@ -187,7 +237,9 @@ class _Copies:
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(self._copied)
         index = [getattr(batch.foreground, name) for name in _INDEX]
-        for tensor in (batch.tokens, batch.category, batch.azimuth, *index):
+        whole = batch.whole
+        of_whole = () if whole is None else (whole.weight, whole.azimuth, whole.valid)
+        for tensor in (batch.tokens, batch.category, batch.azimuth, *index, *of_whole):
             tensor.record_stream(stream)
 
     def step_is_queued(self) -> None:

@@ -1,6 +1,5 @@
 """The training loop (Mariotti et al. 2024, Section 4: Adam on the weighted sum of the four losses)."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ from spheremap.progress import progress
 from spheremap.training.batches import Views, batches
 from spheremap.training.compiled import choose_losses
 from spheremap.training.config import TrainConfig
+from spheremap.training.group import ALONE, Group
 from spheremap.training.health import MEASURES, HealthProbe
+from spheremap.training.shares import Share
 from spheremap.training.state import TrainState, load_state, save_state
 from spheremap.training.step import LOSSES, weight_vector
 
@@ -50,8 +51,12 @@ def train(
     state_path: Path,
     identity: str,
     validator: Validator | None,
+    group: Group = ALONE,
 ) -> TrainResult:
     """Train a head on cached views; a run that was stopped goes on from its state to the same result.
+
+    Several processes that train together call this with the same arguments, each on its own device. All end
+    with the last head but the leading one, which validates, writes the state and returns the result.
 
     Args:
         head: as initialised for this run, on the device to train on.
@@ -61,10 +66,11 @@ def train(
         identity: of all that determines the result; a state with another one is ignored.
         validator: scores the head every `config.validate_every` steps and at the end, the best trained head
             is kept; None keeps the last.
+        group: the processes that train together.
 
     Raises:
-        InputError: if a validation score is not a number.
-        SpheremapError: if a loss is not finite.
+        InputError: if a validation score is not a number, or a batch has fewer views than processes.
+        SpheremapError: if a loss is not finite, or another process has ended or differs.
     """
     device = head.device
     weights = weight_vector(config.weights, device)
@@ -74,38 +80,56 @@ def train(
 
     found = load_state(state_path, head, optimiser, identity)
     if isinstance(found, str):
-        print(found, file=sys.stderr)
+        group.say(found)
     resumed = isinstance(found, TrainState)
     state = found if isinstance(found, TrainState) else TrainState.start(device)
+    group.agree("parameters, inputs or versions", identity)
+    group.agree("the state that they go on from", str(state.step), *head.trainable().values())
     if resumed:
-        print(f"going on from step {state.step}", file=sys.stderr)
-    else:
+        group.say(f"going on from step {state.step}")
+    elif group.leads:
         _examine(head, state, probe, validator)
 
-    key = draw_key(config.seed, state.step, device)
     size = min(config.batch, len(views.usable))
     if size < config.batch:
-        print(f"train.batch is {config.batch}: all {size} training views make one batch", file=sys.stderr)
-    losses_of, grain = choose_losses(config, device, size, views.grid[0] * views.grid[1])
-    order = batches(views, batch=size, seed=config.seed, first=state.step + 1, last=config.steps, grain=grain)
+        group.say(f"train.batch is {config.batch}: all {size} training views make one batch")
+    part = group.share(size)
+    key = draw_key(config.seed, state.step, device, first=part.start)
+    patches = views.grid[0] * views.grid[1]
+    losses_of, grain = choose_losses(config, device, part.stop - part.start, patches, group)
+    order = batches(
+        views,
+        batch=size,
+        seed=config.seed,
+        first=state.step + 1,
+        last=config.steps,
+        grain=grain,
+        share=Share(part, views.grid, config) if group.size > 1 else None,
+    )
     with progress(total=config.steps, initial=state.step, desc="training", unit="steps") as bar:
         for batch in order:
             state.step += 1
             key[1].add_(1)  # = state.step, without a copy from the host
             losses = losses_of(head, batch, coordinates, config, key)
             (weights @ losses).backward()
+            losses = group.add_gradients(head.trainable().values(), losses.detach())
             optimiser.step()
             optimiser.zero_grad()
-            state.sums += losses.detach()
+            state.sums += losses
             state.summed += 1
             bar.update()
 
             at_end = state.step == config.steps
+            save = state.step % config.save_every == 0 or at_end
+            if save:
+                group.agree("the head that they train", *head.trainable().values())
+            if not group.leads:
+                continue
             if state.step % config.log_every == 0 or at_end:
                 bar.set_postfix(_log(state, weights, len(views.usable) // size))
             if state.step % config.validate_every == 0 or at_end:
                 _examine(head, state, probe, validator)
-            if state.step % config.save_every == 0 or at_end:
+            if save:
                 _require_finite(state)
                 save_state(state_path, state, head, optimiser, identity)
 
