@@ -4,12 +4,16 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: env demo test test-slow lint bench lock
 
+# uv installs in a minute what takes pip four; where it cannot (it does not read pip's configuration), pip does
 env: .venv/ready
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 15) else "spheremap needs Python 3.11 to 3.14, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements.txt
+	awk '/^uv==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.txt > .venv/uv.txt
+	.venv/bin/python -m pip install --quiet --require-hashes --requirement .venv/uv.txt
+	.venv/bin/uv pip install --quiet --require-hashes --requirement requirements.txt --python .venv/bin/python \
+		|| .venv/bin/python -m pip install --quiet --require-hashes --requirement requirements.txt
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -37,7 +41,7 @@ lint: env
 bench: env
 	python benchmarks/run.py
 
-# needs uv; writes the pins that the pip route installs
-lock:
+# writes the pins that `make env` installs
+lock: env
 	uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --all-extras \
 		--custom-compile-command "make lock" --output-file requirements.txt pyproject.toml

@@ -15,6 +15,7 @@ from torch import Tensor
 from spheremap.head import Foreground
 from spheremap.kernels import draw_key, draw_triplets
 from spheremap.losses import (
+    anchored_viewpoint_loss,
     mean_directions,
     orientation_loss,
     patch_coordinates,
@@ -335,6 +336,22 @@ def test_images_of_unknown_azimuth_or_without_foreground_sit_out() -> None:
     assert torch.isfinite(directions.grad).all()
     unknown = torch.full_like(azimuth, math.nan)
     assert float(relative_viewpoint_loss(directions.detach(), unknown, torch.ones(4, dtype=torch.bool))) == 0
+
+
+def test_anchored_viewpoint_by_hand() -> None:
+    azimuth = torch.tensor([0, math.pi / 2, math.pi, math.nan, 0], dtype=torch.float64)
+    counts = torch.tensor([True, True, True, True, False])
+
+    def loss(*directions: object) -> float:
+        return float(anchored_viewpoint_loss(rows(*directions), azimuth, counts))
+
+    assert loss(X, Y, -X, Z, Z) == pytest.approx(0)
+    assert loss(X, X, X, X, X) == pytest.approx((0 + 1 + 2) / 3)
+    assert loss(Z, Z, Z, X, X) == pytest.approx(1)
+    # its minimum is one of the relative loss, which allows any rotation
+    turned = rows(Y, -X, -Y, Z, Z)
+    assert float(relative_viewpoint_loss(turned, azimuth, counts)) == pytest.approx(0)
+    assert float(anchored_viewpoint_loss(turned, azimuth, counts)) == pytest.approx(1)
 
 
 def test_mean_direction_is_that_of_all_tokens_with_zero_background() -> None:

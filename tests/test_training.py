@@ -27,7 +27,7 @@ from spheremap.losses import patch_coordinates
 from spheremap.params import parse
 from spheremap.provenance import provenance
 from spheremap.tables import Tables, tables_digest, write_tables
-from spheremap.training import TrainConfig, TrainParams, TrainResult, Views, store, train
+from spheremap.training import TrainConfig, TrainParams, TrainResult, Views, settle_precision, store, train
 from spheremap.training.batches import Batch, batches, bin_centre, records_of_step
 from spheremap.training.compiled import LossFunction, choose_losses, in_graphs
 from spheremap.training.config import LossWeights
@@ -734,3 +734,47 @@ def test_a_small_training_set_is_one_batch(project: Project, capsys: pytest.Capt
     project.params(steps=3, batch=100)
     assert project.run("out") == 0
     assert "all 12 training views make one batch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [({"avx512_bf16": True}, "bfloat16"), ({"amx_bf16": True}, "bfloat16"), ({"avx2": True}, "float32")],
+)
+def test_automatic_precision_is_that_of_the_processor(
+    able: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    automatic = dataclasses.replace(CONFIG, precision="auto")
+    assert settle_precision(automatic, torch.device("cpu")).precision == expected
+    chosen = dataclasses.replace(CONFIG, precision="bfloat16")
+    assert settle_precision(chosen, torch.device("cpu")) is chosen
+
+
+def test_rate_rises_and_falls() -> None:
+    config = dataclasses.replace(CONFIG, steps=10, learning_rate=8.0, warmup=4)
+    assert [config.rate(step) for step in range(1, 7)] == [2, 4, 6, 8, 8, 8]
+    cosine = dataclasses.replace(config, decay="cosine")
+    falling = [cosine.rate(step) for step in range(1, 11)]
+    assert falling[:5] == [2, 4, 6, 8, 8]
+    assert falling[7] == pytest.approx(4)  # half way from step 5 to the end
+    assert 0 < falling[9] < falling[8] < 4
+
+
+def test_anchored_spheres_look_where_they_are_told() -> None:
+    views = make_views()
+    head = Head.initialise(DIM, CATEGORIES, seed=0)
+    batch = views.batch(np.arange(5))
+    losses = {
+        kind: compute_losses(
+            head, batch, patch_coordinates(GRID), dataclasses.replace(CONFIG, viewpoint=kind), draw_key(0, 1)
+        )
+        for kind in ("relative", "anchored")
+    }
+    assert torch.equal(losses["relative"][:3], losses["anchored"][:3])
+    points = head.mapper(batch.tokens, batch.foreground)
+    directions = torch.stack(
+        [torch.nn.functional.normalize(points[batch.foreground.image == i].sum(0), dim=0) for i in range(5)]
+    )
+    wanted = torch.stack([batch.azimuth.cos(), batch.azimuth.sin(), torch.zeros(5)], dim=1)
+    expected = (1 - (directions * wanted).sum(1))[batch.azimuth.isfinite() & (batch.foreground.counts > 0)]
+    torch.testing.assert_close(losses["anchored"][3], expected.mean(), rtol=1e-5, atol=1e-6)

@@ -7,6 +7,14 @@ from spheremap.errors import InputError
 HELP = "where networks run: auto, cpu, cuda or cuda:N (default: auto)"
 
 
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for matrix products in bfloat16; without them PyTorch crawls."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def choose_device(name: str, turn: int | None = None) -> torch.device:
     """The device of that name; "auto" is a GPU if there is one, else the CPU.
 

@@ -19,7 +19,7 @@ from spheremap.head import Head, save_head
 from spheremap.params import read_slice
 from spheremap.provenance import check_provenance, digest, provenance
 from spheremap.tables import Tables, read_tables, tables_digest
-from spheremap.training import TrainConfig, TrainParams, Validator, Views, train
+from spheremap.training import TrainConfig, TrainParams, Validator, Views, settle_precision, train
 from spheremap.training.group import Group, join
 
 HELP = "train the sphere head on cached training views"
@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace, group: Group, device: torch.device) -> None:
     params = read_slice(args.params, TrainParams)
-    config = params.train
+    config = settle_precision(params.train, device)
+    params = dataclasses.replace(params, train=config)
     tables = read_tables(args.tables)
     made_from = {"inputs": tables_digest(args.tables)}
     with (

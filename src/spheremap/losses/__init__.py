@@ -4,9 +4,10 @@ from spheremap.losses.coordinates import patch_coordinates
 from spheremap.losses.distance import relative_distance_loss
 from spheremap.losses.orientation import orientation_loss
 from spheremap.losses.reconstruction import reconstruction_loss
-from spheremap.losses.viewpoint import mean_directions, relative_viewpoint_loss
+from spheremap.losses.viewpoint import anchored_viewpoint_loss, mean_directions, relative_viewpoint_loss
 
 __all__ = [
+    "anchored_viewpoint_loss",
     "mean_directions",
     "orientation_loss",
     "patch_coordinates",

@@ -1,12 +1,19 @@
 """Parameters of training, as params.yaml names them (section `train`)."""
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
+import torch
+
+from spheremap.device import native_bfloat16
 from spheremap.errors import InputError
 from spheremap.kernels import Backend
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+Decay = Literal["none", "cosine"]
+Viewpoint = Literal["relative", "anchored"]
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,15 @@ class TrainConfig:
     seed: int = 0
     batch: int = 64  # views
     learning_rate: float = 1e-3
-    precision: Precision = (
-        "float32"  # of the head's matrix products; parameters, points and losses stay float32
-    )
+    warmup: int = 0  # steps in which the rate rises to `learning_rate`
+    decay: Decay = "none"  # of the rate after that: none, or cosine to 0 at the last step
+    # of the head's matrix products, see `settle_precision`; parameters, points and losses stay float32
+    precision: Precision = "float32"
     backend: Backend = (
         "auto"  # auto: a compiled step with the Triton kernels on CUDA devices, else the reference
     )
     weights: LossWeights = LossWeights()
+    viewpoint: Viewpoint = "relative"  # loss: between all pairs (the paper's), or to fixed directions
     triplets: int = 32  # per view, for the distance and again for the orientation loss
     distance_margin: float = 0.5
     orientation_threshold: float = 0.7
@@ -62,6 +71,7 @@ class TrainConfig:
         for name in counts:
             _require(getattr(self, name) >= 1, f"train.{name}", "1 or more", getattr(self, name))
         _require(0 <= self.seed < 2**63, "train.seed", "0 or more, below 2**63", self.seed)
+        _require(self.warmup >= 0, "train.warmup", "0 or more", self.warmup)
         _require(self.learning_rate > 0, "train.learning_rate", "more than 0", self.learning_rate)
         _require(self.distance_margin >= 0, "train.distance_margin", "0 or more", self.distance_margin)
         threshold = self.orientation_threshold
@@ -75,6 +85,15 @@ class TrainConfig:
         _require(validation.alpha > 0, "train.validation.alpha", "more than 0", validation.alpha)
         _require(validation.pairs >= 1, "train.validation.pairs", "1 or more", validation.pairs)
 
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 1."""
+        if step <= self.warmup:
+            return self.learning_rate * step / self.warmup
+        if self.decay == "none":
+            return self.learning_rate
+        done = (step - 1 - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
 
 @dataclass(frozen=True)
 class TrainParams:
@@ -82,6 +101,13 @@ class TrainParams:
 
     train: TrainConfig
     dataset: str
+
+
+def settle_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """Replace the precision `auto`: bfloat16 where the device multiplies matrices in it, else float32."""
+    if config.precision != "auto":
+        return config
+    return replace(config, precision="bfloat16" if native_bfloat16(device) else "float32")
 
 
 def _require(ok: bool, name: str, expected: str, found: object) -> None:

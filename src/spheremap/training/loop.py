@@ -109,6 +109,7 @@ def train(
     with progress(total=config.steps, initial=state.step, desc="training", unit="steps") as bar:
         for batch in order:
             state.step += 1
+            _set_rate(optimiser, config.rate(state.step))
             key[1].add_(1)  # = state.step, without a copy from the host
             losses = losses_of(head, batch, coordinates, config, key)
             (weights @ losses).backward()
@@ -140,6 +141,11 @@ def train(
         health=pd.DataFrame(state.health, columns=HEALTH_COLUMNS),
         validation=pd.DataFrame(state.validation, columns=VALIDATION_COLUMNS),
     )
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
 
 
 def _log(state: TrainState, weights: Tensor, steps_per_epoch: int) -> dict[str, str]:

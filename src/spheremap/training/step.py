@@ -7,13 +7,14 @@ from torch import Tensor
 
 from spheremap.head import Head
 from spheremap.kernels import cosine_reconstruction, sphere_geometry
-from spheremap.losses import mean_directions, relative_viewpoint_loss
+from spheremap.losses import anchored_viewpoint_loss, mean_directions, relative_viewpoint_loss
 from spheremap.training.batches import Batch
 from spheremap.training.config import LossWeights, TrainConfig
 from spheremap.training.group import Group
 
 Parts = Callable[[Head, Batch, Tensor, TrainConfig, Tensor], tuple[Tensor, Tensor]]
 
+VIEWPOINT = {"relative": relative_viewpoint_loss, "anchored": anchored_viewpoint_loss}
 LOSSES = ("reconstruction", "distance", "orientation", "viewpoint")
 
 
@@ -33,7 +34,8 @@ def compute_parts(
             alone, on every device and with every backend.
     """
     foreground = batch.foreground
-    with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+    reduced = {"float32": False, "bfloat16": True}[config.precision]  # settled, see `settle_precision`
+    with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=reduced):
         points = head.mapper(batch.tokens, foreground)  # (M, 3)
         reconstruction = head.prototypes(points, batch.category)  # (M, D)
 
@@ -59,7 +61,7 @@ def compute_parts(
 def compute_losses(head: Head, batch: Batch, coordinates: Tensor, config: TrainConfig, key: Tensor) -> Tensor:
     """The four losses of a batch, `(4,)` in the order of `LOSSES`, unweighted; see `compute_parts`."""
     means, directions = compute_parts(head, batch, coordinates, config, key)
-    viewpoint = relative_viewpoint_loss(directions, batch.azimuth, batch.foreground.counts > 0)
+    viewpoint = VIEWPOINT[config.viewpoint](directions, batch.azimuth, batch.foreground.counts > 0)
     return torch.cat([means, viewpoint.view(1)])
 
 
@@ -92,7 +94,7 @@ def compute_share(
     directions[whole.part] = own.detach()
     group.add_up(directions)  # to zeros elsewhere: exact
     directions = torch.cat([directions[: whole.part.start], own, directions[whole.part.stop :]])
-    viewpoint = relative_viewpoint_loss(directions, whole.azimuth, whole.valid)
+    viewpoint = VIEWPOINT[config.viewpoint](directions, whole.azimuth, whole.valid)
     if not group.leads:
         viewpoint = viewpoint - viewpoint.detach()  # the same everywhere, to be counted once
     return torch.cat([means * whole.weight, viewpoint.view(1)])
