@@ -19,6 +19,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from world import NO_ROWS
 
 from spheremap.cache.reader import SCHEMA, FeatureCache
 from spheremap.cli import main
@@ -47,7 +48,7 @@ CATEGORIES = ["cat & <b>dog</b>", "plain"]  # the first must be escaped
 EVALUATE = EvaluateParams(
     split="test", sphere_weight=0.2, alphas=(0.05, 0.1, 0.01), threshold="box", frame="original",
     source="patch", readout="argmax", window=15, temperature=0.02, kap_labels="centre", viewpoint_bins=8,
-    bootstrap=0, confidence=0.95, baseline="features", sweep=(), seed=3,
+    bootstrap=0, confidence=0.95, baseline="features", further=NO_ROWS, sweep=(), seed=3,
 )  # fmt: skip
 REPORT = {"pairs": 3, "extremes": 1, "maps": 2, "explorer_mb": 0.01, "seed": 0}
 SLICE = ReportSlice(dataset="toy", report=ReportParams(**REPORT), evaluate=EVALUATE)

@@ -9,7 +9,12 @@ import pandas as pd
 import torch
 
 from spheremap.errors import InputError
+from spheremap.matching.mutual import Mutual
+from spheremap.matching.rows import FurtherRows
+from spheremap.matching.viewpoint import Viewpoint
 from spheremap.tables import Tables
+
+NO_ROWS = FurtherRows((), Mutual(radius=1.0, penalty=0.5), Viewpoint(near=0.125, far=0.5))  # beyond the paper
 
 
 @dataclass
