@@ -365,8 +365,8 @@ def test_parameters_are_read_and_checked() -> None:
            "threshold": "circle", "frame": "screen", "source": "nearest", "readout": "soft", "window": 2,
            "temperature": 0, "bootstrap": -1, "confidence": 1, "sweep": [1.5]}  # fmt: skip
     for rows in (["fused"], ["mutual", "mutual"]):
+        changed = {**section, "further": {**further, "rows": rows}}
         with pytest.raises(InputError, match="further"):
-            changed = {**section, "further": {**further, "rows": rows}}
             parse({"evaluate": changed, "dataset": "x"}, EvaluateSlice, where="here")
     lists = [("alphas", [0.1, 0.1]), ("alphas", [-0.1]), ("alphas", [float("nan")]), ("sweep", [0.5, 0.5])]
     for key, value in [*bad.items(), *lists]:

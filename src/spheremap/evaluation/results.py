@@ -20,7 +20,7 @@ from spheremap.evaluation.scores import METRICS as NAMES
 from spheremap.evaluation.scores import Scores, score
 from spheremap.evaluation.sweep import sweep
 from spheremap.files import atomic_path
-from spheremap.head import Head, sphere_points
+from spheremap.head import Head, mean_directions, sphere_points
 from spheremap.matching.descriptors import CHANCE
 from spheremap.matching.queries import Queries, with_common_keypoint
 from spheremap.matching.rows import table_rows
@@ -77,7 +77,7 @@ def evaluate(
 
     Raises:
         InputError: if the split has no pair with a keypoint visible in both images, or no row of the table is
-            called like the baseline.
+            called like the baseline; if a row goes by viewpoint and the head lacks a category.
         ProvenanceError: if cache or head are damaged.
     """
     compared = table_rows(params.sphere_weight, params.further)
@@ -88,7 +88,8 @@ def evaluate(
     pairs = tables.pairs_of(params.split)
     with_common_keypoint(tables, pairs, where=f"split {params.split!r} of data set {dataset!r}")
     sphere = partial(sphere_points, head)
-    scores = score(cache, tables, pairs, compared, sphere, params, chance=True, device=device)
+    facing = partial(mean_directions, head) if any(row.viewpoint for row in compared.values()) else None
+    scores = score(cache, tables, pairs, compared, sphere, params, chance=True, facing=facing, device=device)
     queries, images = scores.queries, tables.images.set_index("image_id")
 
     listed = pairs["source"].map(images["category"]).value_counts()
