@@ -36,7 +36,10 @@ from spheremap.geometry import patch_of
 from spheremap.head import Head, sphere_points
 from spheremap.matching.descriptors import mix, row_weights, unit
 from spheremap.matching.matcher import Matcher
+from spheremap.matching.mutual import Mutual
 from spheremap.matching.queries import build_queries
+from spheremap.matching.rows import FurtherRows, Row
+from spheremap.matching.viewpoint import Viewpoint
 from spheremap.tables import Tables
 
 SPHERE_WEIGHT = 0.2
@@ -123,7 +126,7 @@ def measure(options: Options, work: Workload, images: int, folder: Path) -> list
 
         def from_cache() -> dict[tuple[str, str], NDArray[np.int64]]:
             queries = build_queries(cache, tables, pairs)
-            matcher = Matcher(cache, {"fused": WEIGHTS}, lambda x: sphere_points(head, x), device=device)
+            matcher = Matcher(cache, {"fused": Row(WEIGHTS)}, lambda x: sphere_points(head, x), device=device)
             best = [
                 block.similarity["fused"].argmax(dim=1).cpu().numpy() for block in matcher.blocks(queries)
             ]
@@ -256,6 +259,7 @@ def _measure_alone(order: dict[str, Any]) -> None:
         split="test", sphere_weight=SPHERE_WEIGHT, alphas=(0.1, 0.05, 0.01), threshold="box",
         frame="original", source="patch", readout="argmax", window=15, temperature=0.02, kap_labels="centre",
         viewpoint_bins=8, bootstrap=1000, confidence=0.95, baseline="features", sweep=(), seed=0,
+        further=FurtherRows((), Mutual(radius=1.0, penalty=0.0), Viewpoint(near=0.0, far=0.0)),
     )  # fmt: skip
     with FeatureCache.open([Path(order["path"])]) as cache:
         cache.tokens([0])

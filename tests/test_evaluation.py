@@ -15,7 +15,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_kap import slow_kap
-from world import FakeCache, FakeHead, image_row, keypoint_row, make_tables, make_world, random_rotation
+from world import (
+    NO_ROWS,
+    FakeCache,
+    FakeHead,
+    image_row,
+    keypoint_row,
+    make_tables,
+    make_world,
+    random_rotation,
+)
 
 from spheremap.cache.reader import SCHEMA
 from spheremap.cache.space import feature_space
@@ -35,7 +44,7 @@ from spheremap.evaluation.scores import Scores, score
 from spheremap.evaluation.table import format_file, format_intervals, format_metrics
 from spheremap.files import write_json
 from spheremap.head import Head, save_head, sphere_points
-from spheremap.matching.descriptors import row_weights
+from spheremap.matching.rows import paper_rows
 from spheremap.metrics import bootstrap, kap, pck
 from spheremap.params import parse
 from spheremap.provenance import digest
@@ -45,7 +54,7 @@ ALPHAS = (0.10, 0.05, 0.01)
 PARAMS = EvaluateParams(
     split="test", sphere_weight=0.2, alphas=ALPHAS, threshold="box", frame="original", source="patch",
     readout="argmax", window=15, temperature=0.02, kap_labels="centre", viewpoint_bins=8, bootstrap=0,
-    confidence=0.9, baseline="features", sweep=(), seed=0,
+    confidence=0.9, baseline="features", further=NO_ROWS, sweep=(), seed=0,
 )  # fmt: skip
 RESAMPLED = replace(PARAMS, bootstrap=30)
 
@@ -347,13 +356,18 @@ def test_a_split_without_common_keypoints_is_refused() -> None:
 
 
 def test_parameters_are_read_and_checked() -> None:
-    section = {**asdict(PARAMS), "alphas": list(ALPHAS), "sweep": []}
+    further = {**asdict(NO_ROWS), "rows": []}
+    section = {**asdict(PARAMS), "alphas": list(ALPHAS), "sweep": [], "further": further}
     assert parse({"evaluate": section, "dataset": "x"}, EvaluateSlice, where="here") == EvaluateSlice(
         PARAMS, "x"
     )
     bad = {"split": "all", "sphere_weight": 1.5, "alphas": [], "kap_labels": "middle", "viewpoint_bins": 0,
            "threshold": "circle", "frame": "screen", "source": "nearest", "readout": "soft", "window": 2,
            "temperature": 0, "bootstrap": -1, "confidence": 1, "sweep": [1.5]}  # fmt: skip
+    for rows in (["fused"], ["mutual", "mutual"]):
+        changed = {**section, "further": {**further, "rows": rows}}
+        with pytest.raises(InputError, match="further"):
+            parse({"evaluate": changed, "dataset": "x"}, EvaluateSlice, where="here")
     lists = [("alphas", [0.1, 0.1]), ("alphas", [-0.1]), ("alphas", [float("nan")]), ("sweep", [0.5, 0.5])]
     for key, value in [*bad.items(), *lists]:
         with pytest.raises(InputError, match=key):
@@ -412,7 +426,7 @@ def test_head_and_cache_must_belong_together(tmp_path) -> None:
 def scores() -> Scores:
     cache, tables, head = make_world(3, images=5)
     sphere = partial(sphere_points, head)
-    return score(cache, tables, tables.pairs, row_weights(0.2), sphere, PARAMS, chance=True)
+    return score(cache, tables, tables.pairs, paper_rows(0.2), sphere, PARAMS, chance=True)
 
 
 def slow_resample(scores: Scores, row: str, times: np.ndarray) -> dict[str, list[float]]:
@@ -462,7 +476,7 @@ def test_intervals_are_quantiles_of_the_samples_and_gains_are_paired() -> None:
     cache, tables, head = make_world(0)
     metrics = evaluate(cache, tables, head, RESAMPLED, dataset="made up").metrics
     sphere = partial(sphere_points, head)
-    scored = score(cache, tables, tables.pairs, row_weights(0.2), sphere, PARAMS, chance=True)
+    scored = score(cache, tables, tables.pairs, paper_rows(0.2), sphere, PARAMS, chance=True)
     samples = scored.resampled(("features", "fused"), 30, seed=0)
     fused, features = (samples[row]["kap"][:, 1] for row in ("fused", "features"))
     own = metrics["fused"]

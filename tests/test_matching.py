@@ -16,6 +16,7 @@ from spheremap.head import sphere_points
 from spheremap.matching.descriptors import chance_similarity, mix, row_weights, unit
 from spheremap.matching.matcher import Matcher
 from spheremap.matching.queries import build_queries, with_common_keypoint
+from spheremap.matching.rows import Row, paper_rows
 from spheremap.tables import Tables
 
 
@@ -31,7 +32,7 @@ def collect(matcher, queries):
 
 
 def make_matcher(cache, head, **options):
-    return Matcher(cache, row_weights(0.2), partial(sphere_points, head), chance_seed=0, **options)
+    return Matcher(cache, paper_rows(0.2), partial(sphere_points, head), chance_seed=0, **options)
 
 
 # --- descriptors ---
@@ -125,7 +126,7 @@ def test_pairs_without_a_source_keypoint_are_left_out(tiny) -> None:
     tables = make_tables(images.to_dict("records"), tables.keypoints.to_dict("records"), [("c/empty", "c/a")])
     queries = build_queries(cache, tables, tables.pairs)
     assert len(queries.source) == len(queries.patch) == 0
-    assert list(Matcher(cache, {"features": (1.0, 0.0)}).blocks(queries)) == []
+    assert list(Matcher(cache, {"features": Row((1.0, 0.0))}).blocks(queries)) == []
 
 
 def test_image_missing_from_the_cache_is_named(tiny) -> None:
@@ -183,7 +184,9 @@ def test_a_tie_goes_to_the_first_patch() -> None:
     data[1] = [0, 1]
     data[1, [4, 7, 8]] = [5, 0]
     cache = FakeCache(["c/a", "c/b"], data, np.array([[0.0, 0, 30, 30]] * 2), (3, 3))
-    (block,) = Matcher(cache, {"features": (1.0, 0.0)}).blocks(build_queries(cache, tables, tables.pairs))
+    (block,) = Matcher(cache, {"features": Row((1.0, 0.0))}).blocks(
+        build_queries(cache, tables, tables.pairs)
+    )
     assert block.similarity["features"].tolist() == [[0, 0, 0, 0, 1, 0, 0, 1, 1]]
     assert block.similarity["features"].argmax(dim=1).tolist() == [4]
 
@@ -203,7 +206,7 @@ def test_each_image_is_read_and_mapped_once() -> None:
         mapped.append(len(tokens))
         return sphere_points(head, tokens)
 
-    list(Matcher(cache, row_weights(0.2), sphere, batch=2).blocks(queries))
+    list(Matcher(cache, paper_rows(0.2), sphere, batch=2).blocks(queries))
     assert set(cache.reads) == set(cache.image_ids)
     assert set(cache.reads.values()) == {1}
     assert sum(mapped) == len(cache)
@@ -285,4 +288,4 @@ def test_a_broken_head_is_refused() -> None:
 def test_rows_on_the_sphere_need_a_head() -> None:
     cache, _, _ = make_world(0)
     with pytest.raises(InputError, match="needs sphere points"):
-        Matcher(cache, row_weights(0.2))
+        Matcher(cache, paper_rows(0.2))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from test_kap import slow_average_precision
-from world import FakeCache, image_row, keypoint_row, make_tables, make_world
+from world import NO_ROWS, FakeCache, image_row, keypoint_row, make_tables, make_world
 
 from spheremap.cache.builder import FeaturesSpec, Source, decode_views
 from spheremap.errors import InputError
@@ -25,7 +25,7 @@ ALPHAS = (0.25, 0.125, 0.03)
 PARAMS = EvaluateParams(
     split="test", sphere_weight=0.25, alphas=ALPHAS, threshold="box", frame="original", source="patch",
     readout="argmax", window=3, temperature=0.1, kap_labels="centre", viewpoint_bins=8, bootstrap=0,
-    confidence=0.95, baseline="features", sweep=(), seed=0,
+    confidence=0.95, baseline="features", further=NO_ROWS, sweep=(), seed=0,
 )  # fmt: skip
 ROWS = ("features", "sphere", "fused")
 

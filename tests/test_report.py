@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from world import NO_ROWS
 
 from spheremap.cache.reader import SCHEMA, FeatureCache
 from spheremap.cli import main
@@ -47,7 +49,7 @@ CATEGORIES = ["cat & <b>dog</b>", "plain"]  # the first must be escaped
 EVALUATE = EvaluateParams(
     split="test", sphere_weight=0.2, alphas=(0.05, 0.1, 0.01), threshold="box", frame="original",
     source="patch", readout="argmax", window=15, temperature=0.02, kap_labels="centre", viewpoint_bins=8,
-    bootstrap=0, confidence=0.95, baseline="features", sweep=(), seed=3,
+    bootstrap=0, confidence=0.95, baseline="features", further=NO_ROWS, sweep=(), seed=3,
 )  # fmt: skip
 REPORT = {"pairs": 3, "extremes": 1, "maps": 2, "explorer_mb": 0.01, "seed": 0}
 SLICE = ReportSlice(dataset="toy", report=ReportParams(**REPORT), evaluate=EVALUATE)
@@ -57,7 +59,7 @@ VOID = {"meta", "link", "img", "br"}
 class Project:
     """A small data set with features, head and results, in one folder."""
 
-    def __init__(self, folder: Path, *, azimuths: list[float]) -> None:
+    def __init__(self, folder: Path, *, azimuths: list[float], params: EvaluateParams = EVALUATE) -> None:
         self.folder = folder
         self.tables, self.results = folder / "canonical", folder / "results"
         self.cache, self.head = folder / "images.h5", folder / "head.safetensors"
@@ -67,7 +69,7 @@ class Project:
         _write_cache(self.cache, tables, rng)
         save_head(self.head, Head.initialise(DIM, CATEGORIES, seed=0), {})
         with FeatureCache.open([self.cache]) as cache:
-            scores = evaluate(cache, tables, load_head(self.head), EVALUATE, dataset="toy")
+            scores = evaluate(cache, tables, load_head(self.head), params, dataset="toy")
         write_results(self.results, scores)
         training = self.results / "training"
         training.mkdir()
@@ -273,6 +275,18 @@ def test_texts_are_escaped_and_the_backbone_is_named(html: str) -> None:
     assert "<b>dog</b>" not in html
     assert "cat &amp; &lt;b&gt;dog&lt;/b&gt;" in html
     assert "tiny (vit_test, block 3, facet token)" in html
+
+
+def test_rows_beyond_the_paper_stand_between_fused_and_chance(html: str, tmp_path: Path) -> None:
+    params = replace(EVALUATE, further=replace(NO_ROWS, rows=("mutual", "subpatch", "viewpoint")))
+    further = Project(tmp_path, azimuths=[0.0, 90.0, 180.0], params=params)
+    page = further.build(tmp_path / "report.html", replace(SLICE, evaluate=params))
+    rows = re.findall(r'<th scope="row">(fused\w*|chance)</th>', page)
+    assert rows[:5] == ["fused", "fused_mutual", "fused_subpatch", "fused_viewpoint", "chance"]
+    for row in rows[1:4]:
+        assert f"<b>{row}</b>:" in page
+        assert f">{row}</text>" in page  # its line in a chart's legend
+    assert "fused_" not in html
 
 
 def test_a_data_set_without_viewpoints_and_validation(tmp_path: Path) -> None:

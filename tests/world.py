@@ -9,7 +9,12 @@ import pandas as pd
 import torch
 
 from spheremap.errors import InputError
+from spheremap.matching.mutual import Mutual
+from spheremap.matching.rows import FurtherRows
+from spheremap.matching.viewpoint import Viewpoint
 from spheremap.tables import Tables
+
+NO_ROWS = FurtherRows((), Mutual(radius=1.0, penalty=0.5), Viewpoint(near=0.125, far=0.5))  # beyond the paper
 
 
 @dataclass
@@ -53,18 +58,23 @@ class FakeCache:
 
 
 class FakeHead:
-    """A linear map to the sphere, optionally rotated afterwards."""
+    """A linear map to the sphere, optionally rotated afterwards, and one back for each category."""
 
     def __init__(self, dim: int, categories: Sequence[str] = (), rotation: np.ndarray | None = None) -> None:
         self.dim, self.categories, self.device = dim, list(categories), torch.device("cpu")
         self.provenance: dict[str, Any] = {}
         self.matrix = np.random.default_rng(5).normal(size=(dim, 3))
+        self.back = np.random.default_rng(6).normal(size=(max(len(categories), 1), 3, dim))
         if rotation is not None:
             self.matrix = self.matrix @ rotation
+            self.back = rotation.T @ self.back
 
     def mapper(self, tokens: torch.Tensor) -> torch.Tensor:
         # in float64, so that rotations cost no precision
         return torch.nn.functional.normalize(tokens.double() @ torch.from_numpy(self.matrix), dim=-1)
+
+    def prototypes(self, points: torch.Tensor, category: torch.Tensor) -> torch.Tensor:
+        return (points.double().unsqueeze(1) @ torch.from_numpy(self.back)[category]).squeeze(1)
 
 
 def random_rotation(seed: int) -> np.ndarray:

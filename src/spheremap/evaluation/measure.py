@@ -39,12 +39,15 @@ def measure(
 
     Args:
         alphas: A radii as shares of the ruler's sides.
-        readout: how a prediction is read from a similarity map.
+        readout: how a prediction is read from a similarity map, by rows that have no way of their own.
         kap_labels: which point of a patch KAP measures distances from.
     """
-    rows = (*matcher.weights, *([CHANCE] if matcher.chance_seed is not None else []))
+    rows = (*matcher.rows, *([CHANCE] if matcher.chance_seed is not None else []))
     count, grid = len(queries.patch), matcher.cache.grid
     pair = queries.pair
+    readers = dict.fromkeys(rows, readout) | {
+        name: row.place for name, row in matcher.rows.items() if row.place is not None
+    }
     # NaN marks what no block has filled
     predicted = {row: np.full((count, 2), np.nan) for row in rows}
     low, high = ({row: np.full(count, np.nan) for row in rows} for _ in range(2))
@@ -65,7 +68,7 @@ def measure(
             for row, similarity in block.similarity.items():
                 best = best_patch(similarity)
                 highest = similarity.gather(1, best.unsqueeze(1)).squeeze(1)
-                predicted[row][own] = place(readout(similarity, best, grid), box, grid)
+                predicted[row][own] = place(readers[row](similarity, best, grid), box, grid)
                 low[row][own] = similarity.amin(dim=1).cpu().numpy()
                 high[row][own] = highest.cpu().numpy()
                 best_inside, best_outside = sparse_extremes(similarity, highest, near)

@@ -6,6 +6,7 @@ from typing import Literal
 from spheremap.errors import InputError
 from spheremap.evaluation.ruler import Frame, Threshold
 from spheremap.matching.readout import Readout, ReadoutKind
+from spheremap.matching.rows import FurtherRows
 from spheremap.matching.sampling import Sampling
 
 KapLabels = Literal["centre", "corner"]
@@ -31,6 +32,7 @@ class EvaluateParams:
         bootstrap: samples of the intervals, 0 for none.
         confidence: share of the samples inside an interval.
         baseline: row of the table that the others' gains are measured against.
+        further: rows of the table beyond the paper's.
         sweep: sphere weights that are tried on the validation pairs, in [0, 1]; may be empty.
         seed: of the row `chance` and of the bootstrap.
     """
@@ -49,6 +51,7 @@ class EvaluateParams:
     bootstrap: int
     confidence: float
     baseline: str
+    further: FurtherRows
     sweep: tuple[float, ...]
     seed: int
 

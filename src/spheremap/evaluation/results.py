@@ -20,9 +20,10 @@ from spheremap.evaluation.scores import METRICS as NAMES
 from spheremap.evaluation.scores import Scores, score
 from spheremap.evaluation.sweep import sweep
 from spheremap.files import atomic_path
-from spheremap.head import Head, sphere_points
-from spheremap.matching.descriptors import CHANCE, row_weights
+from spheremap.head import Head, mean_directions, sphere_points
+from spheremap.matching.descriptors import CHANCE
 from spheremap.matching.queries import Queries, with_common_keypoint
+from spheremap.matching.rows import table_rows
 from spheremap.metrics import bootstrap, breakdown
 from spheremap.tables import Tables
 
@@ -76,18 +77,19 @@ def evaluate(
 
     Raises:
         InputError: if the split has no pair with a keypoint visible in both images, or no row of the table is
-            called like the baseline.
+            called like the baseline; if a row goes by viewpoint and the head lacks a category.
         ProvenanceError: if cache or head are damaged.
     """
-    weights = row_weights(params.sphere_weight)
-    if params.baseline not in (*weights, CHANCE):
+    compared = table_rows(params.sphere_weight, params.further)
+    if params.baseline not in (*compared, CHANCE):
         raise InputError(
-            "bad value for evaluate.baseline", expected=", ".join((*weights, CHANCE)), found=params.baseline
+            "bad value for evaluate.baseline", expected=", ".join((*compared, CHANCE)), found=params.baseline
         )
     pairs = tables.pairs_of(params.split)
     with_common_keypoint(tables, pairs, where=f"split {params.split!r} of data set {dataset!r}")
     sphere = partial(sphere_points, head)
-    scores = score(cache, tables, pairs, weights, sphere, params, chance=True, device=device)
+    facing = partial(mean_directions, head) if any(row.viewpoint for row in compared.values()) else None
+    scores = score(cache, tables, pairs, compared, sphere, params, chance=True, facing=facing, device=device)
     queries, images = scores.queries, tables.images.set_index("image_id")
 
     listed = pairs["source"].map(images["category"]).value_counts()

@@ -13,9 +13,9 @@ from spheremap.cache.reader import FeatureCache
 from spheremap.evaluation.measure import Measurements, measure
 from spheremap.evaluation.params import EvaluateParams, alpha_label
 from spheremap.evaluation.ruler import Ruler, make_ruler
-from spheremap.matching.descriptors import Weights
-from spheremap.matching.matcher import Matcher, SphereMap
+from spheremap.matching.matcher import Facing, Matcher, SphereMap
 from spheremap.matching.queries import Queries, build_queries
+from spheremap.matching.rows import Rows
 from spheremap.metrics import bootstrap, breakdown, kap, pck
 from spheremap.progress import progress
 from spheremap.tables import Tables
@@ -29,14 +29,15 @@ def score(
     cache: FeatureCache,
     tables: Tables,
     pairs: pd.DataFrame,
-    weights: Weights,
+    rows: Rows,
     sphere: SphereMap,
     params: EvaluateParams,
     *,
     chance: bool,
+    facing: Facing | None = None,
     device: torch.device | str = "cpu",
 ) -> "Scores":
-    """Match pairs with every row of `weights`, and with chance if asked to.
+    """Match pairs with every row of `rows`, and with chance if asked to.
 
     Raises:
         InputError: if an image is not in the cache.
@@ -44,7 +45,8 @@ def score(
     """
     queries = build_queries(cache, tables, pairs, params.source)
     ruler = make_ruler(cache, tables, queries, params.threshold, params.frame)
-    matcher = Matcher(cache, weights, sphere, chance_seed=params.seed if chance else None, device=device)
+    seed = params.seed if chance else None
+    matcher = Matcher(cache, rows, sphere, facing, chance_seed=seed, device=device)
     measured = measure(matcher, queries, ruler, params.alphas, params.make_readout(), params.kap_labels)
     return Scores(queries, measured, ruler, params.alphas, _landmarks(tables, queries))
 

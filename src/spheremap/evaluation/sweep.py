@@ -7,8 +7,8 @@ import torch
 from spheremap.cache.reader import FeatureCache
 from spheremap.evaluation.params import EvaluateParams, alpha_label
 from spheremap.evaluation.scores import METRICS, score
-from spheremap.matching.descriptors import row_weights
 from spheremap.matching.matcher import SphereMap
+from spheremap.matching.rows import paper_rows
 from spheremap.tables import Tables
 
 SPLIT = "val"  # never the pairs that are reported
@@ -30,14 +30,14 @@ def sweep(
     """
     columns = [f"{metric}@{alpha_label(alpha)}" for metric in METRICS for alpha in params.alphas]
     pairs = tables.pairs_of(SPLIT)
-    weights = {f"{weight:g}": row_weights(weight)["fused"] for weight in sorted(params.sweep)}
+    rows = {f"{weight:g}": paper_rows(weight)["fused"] for weight in sorted(params.sweep)}
     lines = []
-    if weights and _shares_a_keypoint(tables, pairs):
-        scores = score(cache, tables, pairs, weights, sphere, params, chance=False, device=device)
+    if rows and _shares_a_keypoint(tables, pairs):
+        scores = score(cache, tables, pairs, rows, sphere, params, chance=False, device=device)
         points = int(scores.queries.common.sum())
         lines = [
-            {"sphere_weight": of_sphere, "n_points": points, **scores.overall(row)}
-            for row, (_, of_sphere) in weights.items()
+            {"sphere_weight": row.weights[1], "n_points": points, **scores.overall(name)}
+            for name, row in rows.items()
         ]
     return pd.DataFrame(lines, columns=["sphere_weight", "n_points", *columns])
 

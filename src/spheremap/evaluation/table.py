@@ -9,8 +9,9 @@ import pandas as pd
 from spheremap.errors import InputError
 from spheremap.evaluation.results import BY_GAP, WEIGHT_SWEEP
 from spheremap.files import read_json
+from spheremap.matching.descriptors import CHANCE
 
-ORDER = ("features", "sphere", "fused", "chance")  # any other row follows
+ORDER = ("features", "sphere", "fused")  # any other row follows, and chance is the last
 GROUPS = {
     "PCK per point": "pck_point",
     "per image": "pck_image",
@@ -135,8 +136,14 @@ def _alphas(names: Iterable[str]) -> list[str]:
     return sorted(labels, key=float, reverse=True)
 
 
+def ordered(rows: Iterable[str]) -> list[str]:
+    """Rows of the table as they are shown: the paper's, those beyond it by name, and chance."""
+    place = {row: number for number, row in enumerate(ORDER)}
+    return sorted(dict.fromkeys(rows), key=lambda row: (place.get(row, len(ORDER)), row == CHANCE, row))
+
+
 def _ordered(rows: Iterable[str]) -> list[str]:
-    rows = list(dict.fromkeys(rows))
-    if not rows:
+    result = ordered(rows)
+    if not result:
         raise ValueError("no row of scores")
-    return sorted(rows, key=lambda row: (ORDER.index(row) if row in ORDER else len(ORDER), row))
+    return result

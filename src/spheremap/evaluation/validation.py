@@ -14,6 +14,7 @@ from spheremap.matching.descriptors import row_weights, unit
 from spheremap.matching.matcher import Matcher
 from spheremap.matching.queries import build_queries, with_common_keypoint
 from spheremap.matching.readout import best_patch
+from spheremap.matching.rows import Row
 from spheremap.metrics.pck import correct, distances, pck_point, radii
 from spheremap.tables import Tables
 
@@ -50,7 +51,7 @@ class Validation:
         of_features, self._sphere_weight = row_weights(sphere_weight)["fused"]
         self._blocks = [
             (block.queries, block.target, of_features * block.similarity["features"])
-            for block in Matcher(cache, {"features": (1.0, 0.0)}).blocks(queries)
+            for block in Matcher(cache, {"features": Row((1.0, 0.0))}).blocks(queries)
         ]
 
     def __call__(self, head: Head) -> float:

@@ -1,7 +1,6 @@
 """What a row of the results table compares: patch features, sphere points, a mixture of both, or chance."""
 
 import hashlib
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor
 from spheremap.errors import InputError
 
 CHANCE = "chance"
-Weights = Mapping[str, tuple[float, float]]  # row -> weights of the features' and of the sphere's cosine
 
 
 def row_weights(sphere_weight: float) -> dict[str, tuple[float, float]]:

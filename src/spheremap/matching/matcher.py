@@ -16,10 +16,14 @@ from torch import Tensor
 
 from spheremap.cache.reader import FeatureCache
 from spheremap.errors import InputError, ProvenanceError
-from spheremap.matching.descriptors import CHANCE, Weights, chance_similarity, mix, unit
+from spheremap.matching.descriptors import CHANCE, chance_similarity, mix, unit
+from spheremap.matching.mutual import best_sources
 from spheremap.matching.queries import Queries
+from spheremap.matching.rows import Rows
 
 SphereMap = Callable[[NDArray[np.float16]], Tensor]  # tokens (B, N, D) -> sphere points (B, N, 3)
+# tokens (B, N, D), their sphere points (B, N, 3) and the images' category -> mean directions (B, 3)
+Facing = Callable[[NDArray[np.float16], Tensor, str], Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,22 +42,25 @@ class Matcher:
     Pairs are taken category by category. Each image of a category is read and mapped to the sphere once; its
     tokens are kept, in float16, until the category is done, as far as `kept_bytes` reach, and only targets
     beyond that are read a second time. Besides these, one descriptor per source keypoint and the targets'
-    sphere points are held: about a hundredth of the category's part of the cache.
+    sphere points are held: about a hundredth of the category's part of the cache. Rows with a mutual filter
+    compare whole images: sources are kept as well, and those beyond `kept_bytes` are read for each pair.
 
     A keypoint of the source is described by its sampled tokens, mixed as they are and then brought to unit
     length; likewise by its sphere points.
 
     Args:
-        weights: rows of the table, see `descriptors.row_weights`.
+        rows: of the table, see `rows.table_rows`.
         sphere: maps tokens to the sphere; may be None if no row uses it.
+        facing: gives each image's mean direction on the sphere; may be None if no row goes by viewpoint.
         chance_seed: adds the row `chance` with this seed.
         batch: images per call of `sphere`.
         max_rows: queries per block, exceeded only by a single pair that has more.
     """
 
     cache: FeatureCache
-    weights: Weights
+    rows: Rows
     sphere: SphereMap | None = None
+    facing: Facing | None = None
     chance_seed: int | None = None
     device: torch.device | str = "cpu"
     batch: int = 8
@@ -61,10 +68,13 @@ class Matcher:
     max_rows: int = 1024
 
     def __post_init__(self) -> None:
-        if self.sphere is None and any(of_sphere != 0 for _, of_sphere in self.weights.values()):
-            raise InputError(
-                "a row of the table needs sphere points", expected="a trained head", found="none"
-            )
+        rows = self.rows.values()
+        for needed, given, what in (
+            (any(row.on_sphere for row in rows), self.sphere, "sphere points"),
+            (any(row.viewpoint for row in rows), self.facing, "mean directions on the sphere"),
+        ):
+            if needed and given is None:
+                raise InputError(f"a row of the table needs {what}", expected="a trained head", found="none")
 
     def blocks(self, queries: Queries) -> Iterator[Block]:
         """Yield each query exactly once, in order.
@@ -77,46 +87,68 @@ class Matcher:
 
     def _category(self, queries: Queries, pairs: slice) -> Iterator[Block]:
         sources = _Descriptors.allocate(self.cache, queries, pairs)
-        targets = set(queries.target[pairs].tolist())
-        images = sorted(
-            targets | set(queries.source[pairs].tolist()), key=lambda i: (self.cache.image_ids[i], i)
-        )
-        kept: dict[int, NDArray[np.float16]] = {}  # target -> tokens (N, D)
-        maps: dict[int, Tensor] = {}  # target -> sphere points (N, 3)
+        whole = set(queries.target[pairs].tolist())  # images of which all patches are compared
+        asked = set(queries.source[pairs].tolist())
+        images = sorted(whole | asked, key=lambda i: (self.cache.image_ids[i], i))
+        if any(row.mutual for row in self.rows.values()):
+            whole |= asked
+        held = _Images(self.cache, self.device, self.kept_bytes)
         for start in range(0, len(images), self.batch):
             indices = images[start : start + self.batch]
             tokens = self.cache.tokens(indices)
             points = self._map(tokens, indices)
-            for i, image_tokens, image_points in zip(indices, tokens, points, strict=True):
-                sources.fill(i, image_tokens, image_points)
-                if i in targets:
-                    maps[i] = image_points.clone()
-                    if (len(kept) + 1) * image_tokens.nbytes <= self.kept_bytes:
-                        kept[i] = image_tokens.copy()  # a view would keep the whole batch alive
+            directions = None
+            if self.facing is not None:
+                directions = self.facing(tokens, points, str(queries.category[pairs.start])).cpu()
+            for position, i in enumerate(indices):
+                sources.fill(i, tokens[position], points[position])
+                if i in whole:
+                    held.keep(i, tokens[position], points[position])
+                if directions is not None:
+                    held.directions[i] = directions[position]
 
         for same_target in _runs(queries.target, pairs):
             target = int(queries.target[same_target.start])
-            tokens = kept[target] if target in kept else self.cache.tokens([target])[0]
-            features = unit(torch.from_numpy(tokens).to(self.device))
-            points = maps[target].to(self.device)
+            described = held.describe(target)
             for block in _split(queries.first, same_target, self.max_rows):
-                yield self._compare(queries, block, sources, target, features, points)
+                yield self._compare(queries, block, sources, held, target, described)
 
     def _compare(
         self,
         queries: Queries,
         pairs: slice,
         sources: "_Descriptors",
+        held: "_Images",
         target: int,
-        features: Tensor,  # (N, D) unit
-        points: Tensor,  # (N, 3) unit
+        described: tuple[Tensor, Tensor],  # the target's unit features (N, D) and sphere points (N, 3)
     ) -> Block:
-        rows = slice(int(queries.first[pairs.start]), int(queries.first[pairs.stop]))
-        source_features, source_points = sources.of(rows)
-        share = torch.from_numpy(queries.share[rows]).to(self.device)
+        features, points = described
+        own = slice(int(queries.first[pairs.start]), int(queries.first[pairs.stop]))
+        source_features, source_points = sources.of(own)
+        share = torch.from_numpy(queries.share[own]).to(self.device)
         on_features = unit(_mixture(source_features.to(self.device), share)) @ features.T  # (R, N)
         on_sphere = _mixture_of_points(source_points.to(self.device), share) @ points.T
-        similarity = {name: mix(on_features, on_sphere, weights) for name, weights in self.weights.items()}
+        of_pair = [
+            (int(queries.source[pair]), slice(*(queries.first[[pair, pair + 1]] - own.start).tolist()))
+            for pair in range(pairs.start, pairs.stop)
+        ]
+        similarity = {}
+        for name, row in self.rows.items():
+            if row.viewpoint is None and row.mutual is None:
+                similarity[name] = mix(on_features, on_sphere, row.weights)
+                continue
+            patch = torch.from_numpy(queries.patch[own]).to(self.device)
+            parts = []
+            for source, part in of_pair:
+                weights = row.weights
+                if row.viewpoint is not None:
+                    weights = row.viewpoint.weights(float(held.directions[source] @ held.directions[target]))
+                found = mix(on_features[part], on_sphere[part], weights)
+                if row.mutual is not None:
+                    back = best_sources(held.describe(source), described, weights)
+                    found = row.mutual.lower(found, patch[part], back, self.cache.grid)
+                parts.append(found)
+            similarity[name] = torch.cat(parts)
         if self.chance_seed is not None:
             chance = [
                 chance_similarity(
@@ -128,7 +160,7 @@ class Matcher:
                 for pair in range(pairs.start, pairs.stop)
             ]
             similarity[CHANCE] = torch.cat(chance).to(self.device)
-        return Block(rows, target, similarity)
+        return Block(own, target, similarity)
 
     def _map(self, tokens: NDArray[np.float16], indices: list[int]) -> Tensor:
         """Sphere points `(B, N, 3)` on the CPU, or zeros where no row needs them."""
@@ -149,6 +181,28 @@ class Matcher:
                 fix="train again, with a lower learning rate",
             )
         return points
+
+
+class _Images:
+    """What is held of a category's images that are compared as a whole."""
+
+    def __init__(self, cache: FeatureCache, device: torch.device | str, kept_bytes: int) -> None:
+        self._cache, self._device, self._room = cache, device, kept_bytes
+        self._tokens: dict[int, NDArray[np.float16]] = {}  # (N, D)
+        self._points: dict[int, Tensor] = {}  # (N, 3)
+        self.directions: dict[int, Tensor] = {}  # (3,)
+
+    def keep(self, image: int, tokens: NDArray[np.float16], points: Tensor) -> None:
+        """Hold an image's points, and its tokens while there is room."""
+        self._points[image] = points.clone()  # a view would keep the whole batch alive
+        if tokens.nbytes <= self._room:
+            self._room -= tokens.nbytes
+            self._tokens[image] = tokens.copy()
+
+    def describe(self, image: int) -> tuple[Tensor, Tensor]:
+        """Unit features `(N, D)` and sphere points `(N, 3)`, on the device."""
+        tokens = self._tokens[image] if image in self._tokens else self._cache.tokens([image])[0]
+        return unit(torch.from_numpy(tokens).to(self._device)), self._points[image].to(self._device)
 
 
 @dataclass(frozen=True)

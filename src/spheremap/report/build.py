@@ -1,6 +1,7 @@
 """From the results of a run to the report page."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def build_report(
             "data set": read_provenance(tables),
             "features": backbone,
             "head": sphere.provenance,
-            "evaluation": {"dataset": params.dataset, "evaluate": vars(params.evaluate)},
+            "evaluation": {"dataset": params.dataset, "evaluate": asdict(params.evaluate)},
             "report": vars(params.report),
         },
     )

@@ -63,6 +63,11 @@ _OWN, _MIXED_UP, _NONE = (  # Okabe-Ito and grey: seen on white and on black
     np.array(colour) / 255 for colour in ((0, 158, 115), (213, 94, 0), (138, 146, 155))
 )
 _MARKERS = {"features": "s", "sphere": "^", "fused": "o", "chance": ""}
+_FURTHER = {  # colour and marker of the rows beyond the paper
+    "fused_subpatch": ("series-3", "v"),
+    "fused_mutual": ("series-4", "P"),
+    "fused_viewpoint": ("ink", "X"),
+}
 
 
 def by_gap(frame: pd.DataFrame, metric: str, rows: Sequence[str], bins: int) -> str:
@@ -175,9 +180,10 @@ def validation(frame: pd.DataFrame) -> str:
 
 
 def _line(row: str) -> dict[str, Any]:
+    colour, marker = _FURTHER.get(row, (row, _MARKERS.get(row, "D")))
     return {
-        "color": THEME.get(row, THEME["muted"]),
-        "marker": _MARKERS.get(row, "D"),
+        "color": THEME.get(colour, THEME["muted"]),
+        "marker": marker,
         "markeredgecolor": THEME["paper"],
         "linestyle": "--" if row == "chance" else "-",
     }

@@ -12,7 +12,7 @@ import pandas as pd
 from spheremap.errors import InputError
 from spheremap.evaluation.params import EvaluateParams, alpha_label
 from spheremap.evaluation.results import BY_CATEGORY, BY_GAP, METRICS, PREDICTIONS
-from spheremap.evaluation.table import ORDER
+from spheremap.evaluation.table import ordered
 from spheremap.files import read_json
 from spheremap.provenance import check_provenance
 
@@ -61,8 +61,7 @@ def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams) -> Inputs
     metrics = read_json(path)
     if not isinstance(metrics, dict):
         raise InputError("not the metrics of an evaluation", where=path, expected="a JSON object", fix=_RERUN)
-    found = [name for name, value in metrics.items() if isinstance(value, dict)]
-    rows = sorted(found, key=lambda row: (ORDER.index(row) if row in ORDER else len(ORDER), row))
+    rows = ordered(name for name, value in metrics.items() if isinstance(value, dict))
     alphas = [alpha_label(alpha) for alpha in sorted(evaluate.alphas, reverse=True)]
     identity = {"dataset": dataset, "split": evaluate.split, "seed": evaluate.seed}
     check_provenance(metrics, expected=identity, where=path, fix=_RERUN)

@@ -1,4 +1,10 @@
-"""Names of keypoints as they are shown."""
+"""Names of keypoints and rows as they are shown."""
+
+FURTHER_ROWS = {  # docs/further-rows.md
+    "fused_subpatch": "fused, read between patches at the peak of a quadratic",
+    "fused_mutual": "fused, with patches held back that match another part of the source better",
+    "fused_viewpoint": "fused, with more of the sphere the further apart the two viewpoints seem",
+}
 
 
 def readable(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from spheremap.report.explorer import Explorer
+from spheremap.report.names import FURTHER_ROWS
 from spheremap.report.scores import Table, Tile
 
 
@@ -121,4 +122,6 @@ def render(page: Page) -> str:
     )
     script = environment.get_template("explorer.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    return environment.get_template("page.html").render(page=page, script=script, script_sha256=digest)
+    return environment.get_template("page.html").render(
+        page=page, script=script, script_sha256=digest, further_rows=FURTHER_ROWS
+    )
