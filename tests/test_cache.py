@@ -347,6 +347,17 @@ def test_whole_images(build: Build, tmp_path: Path, sources: list[Source]) -> No
         np.testing.assert_array_equal(cache.boxes, [square_box(*source.size) for source in sources])
 
 
+def test_the_largest_image_is_named_before_anything_is_computed(
+    build: Build, tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = dataclasses.replace(SPEC, features=dataclasses.replace(FEATURES, fit="original"))
+    larger = dataclasses.replace(sources[3], size=(1000, 20))
+    monkeypatch.setattr(builder, "decode_views", None)
+    with pytest.raises(InputError, match=rf"{larger.path.name}[\s\S]*48×48[\s\S]*1000×20[\s\S]*1008"):
+        build(tmp_path / "images.h5", kind="images", spec=spec, sources=[*sources[:3], larger, *sources[4:]])
+    assert not (tmp_path / "images.h5").exists()
+
+
 def test_without_mask_the_box_is_the_object(sources: list[Source]) -> None:
     source = dataclasses.replace(sources[0], mask_path=None, bbox=(10.2, 0.0, 20.0, 9.5), size=(40, 30))
     mask = builder._object_mask(source)

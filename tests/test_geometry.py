@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from spheremap.geometry import patch_centres, patch_of, square_box
+from spheremap.geometry import patch_centres, patch_of, pixel_box, square_box
 
 grids = st.tuples(st.integers(1, 60), st.integers(1, 60))
 sides = st.integers(1, 4000)
@@ -38,6 +38,19 @@ def test_square_box_is_the_smallest_centred_square(width: int, height: int) -> N
     assert (x0 + x1, y0 + y1) == (width, height)
     assert x0 <= 0
     assert y0 <= 0
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "side", "box"),
+    [
+        (100, 100, 100, [0, 0, 100, 100]),
+        (100, 60, 120, [-10, -30, 110, 90]),
+        (101, 60, 120, [-10, -30, 110, 90]),  # whole pixels: half a pixel off the middle
+    ],
+)
+def test_pixel_box_by_hand(width: int, height: int, side: int, box: list[float]) -> None:
+    assert_array_equal(pixel_box(width, height, side), box)
+    assert pixel_box(width, height, side).dtype == np.float64
 
 
 def test_patch_centres_by_hand() -> None:

@@ -12,6 +12,7 @@ from test_kap import slow_average_precision
 from world import NO_ROWS, FakeCache, image_row, keypoint_row, make_tables, make_world
 
 from spheremap.cache.builder import FeaturesSpec, Source, decode_views
+from spheremap.cache.views import whole_box
 from spheremap.errors import InputError
 from spheremap.evaluation import EvaluateParams, evaluate
 from spheremap.geometry import patch_centres, square_box
@@ -441,3 +442,28 @@ def test_images_are_padded_or_stretched(tmp_path) -> None:
     assert (stretched.pixels[:, :4] == 0).all()
     assert padded.mask.reshape(4, 4).tolist() == [[0] * 4, [0, 0, 1, 1], [0, 0, 1, 1], [0] * 4]
     assert stretched.mask.reshape(4, 4).tolist() == [[0, 0, 1, 1]] * 4
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 21), (48, 48), (1, 30)])
+def test_images_keep_their_resolution(tmp_path, width: int, height: int) -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(1, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    source = Source("c/a", tmp_path / "a.png", None, 1, (0, 0, width, height), (width, height))
+    features = FeaturesSpec("any", 1, (0.5, 1.5), (0.75, 1.33), 0, 1, "float32", 1, "original")
+    (view,) = decode_views(source, features, "images", 48, (3, 3))
+    assert view.pixels.shape == (48, 48, 3)
+    assert (view.box[2:] - view.box[:2]).tolist() == [48, 48]
+    left, top = (-view.box[:2]).astype(int).tolist()
+    np.testing.assert_array_equal(view.pixels[top : top + height, left : left + width], picture)
+    assert np.count_nonzero(view.pixels.any(axis=2)) == width * height  # black all around
+    assert abs(48 - width - 2 * left) <= 1
+    assert abs(48 - height - 2 * top) <= 1
+
+
+def test_an_image_larger_than_the_input_is_named(tmp_path) -> None:
+    with pytest.raises(
+        InputError, match=r"original resolution[\s\S]*b\.png[\s\S]*48×48[\s\S]*49×20[\s\S]*to 64 or"
+    ):
+        whole_box((49, 20), "original", 48, (3, 3), tmp_path / "b.png")
+    assert whole_box((49, 20), "pad", 48, (3, 3), "b.png").tolist() == [0, -14.5, 49, 34.5]

@@ -18,6 +18,15 @@ def square_box(width: int, height: int) -> NDArray[np.float64]:
     return np.array([x0, y0, x0 + side, y0 + side], dtype=np.float64)
 
 
+def pixel_box(width: int, height: int, side: int) -> NDArray[np.float64]:
+    """A square of `side` pixels around an image, as a box `(4,)` of whole numbers.
+
+    It is centred on the image, to half a pixel up and left where the middle lies between two.
+    """
+    x0, y0 = (width - side) // 2, (height - side) // 2
+    return np.array([x0, y0, x0 + side, y0 + side], dtype=np.float64)
+
+
 def patch_of(xy: NDArray[np.floating], box: NDArray[np.floating], grid: Grid) -> NDArray[np.int64]:
     """Row-major index `(K,)` of the patch that each point `(K, 2)` falls in, clamped to the grid."""
     rows, columns = grid

@@ -26,17 +26,16 @@ from spheremap.backbones.spec import BackboneSpec
 from spheremap.cache.journal import Journal, Record
 from spheremap.cache.reader import DTYPES, SCHEMA
 from spheremap.cache.shards import shard_range
-from spheremap.cache.views import View, make_view, random_resized_crop, view_generator
+from spheremap.cache.views import Fit, View, make_view, random_resized_crop, view_generator, whole_box
 from spheremap.errors import InputError
 from spheremap.files import atomic_path, exclusive, sha256_file
-from spheremap.geometry import Grid, square_box
+from spheremap.geometry import Grid
 from spheremap.images import load_mask, load_rgb
 from spheremap.progress import progress
 from spheremap.provenance import digest
 from spheremap.tables import Tables
 
 Kind = Literal["views", "images"]
-Fit = Literal["pad", "stretch"]
 T = TypeVar("T")
 S = TypeVar("S")
 _QUEUED = 2  # batches that may wait on either side of the backbone
@@ -56,7 +55,8 @@ class FeaturesSpec:
         precision: "float32" or "bfloat16" (autocast) inside the backbone; tokens are stored as float16.
         shards: number of files per cache. As many as there are categories gives one file to each; see
             `spheremap.cache.shards`.
-        fit: how whole images become square: "pad" with black, or "stretch", which changes their proportions.
+        fit: how whole images become square: "pad" with black, "stretch", which changes their proportions, or
+            "original": pixel by pixel, with black around.
     """
 
     backbone: str
@@ -191,12 +191,16 @@ def build_shard(
         threads: decoding threads.
 
     Raises:
-        InputError: for an image or mask that is missing, unreadable, of another size or without foreground.
+        InputError: for an image or mask that is missing, unreadable, of another size or without foreground,
+            or an image larger than the input if it is to keep its resolution.
     """
     extractor = Extractor(spec.backbone, weights, device=device, precision=spec.features.precision)
     size = spec.backbone.image_size.train if kind == "views" else spec.backbone.image_size.eval
     grid = extractor.grid(size)
     views = spec.features.views if kind == "views" else 1
+    if kind == "images":  # the largest image tells at once whether all fit
+        largest = max(sources, key=lambda source: max(source.size))
+        whole_box(largest.size, spec.features.fit, size, grid, largest.path)
     identity = [provenance, kind, shard, extractor.device.type, [_content(source) for source in sources]]
     path = work / f"{kind}-{shard[0]}-of-{shard[1]}.journal"
 
@@ -229,8 +233,7 @@ def decode_views(source: Source, features: FeaturesSpec, kind: Kind, size: int, 
         )  # fmt: skip
     mask = _object_mask(source)
     if kind == "images":
-        whole = np.array([0, 0, width, height], dtype=np.float64)
-        box = square_box(width, height) if features.fit == "pad" else whole
+        box = whole_box(source.size, features.fit, size, grid, source.path)
         return [make_view(image, mask, box, size, grid)]
     boxes = (
         random_resized_crop(

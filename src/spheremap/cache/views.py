@@ -3,14 +3,18 @@
 import hashlib
 import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spheremap.geometry import Grid, patch_centres
+from spheremap.errors import InputError
+from spheremap.geometry import Grid, patch_centres, pixel_box, square_box
 
 Box = NDArray[np.float64]
+Fit = Literal["pad", "stretch", "original"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,39 @@ class View:
     pixels: NDArray[np.uint8]
     mask: NDArray[np.bool_]
     box: Box
+
+
+def whole_box(size: tuple[int, int], fit: Fit, side: int, grid: Grid, where: Path | str) -> Box:
+    """The region that becomes the square input when the network looks at a whole image.
+
+    Args:
+        size: width and height of the image.
+        fit: "pad": the smallest square around it; "stretch": the image itself, whatever its proportions;
+            "original": a square of `side` pixels, so that a pixel of the image is a pixel of the input.
+        side: of the input, in pixels.
+        grid: patches of the input.
+        where: the image, for the message.
+
+    Raises:
+        InputError: if an image at its original resolution is larger than the input.
+    """
+    width, height = size
+    if fit == "pad":
+        return square_box(width, height)
+    if fit == "stretch":
+        return np.array([0, 0, width, height], dtype=np.float64)
+    if max(size) > side:
+        patch = side // grid[0]
+        enough = math.ceil(max(size) / patch) * patch
+        raise InputError(
+            "an image at its original resolution is larger than the network's input",
+            where=where,
+            expected=f"at most {side}×{side} pixels",
+            found=f"{width}×{height}",
+            fix=f"set the backbone's image_size.eval (or --size) to {enough} or a larger multiple "
+            f"of {patch}, or choose another fit than {fit!r}",
+        )
+    return pixel_box(width, height, side)
 
 
 def make_view(image: NDArray[np.uint8], mask: NDArray[np.bool_], box: Box, size: int, grid: Grid) -> View:
