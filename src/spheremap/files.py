@@ -4,10 +4,13 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +24,14 @@ def atomic_path(final: Path) -> Iterator[Path]:
     """Yield a path beside `final` to write a file or directory to; it becomes `final` only on success.
 
     The temporary name keeps the suffix of `final`, since some writers choose the format by it. A directory
-    that already stands at `final` is replaced. On an error nothing is left behind.
+    that already stands at `final` is replaced. On an error nothing is left behind, and what a killed process
+    left is removed by the next that writes to the same folder.
     """
     final = Path(final)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{final.stem}.{os.getpid()}.partial{final.suffix}")
+    _sweep(final.parent.resolve(), os.getpid())
+    temporary = _temporary(final, final.suffix)
     old = temporary.with_name(f"{temporary.name}.old")
-    _remove(temporary)
-    _remove(old)
     try:
         yield temporary
         if final.is_dir() and temporary.is_dir():
@@ -38,6 +41,43 @@ def atomic_path(final: Path) -> Iterator[Path]:
     finally:
         _remove(temporary)
         _remove(old)
+
+
+@contextmanager
+def scratch(final: Path) -> Iterator[Path]:
+    """Yield an empty directory beside `final`, gone after the block; a killed process's is swept later."""
+    final = Path(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(final.parent.resolve(), os.getpid())
+    folder = _temporary(final, ".scratch")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def _temporary(final: Path, suffix: str) -> Path:
+    return final.with_name(f".{final.stem}.{platform.node()}-{os.getpid()}.partial{suffix}")
+
+
+@cache
+def _sweep(folder: Path, own: int) -> None:
+    """Remove unfinished files of processes of this machine that are no more; once per folder and process."""
+    name = re.compile(rf"\..*\.{re.escape(platform.node())}-(\d+)\.partial.*", re.DOTALL)
+    for path in folder.iterdir():
+        if (match := name.fullmatch(path.name)) and (int(match[1]) == own or not _runs(int(match[1]))):
+            _remove(path)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 @contextmanager

@@ -4,6 +4,8 @@ Images of a data set are read exactly as stored: annotations refer to the stored
 orientation is not applied. Photographs of one's own are read as a viewer shows them.
 """
 
+import hashlib
+import io
 import math
 import warnings
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from spheremap.errors import InputError
+from spheremap.errors import InputError, ProvenanceError
 
 ANY_VALUE = -1  # a mask's value: the object is every pixel that `foreground` finds
 MIN_SIDE = 16  # px; about a patch: below, there are no parts to tell apart
@@ -29,15 +31,20 @@ _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
 _SMALLER = "save a smaller copy: the network looks at less than a million pixels"
 
 
-def load_rgb(path: Path) -> NDArray[np.uint8]:
+def load_rgb(path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
     """Read an image as `(H, W, 3)` uint8 RGB.
 
     Grey becomes RGB, 16-bit grey keeps its upper 8 bits, transparency is dropped (colours stay as stored).
 
+    Args:
+        path: the file.
+        sha256: of its bytes when the data set was read (`Tables.pictures`); None: any.
+
     Raises:
         InputError: if the file is missing, truncated or not an image.
+        ProvenanceError: if it is not the file that it was.
     """
-    return _to_rgb(_load(Path(path), "image"), path)
+    return _to_rgb(_load(Path(path), "image", sha256), path)
 
 
 @dataclass(frozen=True)
@@ -148,18 +155,20 @@ def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def load_mask(path: Path, value: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+def load_mask(path: Path, value: int, size: tuple[int, int], sha256: str | None = None) -> NDArray[np.bool_]:
     """Read an object mask as `(H, W)` bool: the pixels equal to `value`.
 
     Args:
         path: single-channel image; a palette image counts by its indices (as in PASCAL VOC).
         value: the pixel value of the object; `ANY_VALUE`: see `foreground`, for any picture.
         size: (width, height) of the image that the mask belongs to.
+        sha256: see `load_rgb`.
 
     Raises:
         InputError: if the file is missing, unreadable, of several channels or of another size.
+        ProvenanceError: if it is not the file that it was.
     """
-    mask = _load(Path(path), "mask")
+    mask = _load(Path(path), "mask", sha256)
     if mask.size != tuple(size):
         raise InputError(
             "the mask is not of its image's size", where=path, expected=f"{size[0]}×{size[1]} pixels",
@@ -192,9 +201,17 @@ def foreground(mask: Image.Image) -> NDArray[np.bool_]:
     return np.asarray(values > 0) if values.ndim == 2 else np.asarray((values > 0).any(axis=2))
 
 
-def _load(path: Path, what: str) -> Image.Image:
+def _load(path: Path, what: str, sha256: str | None) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        content = path.read_bytes()
+        if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
+            raise ProvenanceError(
+                f"the {what} is not the file that it was when the data set was read", where=path,
+                expected=f"SHA-256 {sha256[:12]}…" if sha256 else "no file", found=f"SHA-256 {found[:12]}…",
+                fix="restore the file; if it is right as it is, or was drawn by spheremap, delete the "
+                "data set's folder `canonical` and run `snakemake --cores all`",
+            )  # fmt: skip
+        with Image.open(io.BytesIO(content)) as image:
             image.load()
             return image.copy()
     except FileNotFoundError as error:

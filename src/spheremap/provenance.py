@@ -39,6 +39,36 @@ def digest(obj: Any) -> str:
     return hashlib.sha256(json.dumps(obj, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def seal(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with its own digest in it."""
+    return {**record, _SEAL: digest(record)}
+
+
+def unseal(record: Any, *, where: Path, fix: str) -> dict[str, Any]:
+    """The record that was given to `seal`.
+
+    Raises:
+        ProvenanceError: if it is none, or was changed since.
+    """
+    if not isinstance(record, dict) or _SEAL not in record:
+        raise ProvenanceError(
+            "not a sealed record", where=where, expected=f"a JSON object with the key {_SEAL!r}", fix=fix
+        )
+    content = {key: value for key, value in record.items() if key != _SEAL}
+    if record[_SEAL] != digest(content):
+        raise ProvenanceError(
+            "the record was changed after it was written",
+            where=where,
+            expected=f"content of SHA-256 {str(record[_SEAL])[:12]}…",
+            found=f"SHA-256 {digest(content)[:12]}…",
+            fix=fix,
+        )
+    return content
+
+
+_SEAL = "sealed"
+
+
 def check_provenance(found: Mapping[str, Any], *, expected: Mapping[str, Any], where: Path, fix: str) -> None:
     """Compare what is expected with what an artifact says of itself; only the keys of `expected` count.
 

@@ -1,19 +1,21 @@
 """Canonical tables: the one form in which every data set reaches the rest of spheremap.
 
-A directory holds `images.csv`, `keypoints.csv`, `pairs.csv` and `provenance.json`. Coordinates are (x, y) in
-original pixels, the image spanning [0, width] × [0, height].
+A directory holds `images.csv`, `keypoints.csv`, `pairs.csv`, `pictures.csv` (SHA-256 of every image and mask
+named) and `provenance.json`, which holds the SHA-256 of the tables and of itself: what was changed or damaged
+afterwards is refused. Coordinates are (x, y) in original pixels, the image spanning [0, width] × [0, height].
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from spheremap.errors import InputError
+from spheremap.errors import InputError, ProvenanceError
 from spheremap.files import atomic_path, read_json, sha256_file, write_csv, write_json
+from spheremap.provenance import seal, unseal
 
 # column -> pandas dtype
 IMAGES = {
@@ -42,17 +44,24 @@ KEYPOINTS = {
 }
 PAIRS = {"split": "str", "source": "str", "target": "str"}
 SCHEMAS = {"images": IMAGES, "keypoints": KEYPOINTS, "pairs": PAIRS}
+PICTURES = {"path": "str", "sha256": "str"}  # sha256 empty: there was no such file
+FILES = (*(f"{name}.csv" for name in SCHEMAS), "pictures.csv")
 SPLITS = ("train", "val", "test")
 PROVENANCE = "provenance.json"
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The three canonical tables of a data set; see the module's schemas for the columns."""
+    """The three canonical tables of a data set; see the module's schemas for the columns.
+
+    `pictures` holds the SHA-256 of images and masks by path, as far as known: those of tables that were read
+    are complete.
+    """
 
     images: pd.DataFrame
     keypoints: pd.DataFrame
     pairs: pd.DataFrame
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def categories(self) -> list[str]:
@@ -74,11 +83,14 @@ def sort_tables(tables: Tables) -> Tables:
         images=tables.images.sort_values("image_id").reset_index(drop=True),
         keypoints=keypoints.reset_index(drop=True),
         pairs=pairs.reset_index(drop=True),
+        pictures=tables.pictures,
     )
 
 
 def fill_tables(directory: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
     """Write the tables into a directory that the caller publishes as a whole.
+
+    Pictures whose SHA-256 the tables do not know are read for it.
 
     Raises:
         InputError: if the tables break their schema.
@@ -87,7 +99,8 @@ def fill_tables(directory: Path, tables: Tables, provenance: Mapping[str, Any]) 
     tables = sort_tables(tables)  # equal tables are equal bytes, whatever order they were collected in
     for name, schema in SCHEMAS.items():
         write_csv(directory / f"{name}.csv", getattr(tables, name)[list(schema)])
-    write_json(directory / PROVENANCE, dict(provenance))
+    write_csv(directory / "pictures.csv", _pictures(tables))
+    write_json(directory / PROVENANCE, seal({**provenance, _SEALED: tables_digest(directory)}))
 
 
 def write_tables(directory: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
@@ -102,26 +115,66 @@ def read_tables(directory: Path) -> Tables:
 
     Raises:
         InputError: if a file is missing or malformed, naming file, column and row.
+        ProvenanceError: if one is not as it was written.
     """
     directory = Path(directory)
-    tables = Tables(*(_read_csv(directory / f"{name}.csv", schema) for name, schema in SCHEMAS.items()))
+    frames = [_read_csv(directory / f"{name}.csv", schema) for name, schema in SCHEMAS.items()]
+    pictures = _read_csv(directory / "pictures.csv", PICTURES)
+    tables = Tables(*frames, dict(zip(pictures["path"], pictures["sha256"], strict=True)))
     validate(tables, directory)
+    written = _record(directory)[_SEALED]
+    for name, found in tables_digest(directory).items():
+        if written.get(name) != found:
+            raise ProvenanceError(
+                "a canonical table is not as it was written",
+                where=directory / name,
+                expected=f"SHA-256 {str(written.get(name))[:12]}…, as in {PROVENANCE}",
+                found=f"SHA-256 {found[:12]}…",
+                fix=_REBUILD,
+            )
     return tables
 
 
 def tables_digest(directory: Path) -> dict[str, str]:
     """SHA-256 of each table: the identity that later artifacts record."""
-    return {f"{name}.csv": sha256_file(Path(directory) / f"{name}.csv") for name in SCHEMAS}
+    return {name: sha256_file(Path(directory) / name) for name in FILES}
 
 
 def read_provenance(directory: Path) -> dict[str, Any]:
-    """How the tables in a directory were made."""
-    found = read_json(Path(directory) / PROVENANCE)
-    if not isinstance(found, dict):
-        raise InputError(
-            "not a provenance record", where=Path(directory) / PROVENANCE, expected="a JSON object"
+    """How the tables in a directory were made.
+
+    Raises:
+        ProvenanceError: if the record was changed.
+    """
+    return {key: value for key, value in _record(Path(directory)).items() if key != _SEALED}
+
+
+_SEALED = "files"
+_REBUILD = "delete the folder and run `snakemake --cores all` to build the tables again"
+
+
+def _record(directory: Path) -> dict[str, Any]:
+    path = directory / PROVENANCE
+    found = unseal(read_json(path), where=path, fix=_REBUILD)
+    if not isinstance(found.get(_SEALED), dict):
+        raise ProvenanceError(
+            "not the provenance of canonical tables",
+            where=path,
+            expected=f"an entry {_SEALED!r}",
+            fix=_REBUILD,
         )
     return found
+
+
+def _pictures(tables: Tables) -> pd.DataFrame:
+    paths = sorted({*tables.images["path"], *tables.images["mask_path"]} - {""})
+    known = tables.pictures
+    digests = [known[path] if path in known else _sha256_if_there(Path(path)) for path in paths]
+    return pd.DataFrame({"path": paths, "sha256": digests})
+
+
+def _sha256_if_there(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else ""
 
 
 def _read_csv(path: Path, schema: Mapping[str, str]) -> pd.DataFrame:

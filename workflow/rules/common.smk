@@ -1,9 +1,13 @@
 """Checked parameters, their slices, and the places of files. Every rule file takes its names from here."""
 
 import difflib
+import fcntl
+import hashlib
 import json
 import os
 import re
+import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -66,7 +70,9 @@ FEATURES = f"data/{DATASET}/features"
 BACKBONE_FILE = f"models/backbones/{BACKBONE}.safetensors"
 MODEL = f"models/{DATASET}"
 WORK = f".work/{DATASET}"  # what a killed run resumes from; outside all outputs, since DVC deletes those before it runs
-TABLES = [f"{CANONICAL}/{name}.csv" for name in ("images", "keypoints", "pairs")]
+TABLES = [
+    f"{CANONICAL}/{name}.csv" for name in ("images", "keypoints", "pairs", "pictures")
+]
 SHARDS = config["features"]["shards"]
 
 
@@ -82,28 +88,78 @@ def cache_files(kind):
 def params_slice(step, content, record=None):
     """Write what `step` may know of params.yaml to a JSON file and return its path: an input of the rule.
 
-    The file is rewritten only when its content changes, so that only the steps concerned run again. `record` is the
-    copy that the step leaves beside its output: if the slice is absent (a fresh clone) and the record says the same,
-    the slice is dated back, so that outputs fetched by `dvc pull` count as up to date. Steps whose outputs DVC does
-    not keep leave no record.
+    The file is named after its content and never changes: a job that runs keeps its own, whatever happens to
+    params.yaml meanwhile, and other parameters are another input, so that the steps concerned run again whatever
+    the clock says. `record` is the copy that the step leaves beside its output: if it says the same and the slice is
+    absent (a fresh clone), the slice is dated back, so that outputs fetched by `dvc pull` count as up to date; if it
+    says something else, the slice is dated after it. Steps whose outputs DVC does not keep leave no record.
     """
-    path = Path(WORK) / "params" / f"{step}.json"
     text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-    if path.exists() and path.read_text() == text:
-        return str(path)
-    known = (
-        record is not None
-        and not path.exists()
-        and Path(record).exists()
-        and Path(record).read_text() == text
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(text)
-    if known:
-        os.utime(partial, (1, 1))
-    partial.replace(path)
+    name = hashlib.sha256(text.encode()).hexdigest()[:12]
+    path = Path(WORK) / "params" / f"{step}-{name}.json"
+    recorded = None
+    if record is not None and Path(record).exists():
+        recorded = Path(record).read_bytes() == text.encode()
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(text)
+        if recorded:
+            os.utime(partial, (1, 1))
+        partial.replace(path)
+    if recorded is False:
+        past = Path(record).stat().st_mtime
+        if path.stat().st_mtime <= past:
+            later = max(time.time(), past + 1)
+            os.utime(path, (later, later))
     return str(path)
+
+
+def settle_dates():
+    """Date files that lie in the future (the clock was moved back) to now, in their order.
+
+    Else what is made from now on would count as older than they are, and what depends on it as up to date.
+    """
+    folders = [CANONICAL, FEATURES, MODEL, f"{WORK}/params"]
+    files = [path for folder in folders for path in Path(folder).glob("*")]
+    files += [*Path("models/backbones").glob("*"), *Path("results").rglob("*")]
+    dates = {path: path.stat().st_mtime_ns for path in files if path.is_file()}
+    now = time.time_ns()
+    ahead = sorted({date for date in dates.values() if date > now})
+    for path, date in dates.items():
+        if date > now:
+            settled = now - 1000 * (len(ahead) - ahead.index(date))
+            os.utime(path, ns=(settled, settled))
+    if ahead:
+        print(
+            "files were dated in the future and are now dated to the present",
+            file=sys.stderr,
+        )
+
+
+HELD = []  # the lock of this run, freed by the kernel when it ends, for whatever reason
+
+
+def hold_folder():
+    """Let one run at a time work in this folder: two would delete what the other reads.
+
+    Snakemake's own lock is off (profile), since it outlives a killed run.
+    """
+    path = Path(".work/lock")
+    path.parent.mkdir(exist_ok=True)
+    lock = path.open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkflowError(
+            f"another run is at work in {Path.cwd()} (it holds {path}); wait for its end, then run the same command "
+            "again"
+        )
+    HELD.append(lock)
+
+
+if workflow.is_main_process:
+    settle_dates()
 
 
 # files of the user's own that say what a data set holds, by layout: when one is newer, the tables are made anew

@@ -37,6 +37,7 @@ rule evaluate:
             category="Results",
         ),
         predictions=f"{RESULTS}/predictions.csv.gz",
+        provenance=f"{RESULTS}/provenance.json",
         params=f"{RESULTS}/evaluate.params.json",
     log:
         "logs/evaluate.log",
@@ -78,6 +79,8 @@ rule report_page:
         by_category=rules.evaluate.output.by_category,
         by_gap=rules.evaluate.output.by_gap,
         predictions=rules.evaluate.output.predictions,
+        sweep=rules.evaluate.output.sweep,
+        record=rules.evaluate.output.provenance,
     output:
         page=report(
             f"{RESULTS}/report.html", caption="../report/page.rst", category="Results"

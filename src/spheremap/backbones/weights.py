@@ -1,15 +1,13 @@
 """Weights of a backbone: every source ends in one safetensors file in timm's layout."""
 
-import json
 import pickle
-import tempfile
 from pathlib import Path
 
 import timm
 import torch
 from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from timm.models.eva import Eva
 from timm.models.eva import checkpoint_filter_fn as filter_eva
 from timm.models.vision_transformer import VisionTransformer
@@ -19,11 +17,10 @@ from torch import nn
 from spheremap.backbones.spec import ModelSpec, WeightsSpec
 from spheremap.backbones.wheel import check_sha256, dinov2_state_dict, fetch_onnx
 from spheremap.errors import InputError, ProvenanceError
-from spheremap.files import atomic_path, sha256_file
+from spheremap.files import scratch, sha256_file
+from spheremap.tensors import read_tensors, write_tensors
 
 StateDict = dict[str, torch.Tensor]
-# one metadata key only: safetensors does not keep the order of several, and equal weights must be equal bytes
-METADATA = "spheremap"
 
 
 def create_vit(model: str) -> VisionTransformer | Eva:
@@ -52,7 +49,8 @@ def create_vit(model: str) -> VisionTransformer | Eva:
 def fetch_weights(spec: ModelSpec, out: Path) -> int:
     """Get the weights from their source and write them in timm's layout.
 
-    The metadata name the model, the source and the SHA-256 of the source's own file.
+    The sealed content (`spheremap.tensors`) names the model, the source and, as `source_sha256`,
+    the SHA-256 of the source's own file.
 
     Returns:
         The number of parameters.
@@ -61,20 +59,16 @@ def fetch_weights(spec: ModelSpec, out: Path) -> int:
         InputError: if the source cannot be reached, is not what its SHA-256 says, or does not fit the model.
     """
     weights = spec.weights
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as folder:
+    with scratch(out) as folder:
         if weights.source == "random":
             state, digest = _random(spec.model, weights), ""
         else:
-            path = _locate(spec.model, weights, Path(folder))
+            path = _locate(spec.model, weights, folder)
             state, digest = _read(spec.model, weights, path), sha256_file(path)
     vit = create_vit(spec.model)
     _load_strictly(vit, state, where=f"weights from source {weights.source!r}")
     source = {key: value for key, value in vars(weights).items() if value is not None}
-    metadata = {"model": spec.model, "source": source, "sha256": digest}
-    tensors = {name: tensor.contiguous() for name, tensor in vit.state_dict().items()}
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(save(tensors, {METADATA: json.dumps(metadata, sort_keys=True)}))
+    write_tensors(out, vit.state_dict(), {"model": spec.model, "source": source, "source_sha256": digest})
     return sum(parameter.numel() for parameter in vit.parameters())
 
 
@@ -86,17 +80,15 @@ def load_vit(model: str, path: Path) -> nn.Module:
     """
     fix = "delete the file and run `snakemake --cores all`"
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-        state = load_file(path)
+        state, content = read_tensors(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise ProvenanceError("cannot read the weights", where=path, found=str(error), fix=fix) from error
-    if metadata.get("model") != model:
+    if content is None or content.get("model") != model:
         raise ProvenanceError(
             "the weights belong to another model",
             where=path,
             expected=model,
-            found=metadata.get("model", "a file without spheremap's metadata"),
+            found="a file without spheremap's metadata" if content is None else str(content.get("model")),
             fix=fix,
         )
     vit = create_vit(model)

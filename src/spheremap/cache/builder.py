@@ -102,6 +102,7 @@ class Source:
     mask_value: int
     bbox: tuple[float, float, float, float]
     size: tuple[int, int]  # width, height
+    sha256: tuple[str | None, str | None] = (None, None)  # of image and mask, where the tables know it
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def select_sources(tables: Tables, kind: Kind, shard: tuple[int, int] = (0, 1)) 
             mask_value=row["mask_value"],
             bbox=(row["x1"], row["y1"], row["x2"], row["y2"]),
             size=(row["width"], row["height"]),
+            sha256=(tables.pictures.get(row["path"]), tables.pictures.get(row["mask_path"])),
         )
         for row in images.iloc[part.start : part.stop].to_dict("records")
     ]
@@ -193,6 +195,7 @@ def build_shard(
     Raises:
         InputError: for an image or mask that is missing, unreadable, of another size or without foreground,
             or an image larger than the input if it is to keep its resolution.
+        ProvenanceError: for one that has changed since the data set was read.
     """
     extractor = Extractor(spec.backbone, weights, device=device, precision=spec.features.precision)
     size = spec.backbone.image_size.train if kind == "views" else spec.backbone.image_size.eval
@@ -224,7 +227,7 @@ def decode_views(source: Source, features: FeaturesSpec, kind: Kind, size: int, 
     Raises:
         InputError: see `build_shard`.
     """
-    image = load_rgb(source.path)
+    image = load_rgb(source.path, source.sha256[0])
     width, height = source.size
     if image.shape[:2] != (height, width):
         raise InputError(
@@ -251,7 +254,7 @@ def _object_mask(source: Source) -> NDArray[np.bool_]:
         x1, y1, x2, y2 = source.bbox
         mask[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)] = True
     else:
-        mask = load_mask(source.mask_path, source.mask_value, source.size)
+        mask = load_mask(source.mask_path, source.mask_value, source.size, source.sha256[1])
     if not mask.any():
         raise InputError(
             f"image {source.image_id!r} has no foreground",
@@ -266,9 +269,9 @@ def _object_mask(source: Source) -> NDArray[np.bool_]:
 def _content(source: Source) -> list[Any]:
     """Everything that a source contributes to its records."""
     digests = []
-    for path in (source.path, source.mask_path):
+    for path, known in zip((source.path, source.mask_path), source.sha256, strict=True):
         try:
-            digests.append(sha256_file(path) if path else "")
+            digests.append(known or (sha256_file(path) if path else ""))
         except OSError as error:
             raise InputError(
                 f"cannot read a file of image {source.image_id!r}",

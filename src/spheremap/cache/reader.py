@@ -105,6 +105,9 @@ class FeatureCache:
         self.masks = np.concatenate([shard.masks for shard in shards])
         self._shards = list(shards)
         self._starts = np.cumsum([0, *(len(shard.image_ids) for shard in shards)])
+        self._finite = np.zeros(
+            len(self.image_ids), dtype=bool
+        )  # records whose tokens were read and looked at
         self._first = {image_id: i for i, image_id in reversed(list(enumerate(self.image_ids)))}
         self._resources = resources
 
@@ -180,7 +183,7 @@ class FeatureCache:
 
         Raises:
             IndexError: for an index outside [0, n).
-            ProvenanceError: if a checksum does not match.
+            ProvenanceError: if a checksum does not match, or if a token is not finite.
         """
         wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
@@ -204,9 +207,28 @@ class FeatureCache:
                 )
             except OSError as error:
                 raise _damaged(shard.path, error) from error
+            self._require_finite(records[begin:end], result[place : place + end - begin], shard.path)
         for place in np.flatnonzero(places[inverse] != np.arange(len(wanted))).tolist():
             result[place] = result[places[inverse[place]]]
         return result
+
+    def _require_finite(self, records: NDArray[np.int64], tokens: NDArray[np.float16], where: Path) -> None:
+        """Refuse infinity and NaN, which no builder of ours writes; each record is looked at once."""
+        for record, own in zip(records.tolist(), tokens, strict=True):
+            if not self._finite[record] and not _finite(own):
+                raise ProvenanceError(
+                    f"tokens of image {self.image_ids[record]!r} in the feature cache are not finite",
+                    where=where,
+                    expected="finite numbers",
+                    found="infinity or NaN",
+                    fix=_REBUILD,
+                )
+            self._finite[record] = True
+
+
+def _finite(tokens: NDArray[np.float16]) -> bool:
+    """Whether no token is infinite or NaN; by their bits, since arithmetic with float16 is slow."""
+    return int((tokens.view(np.uint16) & 0x7FFF).max()) < 0x7C00
 
 
 def _read_index(path: Path) -> _Index | None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from spheremap.errors import SpheremapError
+from spheremap.shortage import shortage_of
 
 
 def command_names() -> list[str]:
@@ -15,7 +16,11 @@ def command_names() -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code (0 success, 1 an error with a message, 2 wrong usage)."""
+    """Run one command.
+
+    Returns:
+        The exit code: 0 success, 1 an error with a message, 2 wrong usage, 130 interrupted (Ctrl-C).
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="spheremap", description=(sys.modules["spheremap"].__doc__ or "").partition("\n")[0]
@@ -36,5 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.run(args)
     except SpheremapError as error:
         print(f"spheremap {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"spheremap {args.command}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except Exception as error:
+        shortage = shortage_of(error)
+        if shortage is None:  # a fault of the program: the traceback is wanted
+            raise
+        print(f"spheremap {args.command}: {shortage}", file=sys.stderr)
         return 1
     return 0

@@ -1,6 +1,7 @@
 """Command `evaluate`: score a head on the pairs of a split."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -9,8 +10,10 @@ from spheremap.cache.reader import FeatureCache
 from spheremap.device import HELP as DEVICE_HELP
 from spheremap.device import choose_device
 from spheremap.evaluation import EvaluateSlice, check_agreement, evaluate, write_results
+from spheremap.files import sha256_file
 from spheremap.head import load_head
 from spheremap.params import read_slice
+from spheremap.provenance import digest, provenance
 from spheremap.tables import read_tables, tables_digest
 
 HELP = "match the pairs of a split with features, sphere and both, and score them (PCK, KAP, intervals)"
@@ -39,4 +42,9 @@ def run(args: argparse.Namespace) -> None:
     with FeatureCache.open(args.images, expect={"inputs": tables_digest(args.tables)}) as cache:
         check_agreement(cache, head, args.head)
         results = evaluate(cache, tables, head, params.evaluate, dataset=params.dataset, device=device)
-    write_results(args.out, results)
+        inputs = {
+            **tables_digest(args.tables),
+            "images": digest(cache.provenance),
+            "head": sha256_file(args.head),
+        }
+    write_results(args.out, results, provenance("evaluate", dataclasses.asdict(params), inputs))

@@ -14,7 +14,7 @@ from spheremap.cache.space import feature_space
 from spheremap.device import HELP as DEVICE_HELP
 from spheremap.errors import InputError
 from spheremap.evaluation import make_validation
-from spheremap.files import exclusive, write_csv
+from spheremap.files import exclusive, sha256_file, write_csv
 from spheremap.head import Head, save_head
 from spheremap.params import read_slice
 from spheremap.provenance import check_provenance, digest, provenance
@@ -105,7 +105,8 @@ def _train(args: argparse.Namespace, group: Group, device: torch.device) -> None
         write_csv(args.losses, result.losses)
         write_csv(args.health, result.health)
         write_csv(args.validation, result.validation)
-        save_head(args.out, head, {**record, "best_step": result.best_step})
+        curves = {path.name: sha256_file(path) for path in (args.losses, args.health, args.validation)}
+        save_head(args.out, head, {**record, "best_step": result.best_step, "curves": curves})
         state.unlink()
 
 

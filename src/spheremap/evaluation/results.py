@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +20,13 @@ from spheremap.evaluation.params import EvaluateParams
 from spheremap.evaluation.scores import METRICS as NAMES
 from spheremap.evaluation.scores import Scores, score
 from spheremap.evaluation.sweep import sweep
-from spheremap.files import atomic_path
+from spheremap.files import atomic_path, sha256_file, write_json
 from spheremap.head import Head, mean_directions, sphere_points
 from spheremap.matching.descriptors import CHANCE
 from spheremap.matching.queries import Queries, with_common_keypoint
 from spheremap.matching.rows import table_rows
 from spheremap.metrics import bootstrap, breakdown
+from spheremap.provenance import seal
 from spheremap.tables import Tables
 
 METRICS = "metrics.json"
@@ -32,6 +34,7 @@ BY_CATEGORY = "by_category.csv"
 BY_GAP = "by_azimuth_gap.csv"
 PREDICTIONS = "predictions.csv.gz"
 WEIGHT_SWEEP = "weight_sweep.csv"
+PROVENANCE = "provenance.json"  # sealed: how the results were made, and the SHA-256 of each of their files
 
 
 @dataclass(frozen=True)
@@ -161,13 +164,13 @@ def _gaps(azimuth: pd.Series, queries: Queries, bins: int) -> NDArray[np.int64]:
     return breakdown.azimuth_gap(source, target, bins)
 
 
-def write_results(directory: Path, results: Results) -> None:
+def write_results(directory: Path, results: Results, provenance: Mapping[str, Any]) -> None:
     """Write all files of an evaluation; they replace older ones only when every one is complete."""
     with ExitStack() as stack:
-        # left in reverse order: the metrics appear last
+        # left in reverse order: what speaks for all others appears last
         files = {
             name: stack.enter_context(atomic_path(Path(directory) / name))
-            for name in (METRICS, BY_CATEGORY, BY_GAP, WEIGHT_SWEEP, PREDICTIONS)
+            for name in (PROVENANCE, METRICS, BY_CATEGORY, BY_GAP, WEIGHT_SWEEP, PREDICTIONS)
         }
         text = json.dumps(results.metrics, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
         files[METRICS].write_text(text + "\n", encoding="utf-8")
@@ -176,6 +179,8 @@ def write_results(directory: Path, results: Results) -> None:
         files[WEIGHT_SWEEP].write_text(_csv(results.weight_sweep), encoding="utf-8")
         # without a time stamp: equal results are equal bytes
         files[PREDICTIONS].write_bytes(gzip.compress(_csv(results.predictions).encode(), mtime=0))
+        written = {name: sha256_file(path) for name, path in files.items() if name != PROVENANCE}
+        write_json(files[PROVENANCE], seal({**provenance, "files": written}))
 
 
 def _csv(frame: pd.DataFrame) -> str:

@@ -1,6 +1,5 @@
 """The head as one object, and its file: safetensors under the authors' parameter names."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,20 +9,17 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from spheremap.errors import ProvenanceError
-from spheremap.files import atomic_path
 from spheremap.head.mapper import SphereMapper
 from spheremap.head.prototypes import Prototypes
+from spheremap.tensors import read_tensors, write_tensors
 
 MAPPER, PROTOTYPES = "sphere_mapper.", "prototypes."
 LEFTOVER = "sphere.weight"  # in the authors' checkpoints; nothing uses it
 LEFTOVER_SHAPE = (1024, 3)
-# one metadata key only: safetensors does not keep the order of several, and equal heads must be equal bytes
-METADATA = "spheremap"
 SCHEMA = "spheremap-head-1"
 PICKLED = (".pth", ".pt")
 
@@ -131,7 +127,7 @@ _RETRAIN = "delete the file and run `snakemake --cores all` to train the head ag
 def save_head(path: Path, head: Head, provenance: Mapping[str, Any]) -> None:
     """Write a head atomically; equal heads and provenance give equal bytes.
 
-    The metadata key `spheremap` holds a JSON object with `schema`, `dim`, `categories` and `provenance`.
+    The sealed content (`spheremap.tensors`) is `schema`, `dim`, `categories` and `provenance`.
     """
     metadata = {
         "schema": SCHEMA,
@@ -139,12 +135,7 @@ def save_head(path: Path, head: Head, provenance: Mapping[str, Any]) -> None:
         "categories": head.categories,
         "provenance": dict(provenance),
     }
-    # cloned, since safetensors refuses the two names of a shared tensor
-    tensors = {
-        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in head.state_dict().items()
-    }
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors, {METADATA: json.dumps(metadata, sort_keys=True)}))
+    write_tensors(path, head.state_dict(), metadata)
 
 
 def load_head(
@@ -187,9 +178,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         if path.suffix in PICKLED:
             return dict(torch.load(path, map_location="cpu", weights_only=True)), {}
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        state, metadata = read_tensors(path)
     except (
         OSError,
         SafetensorError,
@@ -206,7 +195,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             found=str(error).split("\n", maxsplit=1)[0],
             fix=_RETRAIN,
         ) from error
-    if metadata and metadata.get("schema") != SCHEMA:
+    if metadata is not None and metadata.get("schema") != SCHEMA:
         raise ProvenanceError(
             "not a head of this version",
             where=path,
@@ -214,7 +203,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             found=str(metadata.get("schema")),
             fix=_RETRAIN,
         )
-    return state, metadata
+    return state, metadata or {}
 
 
 def _names(label: str, names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """The portable file: a head, what its backbone is, and how to recognise the backbone's weights.
 
 It is a safetensors file with the head's tensors under the authors' names and, if wanted, the whole weights
-file of the backbone as bytes. The metadata key `spheremap` holds a JSON object:
+file of the backbone as bytes. Its content, sealed as `spheremap.tensors` does it:
 
 | key              | content                                                                        |
 |------------------|--------------------------------------------------------------------------------|
@@ -15,7 +15,6 @@ file of the backbone as bytes. The metadata key `spheremap` holds a JSON object:
 """
 
 import dataclasses
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -26,8 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor
 
 from spheremap.backbones.extractor import Precision
@@ -39,9 +37,9 @@ from spheremap.files import atomic_path, sha256_file
 from spheremap.head import Head, Prototypes, SphereMapper
 from spheremap.params import parse
 from spheremap.provenance import digest
+from spheremap.tensors import read_tensors, write_tensors
 
 SCHEMA = "spheremap-bundle-1"
-METADATA = "spheremap"  # one key only: safetensors does not keep the order of several
 EMBEDDED = "backbone_file"
 _FIX = "write the file again with `spheremap bundle`"
 
@@ -166,14 +164,11 @@ def write_bundle(
     digits = sha256_file(weights)
     _check_agreement(head, backbone, digits, where)
     about = About(head.dim, head.categories, head.provenance, backbone, digits, precision, sphere_weight)
-    tensors = {
-        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in head.state_dict().items()
-    }
+    tensors = head.state_dict()
     if embed:
         tensors[EMBEDDED] = torch.from_numpy(np.fromfile(weights, dtype=np.uint8))
     metadata = {"schema": SCHEMA, **dataclasses.asdict(about)}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors, {METADATA: json.dumps(metadata, sort_keys=True)}))
+    write_tensors(path, tensors, metadata)
 
 
 def read_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
@@ -209,9 +204,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             fix="make one with `spheremap bundle`, or correct the path",
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        state, content = read_tensors(path)
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise ProvenanceError(
             "the bundle cannot be read",
@@ -220,7 +213,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             found=str(error).split("\n", maxsplit=1)[0],
             fix=_FIX,
         ) from error
-    return state, metadata
+    return state, content or {}
 
 
 def _check_agreement(head: Head, backbone: BackboneSpec, weights_sha256: str, where: Path) -> None:

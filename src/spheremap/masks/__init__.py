@@ -3,14 +3,15 @@
 Canonical tables go in, canonical tables with other masks come out, with a table of what each image got and a
 contact sheet to look at:
 
-    images.csv, keypoints.csv, pairs.csv, provenance.json
+    images.csv, keypoints.csv, pairs.csv, pictures.csv, provenance.json
     masks.csv               per image: used, reason, score, iou, agreement, area; see `store.Outcome`
     contact_sheet.jpg
     masks/<image_id>.png    source "maskrcnn" only: 255 is the object
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,16 @@ def write_masks(
             look = _own if isinstance(params, OwnMasks) else _whole_box
             entries = [look(subject) for subject in _watched(subjects)]
         record = provenance("masks", dataclasses.asdict(params), inputs)
+        pictures = dict(before.pictures)
         with publish(out, work / "complete") as staged:
             draw_sheet(entries, staged / "contact_sheet.jpg")
             write_csv(staged / "masks.csv", _report(entries))
             if store is not None:
                 record["versions"]["torchvision"] = version("torchvision")
-                record["masks_sha256"] = _copy_masks(entries, staged)
+                record["masks_sha256"], copied = _copy_masks(entries, staged)
+                pictures |= {(out / name).as_posix(): sha256 for name, sha256 in copied.items()}
                 entries = [_moved(entry, out) for entry in entries]
-            fill_tables(staged, _with_masks(before, entries), record)
+            fill_tables(staged, _with_masks(before, entries, pictures), record)
         if store is not None:
             store.forget_others()
     return _summary(entries)
@@ -229,9 +232,9 @@ def _moved(entry: Entry, out: Path) -> Entry:
     return dataclasses.replace(entry, subject=dataclasses.replace(entry.subject, mask_path=path))
 
 
-def _copy_masks(entries: Sequence[Entry], directory: Path) -> str:
-    """Copy the masks found into an output directory; returns a digest of all of them."""
-    digests = FileDigest()
+def _copy_masks(entries: Sequence[Entry], directory: Path) -> tuple[str, dict[str, str]]:
+    """Copy the masks found into an output directory; returns a digest of all, and of each by its name."""
+    digests, single = FileDigest(), {}
     for entry in entries:
         if entry.subject.mask_path is not None:
             content = entry.subject.mask_path.read_bytes()
@@ -239,11 +242,12 @@ def _copy_masks(entries: Sequence[Entry], directory: Path) -> str:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
             digests.add(entry.subject.image_id, content)
-    return digests.hexdigest()
+            single[target.relative_to(directory).as_posix()] = hashlib.sha256(content).hexdigest()
+    return digests.hexdigest(), single
 
 
-def _with_masks(before: Tables, entries: Sequence[Entry]) -> Tables:
-    """The tables, pointing to the masks that the images got."""
+def _with_masks(before: Tables, entries: Sequence[Entry], pictures: Mapping[str, str]) -> Tables:
+    """The tables, pointing to the masks that the images got; for `pictures`, see `Tables`."""
     masks = pd.DataFrame(
         {
             "mask_path": [e.subject.mask_path.as_posix() if e.subject.mask_path else "" for e in entries],
@@ -255,7 +259,7 @@ def _with_masks(before: Tables, entries: Sequence[Entry]) -> Tables:
         mask_path=masks["mask_path"].astype("str").to_numpy(),
         mask_value=masks["mask_value"].astype("int64").to_numpy(),
     )
-    return Tables(images.astype(IMAGES), before.keypoints, before.pairs)
+    return Tables(images.astype(IMAGES), before.keypoints, before.pairs, pictures)
 
 
 def _report(entries: Sequence[Entry]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from spheremap.head import load_head
 from spheremap.report import figures, scores
 from spheremap.report.confusion import confusions
 from spheremap.report.gallery import explorer_of, matched_pairs, sphere_maps
-from spheremap.report.inputs import COMPARED, Inputs, read_inputs
+from spheremap.report.inputs import COMPARED, Inputs, check_files, read_inputs
 from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres
 from spheremap.report.page import Chart, ConfusionGroup, Page, SphereGroup, render
 from spheremap.report.params import ReportSlice
@@ -57,9 +57,10 @@ def build_report(
         InputError: if something is missing or malformed.
         ProvenanceError: if the parts do not belong together.
     """
+    sphere = load_head(head)
+    check_files(Path(results), head, sphere.provenance)
     inputs = read_inputs(Path(results), params.dataset, params.evaluate)
     data = read_tables(tables)
-    sphere = load_head(head)
     with FeatureCache.open(images) as cache:
         check_agreement(cache, sphere, head)
         maps = sphere_maps(data, cache, sphere, params)

@@ -1,5 +1,6 @@
 """The picture sections of the page: sphere maps and matches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def sphere_maps(tables: Tables, cache: FeatureCache, head: Head, params: ReportS
         points = sphere_points(head, cache.tokens(records)).cpu().numpy()
         rows = images.set_index("image_id").loc[chosen].to_dict("index").items()
         pictures = [
-            _map(str(image_id), row, cache, record, own)
+            _map(str(image_id), row, tables.pictures, cache, record, own)
             for (image_id, row), record, own in zip(rows, records, points, strict=True)
         ]
         groups.append(MapGroup(str(category), pictures))
@@ -49,12 +50,17 @@ def sphere_maps(tables: Tables, cache: FeatureCache, head: Head, params: ReportS
 
 
 def _map(
-    image_id: str, row: dict[Any, Any], cache: FeatureCache, record: int, points: NDArray[np.float32]
+    image_id: str,
+    row: dict[Any, Any],
+    digests: Mapping[str, str],
+    cache: FeatureCache,
+    record: int,
+    points: NDArray[np.float32],
 ) -> Picture:
     """The photograph above, its sphere map below."""
-    photograph = Image.fromarray(load_rgb(Path(row["path"])))
-    size = photograph.size
-    mask = load_mask(Path(row["mask_path"]), row["mask_value"], size) if row["mask_path"] else None
+    photograph = Image.fromarray(load_rgb(Path(row["path"]), digests.get(row["path"])))
+    size, mask_path = photograph.size, row["mask_path"]
+    mask = load_mask(Path(mask_path), row["mask_value"], size, digests.get(mask_path)) if mask_path else None
     crop = Crop.around(box_corners([row[side] for side in ("x1", "y1", "x2", "y2")]), size, margin=0.12)
     both = Image.new("RGB", (MAP, 2 * MAP))
     both.paste(crop.cut(photograph, MAP), (0, 0))

@@ -1,7 +1,7 @@
 """What the report reads of the steps before it: scores, predictions and training curves."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spheremap.errors import InputError
+from spheremap.errors import InputError, ProvenanceError
 from spheremap.evaluation.params import EvaluateParams, alpha_label
-from spheremap.evaluation.results import BY_CATEGORY, BY_GAP, METRICS, PREDICTIONS
+from spheremap.evaluation.results import BY_CATEGORY, BY_GAP, METRICS, PREDICTIONS, PROVENANCE
 from spheremap.evaluation.table import ordered
-from spheremap.files import read_json
-from spheremap.provenance import check_provenance
+from spheremap.files import read_json, sha256_file
+from spheremap.provenance import check_provenance, unseal
 
 TRAINING = "training"
 CURVES = ("losses", "health", "validation")
@@ -108,6 +108,43 @@ def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams) -> Inputs
         predictions=_read(results / PREDICTIONS, ["row", "source", "target", "keypoint_id"], coordinates),
         curves={name: _read(results / TRAINING / f"{name}.csv", [], ["step"], gaps=True) for name in CURVES},
     )
+
+
+def check_files(results: Path, head: Path, made: Mapping[str, Any]) -> None:
+    """Whether the files of a results folder are those that were written, and of this head.
+
+    Args:
+        results: the folder.
+        head: the head's file.
+        made: the head's provenance, which knows its training curves.
+
+    Raises:
+        InputError: if a file is missing.
+        ProvenanceError: if one was changed or belongs to another head.
+    """
+    path = results / PROVENANCE
+    record = unseal(read_json(path), where=path, fix=_RERUN)
+    check_provenance(record, expected={"inputs": {"head": _sha256(head)}}, where=path, fix=_RERUN)
+    expected = {results / name: sha256 for name, sha256 in record.get("files", {}).items()}
+    expected |= {results / TRAINING / name: sha256 for name, sha256 in made.get("curves", {}).items()}
+    for file, sha256 in expected.items():
+        if (found := _sha256(file)) != sha256:
+            raise ProvenanceError(
+                "a file of results is not as it was written",
+                where=file,
+                expected=f"SHA-256 {sha256[:12]}…",
+                found=f"SHA-256 {found[:12]}…",
+                fix=f"delete the file and {_RERUN}",
+            )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise InputError(
+            "cannot read a file of results", where=path, found=error.strerror or str(error), fix=_RERUN
+        ) from error
 
 
 def _require_all(frame: pd.DataFrame, key: str, rows: Sequence[str], path: Path) -> None:

@@ -85,8 +85,8 @@ def read_match(
     by_row = {row: part.loc[order] for row, part in by_row.items()}
     corners = ["x1", "y1", "x2", "y2"]
     return Match(
-        source=Image.fromarray(load_rgb(Path(str(images.loc[source, "path"])))),
-        target=Image.fromarray(load_rgb(Path(str(images.loc[target, "path"])))),
+        source=_photograph(tables, str(images.loc[source, "path"])),
+        target=_photograph(tables, str(images.loc[target, "path"])),
         source_box=images.loc[source, corners].to_numpy(dtype=np.float64),
         target_box=images.loc[target, corners].to_numpy(dtype=np.float64),
         names=[str(name) for name in keypoints.loc[order, "name"]],
@@ -95,6 +95,10 @@ def read_match(
         predicted={row: _floats(part, "x", "y") for row, part in by_row.items()},
         right={row: _floats(part, "error")[:, 0] < alpha for row, part in by_row.items()},
     )
+
+
+def _photograph(tables: Tables, path: str) -> Image.Image:
+    return Image.fromarray(load_rgb(Path(path), tables.pictures.get(path)))
 
 
 def _floats(frame: pd.DataFrame, *columns: str) -> NDArray[np.float64]:

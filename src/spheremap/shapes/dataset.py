@@ -10,7 +10,11 @@ import hashlib
 import multiprocessing
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +25,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from spheremap.errors import InputError
+from spheremap.errors import InputError, SpheremapError
 from spheremap.files import atomic_path, exclusive, publish, read_json, sha256_file, write_json
 from spheremap.progress import progress
 from spheremap.provenance import digest, provenance
@@ -236,8 +240,33 @@ def _mapper(jobs: int) -> Iterator[Callable[..., Iterable[Any]]]:
     if jobs <= 1:
         yield map
     else:
-        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-            yield pool.imap_unordered
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, spawn, initializer=_end_with_parent) as pool:
+            try:
+                yield lambda function, items: (
+                    future.result()
+                    for future in as_completed([pool.submit(function, item) for item in items])
+                )
+            except BrokenProcessPool as error:
+                raise SpheremapError(
+                    "a process that draws pictures was killed",
+                    found="perhaps the machine was out of memory",
+                    fix="run the same command again, with fewer cores if memory is short",
+                ) from error
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone, even if that was killed: else it would wait forever.
+
+    An interruption from the keyboard reaches the whole group; the parent alone answers it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _render_instance(params: ShapesParams, parts: Path, views: list[View]) -> list[tuple[View, Record]]:
@@ -348,6 +377,11 @@ def _tables(params: ShapesParams, records: dict[View, Record], out: Path) -> Tab
         pd.DataFrame(images),
         pd.DataFrame(keypoints),
         pd.DataFrame(pairs, columns=["split", "source", "target"]).astype("str"),
+        {
+            place(out).as_posix(): record["sha256"][kind]
+            for view, record in records.items()
+            for kind, place in (("image", view.image), ("mask", view.mask))
+        },
     )
 
 

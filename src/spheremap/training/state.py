@@ -1,21 +1,17 @@
 """The state of an unfinished training run, from which it goes on to the very same end."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor
 
-from spheremap.files import atomic_path
 from spheremap.head import Head
+from spheremap.tensors import read_tensors, write_tensors
 from spheremap.training.step import LOSSES
 
 _HEAD, _BEST, _MEAN, _SQUARE, _SUMS = "head/", "best/", "adam/mean/", "adam/square/", "sums"
-_METADATA = "spheremap"
 
 Row = dict[str, float]
 
@@ -54,7 +50,7 @@ _SCALARS = ("step", "summed", "best_step", "best_score", "losses", "health", "va
 
 
 def save_state(path: Path, state: TrainState, head: Head, optimiser: torch.optim.Adam, identity: str) -> None:
-    """Write the state atomically.
+    """Write the state atomically, sealed: a damaged one is noticed.
 
     Args:
         path: a safetensors file.
@@ -72,9 +68,7 @@ def save_state(path: Path, state: TrainState, head: Head, optimiser: torch.optim
             _SQUARE + name: moments["exp_avg_sq"],
         }
     content = {"identity": identity, **{name: getattr(state, name) for name in _SCALARS}}
-    data = {name: tensor.to("cpu").contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(data, {_METADATA: json.dumps(content)}))
+    write_tensors(path, tensors, content)
 
 
 def load_state(path: Path, head: Head, optimiser: torch.optim.Adam, identity: str) -> TrainState | str | None:
@@ -86,12 +80,10 @@ def load_state(path: Path, head: Head, optimiser: torch.optim.Adam, identity: st
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            content: dict[str, Any] = json.loads(file.metadata()[_METADATA])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        tensors, content = read_tensors(path)
+    except (OSError, SafetensorError, ValueError) as error:
         return f"{path} is not a training state ({error}); starting anew"
-    if content["identity"] != identity:
+    if content is None or content.get("identity") != identity:
         return f"{path} belongs to a run with other parameters, features or versions; starting anew"
     device = head.device
     parameters = head.trainable()
