@@ -44,9 +44,10 @@ rule evaluate:
         "logs/benchmarks/evaluate.tsv"
     conda:
         ENVIRONMENT
-    threads: workflow.cores
+    threads: CORES
     resources:
         mem_mb=6000,
+        gpu=GPU,
     params:
         tables=subpath(input.provenance, parent=True),
         out=subpath(output.metrics, parent=True),
@@ -78,6 +79,7 @@ rule report_page:
         by_category=rules.evaluate.output.by_category,
         by_gap=rules.evaluate.output.by_gap,
         predictions=rules.evaluate.output.predictions,
+        pictures=PICTURES,
     output:
         page=report(
             f"{RESULTS}/report.html", caption="../report/page.rst", category="Results"
