@@ -75,6 +75,28 @@ TABLES = [
 ]
 SHARDS = config["features"]["shards"]
 
+# Threads of a job that takes a whole machine: those of this run. An executor that sends jobs elsewhere is given no
+# `--cores`; how many there are there, its profile says (`set-threads`).
+CORES = workflow.resource_settings.cores or 1
+# asked of executors that hand out GPUs; on one machine nobody counts them
+GPU = 0 if config["device"] == "cpu" else 1
+
+# Where jobs share no work directory, inputs and outputs pass through a storage (`default-storage-provider`)
+STORAGE = workflow.storage_settings.default_storage_provider is not None
+if STORAGE and SOURCE["layout"] != "shapes":
+    if "download" in SOURCE or not Path(SOURCE["root"]).is_absolute():
+        raise WorkflowError(
+            f"params.yaml: datasets.{DATASET} cannot pass through a storage, which only carries what rules declare. "
+            "Put its files on a volume that every job sees, and let 'root' be the absolute path there, without 'download' "
+            "(docs/cluster.md)"
+        )
+# what `provenance.json` speaks for in a shared work directory, and what must travel itself elsewhere
+PICTURES = (
+    [f"{CANONICAL}/images", f"{CANONICAL}/masks"]
+    if STORAGE and SOURCE["layout"] == "shapes"
+    else []
+)
+
 
 def shard_files(kind):
     return [f"{FEATURES}/{kind}-{shard}of{SHARDS}.h5" for shard in range(SHARDS)]
@@ -83,6 +105,10 @@ def shard_files(kind):
 def cache_files(kind):
     """The index of a cache, which commands are given, and the shards, which must lie beside it."""
     return [f"{FEATURES}/{kind}.h5", *shard_files(kind)]
+
+
+# used with `--software-deployment-method conda`; it holds everything but spheremap itself, found in src/ then
+ENVIRONMENT = "../../environment.yml"
 
 
 def params_slice(step, content, record=None):
@@ -162,6 +188,23 @@ if workflow.is_main_process:
     settle_dates()
 
 
+if STORAGE:
+
+    rule slice:
+        """Put a slice of params.yaml, which was written where the run was started, where its jobs find it."""
+        input:
+            local(f"{WORK}/params/{{step}}.json"),
+        output:
+            f"{WORK}/params/{{step}}.json",
+        log:
+            "logs/slice-{step}.log",
+        localrule: True
+        conda:
+            ENVIRONMENT
+        shell:
+            "cp {input} {output} 2> {log}"
+
+
 # files of the user's own that say what a data set holds, by layout: when one is newer, the tables are made anew
 LISTS = {"spair": "Layout/*/*.txt", "folder": "*.csv"}
 
@@ -190,9 +233,6 @@ def listed(entry):
         str(path) for path in sorted(Path(entry["root"]).glob(LISTS[entry["layout"]]))
     ]
 
-
-# used with `--software-deployment-method conda`; it holds everything but spheremap itself, found in src/ then
-ENVIRONMENT = "../../environment.yml"
 
 # `logged FILE COMMAND...` shows what a command says on its way in the terminal and keeps it in the log
 shell.prefix(

@@ -18,13 +18,14 @@ if SOURCE["layout"] == "shapes":
             tables=TABLES,
             provenance=f"{CANONICAL}/provenance.json",
             params=f"{CANONICAL}/params.json",
+            pictures=[directory(folder) for folder in PICTURES],
         log:
             "logs/render.log",
         benchmark:
             "logs/benchmarks/render.tsv"
         conda:
             ENVIRONMENT
-        threads: workflow.cores
+        threads: CORES
         resources:
             mem_mb=2000,
         params:
@@ -53,6 +54,7 @@ else:
             "logs/benchmarks/fetch-{name}.tsv"
         wildcard_constraints:
             name="|".join(map(re.escape, DOWNLOAD_PARAMS)) or "none",
+        localrule: True  # compute nodes often cannot download
         conda:
             ENVIRONMENT
         resources:
@@ -92,7 +94,7 @@ else:
             "logs/benchmarks/ingest.tsv"
         conda:
             ENVIRONMENT
-        threads: workflow.cores
+        threads: CORES
         resources:
             mem_mb=4000,
         params:

@@ -45,9 +45,10 @@ rule evaluate:
         "logs/benchmarks/evaluate.tsv"
     conda:
         ENVIRONMENT
-    threads: workflow.cores
+    threads: CORES
     resources:
         mem_mb=6000,
+        gpu=GPU,
     params:
         tables=subpath(input.provenance, parent=True),
         out=subpath(output.metrics, parent=True),
@@ -81,6 +82,7 @@ rule report_page:
         predictions=rules.evaluate.output.predictions,
         sweep=rules.evaluate.output.sweep,
         record=rules.evaluate.output.provenance,
+        pictures=PICTURES,
     output:
         page=report(
             f"{RESULTS}/report.html", caption="../report/page.rst", category="Results"

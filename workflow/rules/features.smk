@@ -14,6 +14,7 @@ rule weights:
         f"logs/weights-{BACKBONE}.log",
     benchmark:
         f"logs/benchmarks/weights-{BACKBONE}.tsv"
+    localrule: True  # compute nodes often cannot download
     conda:
         ENVIRONMENT
     resources:
@@ -37,6 +38,7 @@ rule cache:
         ),
         tables=TABLES,
         provenance=f"{CANONICAL}/provenance.json",  # speaks for the pictures themselves
+        pictures=PICTURES,
         weights=BACKBONE_FILE,
     output:
         f"{FEATURES}/{{kind}}-{{shard}}of{{shards}}.h5",
@@ -50,9 +52,10 @@ rule cache:
         shards=r"\d+",
     conda:
         ENVIRONMENT
-    threads: max(1, workflow.cores // SHARDS)
+    threads: max(1, CORES // SHARDS)
     resources:
         mem_mb=6000,
+        gpu=GPU,
     params:
         tables=subpath(input.provenance, parent=True),
         work=f"{WORK}/cache-{{kind}}-{{shard}}of{{shards}}",

@@ -37,9 +37,10 @@ rule train:
         "logs/benchmarks/train.tsv"
     conda:
         ENVIRONMENT
-    threads: workflow.cores
+    threads: CORES
     resources:
         mem_mb=8000,
+        gpu=GPU,
     params:
         tables=subpath(input.provenance, parent=True),
         work=f"{WORK}/train",
