@@ -1,6 +1,5 @@
 """The adapter: a residual bottleneck over tokens, and its file."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from spheremap.errors import ProvenanceError
-from spheremap.files import atomic_path
+from spheremap.tensors import read_tensors, write_tensors
 
-METADATA = "spheremap"
 SCHEMA = "spheremap-adapter-1"
 _FIX = "delete the file and run `snakemake --cores all` to train the adapter again"
 
@@ -103,16 +100,11 @@ class Adapter:
 
 
 def save_adapter(path: Path, adapter: Adapter, provenance: Mapping[str, Any]) -> None:
-    """Write an adapter atomically as safetensors; equal adapters and provenance give equal bytes.
+    """Write an adapter atomically; equal adapters and provenance give equal bytes.
 
-    The metadata key `spheremap` holds a JSON object with `schema` and `provenance`.
+    The sealed content (`spheremap.tensors`) is `schema` and `provenance`.
     """
-    metadata = {"schema": SCHEMA, "provenance": dict(provenance)}
-    tensors = {
-        name: tensor.detach().to("cpu").contiguous() for name, tensor in adapter.network.state_dict().items()
-    }
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors, {METADATA: json.dumps(metadata, sort_keys=True)}))
+    write_tensors(path, adapter.network.state_dict(), {"schema": SCHEMA, "provenance": dict(provenance)})
 
 
 def load_adapter(path: Path, device: torch.device | str = "cpu") -> Adapter:
@@ -122,9 +114,7 @@ def load_adapter(path: Path, device: torch.device | str = "cpu") -> Adapter:
         ProvenanceError: if the file is missing, damaged or holds something else.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        state, content = read_tensors(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise ProvenanceError(
             "the adapter cannot be read",
@@ -133,12 +123,12 @@ def load_adapter(path: Path, device: torch.device | str = "cpu") -> Adapter:
             found=str(error).split("\n", maxsplit=1)[0],
             fix=_FIX,
         ) from error
-    if metadata.get("schema") != SCHEMA:
+    if content is None or content.get("schema") != SCHEMA:
         raise ProvenanceError(
             "not an adapter of this version",
             where=path,
             expected=SCHEMA,
-            found=str(metadata.get("schema", "no schema")),
+            found=str((content or {}).get("schema", "no schema")),
             fix=_FIX,
         )
     try:
@@ -153,4 +143,4 @@ def load_adapter(path: Path, device: torch.device | str = "cpu") -> Adapter:
             found=", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sorted(state.items())),
             fix=_FIX,
         ) from error
-    return Adapter(network, metadata["provenance"]).to(device)
+    return Adapter(network, content["provenance"]).to(device)

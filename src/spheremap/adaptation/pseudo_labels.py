@@ -8,6 +8,7 @@ two ends lie close together on the sphere; matches of distant views are chains o
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -78,7 +79,7 @@ def pseudo_labels(
                 features[own[a]], features[own[b]], points[own[a]], points[own[b]],
                 foreground.patch[own[a]], rules,
             )
-            for a, b in zip(chain[:-1], chain[1:], strict=True)
+            for a, b in pairwise(chain)
         ]  # fmt: skip
         for first, a in enumerate(chain):
             match = torch.arange(counts[a], device=features.device)
