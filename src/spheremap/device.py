@@ -1,4 +1,8 @@
-"""Where networks run."""
+"""Where networks run, and how reproducibly."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -41,3 +45,18 @@ def choose_device(name: str, turn: int | None = None) -> torch.device:
             fix="correct `device` in params.yaml",
         ) from error
     return device
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Only deterministic algorithms inside the block."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the GPU is first used
+    before = torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]

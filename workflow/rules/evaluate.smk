@@ -8,13 +8,15 @@ rule evaluate:
     input:
         params=params_slice(
             "evaluate",
-            {"dataset": DATASET, "evaluate": config["evaluate"]},
+            {"dataset": DATASET, "evaluate": config["evaluate"]}
+            | ({"adapted": True} if ADAPTER else {}),
             f"{RESULTS}/evaluate.params.json",
         ),
         tables=TABLES,
         provenance=f"{CANONICAL}/provenance.json",
         images=cache_files("images"),
         head=rules.train.output.head,
+        adapter=ADAPTER,
     output:
         metrics=report(
             f"{RESULTS}/metrics.json",
@@ -53,9 +55,12 @@ rule evaluate:
         tables=subpath(input.provenance, parent=True),
         out=subpath(output.metrics, parent=True),
         device=config["device"],
+        adapter=lambda wildcards, input: (
+            f"--adapter {input.adapter}" if input.adapter else ""
+        ),
     shell:
         "logged {log} spheremap evaluate --params {input.params} --tables {params.tables} --images {input.images[0]} "
-        "--head {input.head} --out {params.out} --device {params.device} --threads {threads} "
+        "--head {input.head} {params.adapter} --out {params.out} --device {params.device} --threads {threads} "
         "&& cp {input.params} {output.params}"
 
 

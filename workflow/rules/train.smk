@@ -1,4 +1,4 @@
-"""Milestone `train`: the spherical head."""
+"""Milestone `train`: the spherical head and, where asked for, the feature adapter."""
 
 CURVES = {
     name: f"results/training/{name}.csv" for name in ("losses", "health", "validation")
@@ -50,3 +50,54 @@ rule train:
         "--images {input.images[0]} --out {output.head} --losses {output.losses} --health {output.health} "
         "--validation {output.validation} --work {params.work} --device {params.device} --threads {threads} "
         "&& cp {input.params} {output.params}"
+
+
+rule adapt:
+    """Train the feature adapter on pseudo-labels that the head confirms, choosing it on validation."""
+    input:
+        params=params_slice(
+            "adapt",
+            {"dataset": DATASET, "adapter": config["adapter"]},
+            f"{MODEL}/adapter.params.json",
+        ),
+        tables=TABLES,
+        provenance=f"{CANONICAL}/provenance.json",
+        views=cache_files("views"),
+        images=cache_files("images"),
+        head=rules.train.output.head,
+    output:
+        adapter=f"{MODEL}/adapter.safetensors",
+        curve=report(
+            f"{MODEL}/adapter.csv",
+            caption="../report/adapter.rst",
+            category="Training",
+        ),
+        params=f"{MODEL}/adapter.params.json",
+    log:
+        "logs/adapt.log",
+    benchmark:
+        "logs/benchmarks/adapt.tsv"
+    conda:
+        ENVIRONMENT
+    threads: workflow.cores
+    resources:
+        mem_mb=8000,
+    params:
+        tables=subpath(input.provenance, parent=True),
+        work=f"{WORK}/adapt",
+        device=config["device"],
+    shell:
+        "logged {log} spheremap adapt --params {input.params} --tables {params.tables} --views {input.views[0]} "
+        "--images {input.images[0]} --head {input.head} --out {output.adapter} --curve {output.curve} "
+        "--work {params.work} --device {params.device} --threads {threads} "
+        "&& cp {input.params} {output.params}"
+
+
+# nothing at all unless the adapter is switched on
+ADAPTER = rules.adapt.output.adapter if config["adapter"]["enabled"] else []
+
+
+rule trained:
+    input:
+        rules.train.output,
+        rules.adapt.output if ADAPTER else [],

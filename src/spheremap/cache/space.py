@@ -1,9 +1,12 @@
 """Which features these are, wherever they were computed: what makes a head for one cache fit another."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from spheremap.errors import ProvenanceError
+from spheremap.cache.reader import FeatureCache
+from spheremap.errors import InputError, ProvenanceError
+from spheremap.provenance import check_provenance
 
 
 def feature_space(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,3 +28,26 @@ def feature_space(provenance: Mapping[str, Any]) -> dict[str, Any]:
             found=f"no {error}",
             fix="delete the cache and run `snakemake --cores all` to rebuild it",
         ) from error
+
+
+def check_same_space(views: FeatureCache, images: FeatureCache, views_path: Path, images_path: Path) -> None:
+    """Whether what is trained on `views` fits the `images` that it is validated on.
+
+    Raises:
+        InputError: if a cache is of another kind.
+        ProvenanceError: if backbone, weights, settings or tables differ.
+    """
+    for cache, kind, path in ((views, "views", views_path), (images, "images", images_path)):
+        if cache.kind != kind:
+            raise InputError(
+                f"--{kind} was given a feature cache of another kind",
+                where=path,
+                expected=kind,
+                found=cache.kind,
+            )
+    check_provenance(
+        images.provenance,
+        expected={key: views.provenance[key] for key in ("params", "inputs")},
+        where=images_path,
+        fix="delete the feature caches and run `snakemake --cores all`",
+    )

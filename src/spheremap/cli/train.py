@@ -2,22 +2,20 @@
 
 import argparse
 import dataclasses
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from spheremap.cache import FeatureCache
-from spheremap.cache.space import feature_space
+from spheremap.cache.space import check_same_space, feature_space
 from spheremap.device import HELP as DEVICE_HELP
-from spheremap.errors import InputError
+from spheremap.device import deterministic
 from spheremap.evaluation import make_validation
 from spheremap.files import exclusive, sha256_file, write_csv
 from spheremap.head import Head, save_head
 from spheremap.params import read_slice
-from spheremap.provenance import check_provenance, digest, provenance
+from spheremap.provenance import digest, provenance
 from spheremap.tables import Tables, read_tables, tables_digest
 from spheremap.training import TrainConfig, TrainParams, Validator, Views, settle_precision, train
 from spheremap.training.group import Group, join
@@ -51,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, or go on training, and write head and curves; torchrun starts it on several GPUs at once."""
-    with _deterministic(), join(args.device) as (group, device):
+    with deterministic(), join(args.device) as (group, device):
         torch.set_num_threads(max(1, args.threads // group.beside))
         with exclusive(args.work / "lock") if group.leads else nullcontext():
             group.wait()  # with the lock: nobody else writes the state
@@ -68,7 +66,7 @@ def _train(args: argparse.Namespace, group: Group, device: torch.device) -> None
         FeatureCache.open(args.views, expect=made_from) as views_cache,
         FeatureCache.open(args.images, expect=made_from) as images_cache,
     ):
-        _check_caches(views_cache, images_cache, args)
+        check_same_space(views_cache, images_cache, args.views[0], args.images[0])
         record = provenance(
             "train",
             dataclasses.asdict(params),
@@ -128,42 +126,8 @@ def _validator(config: TrainConfig, tables: Tables, cache: FeatureCache, group: 
     )
 
 
-def _check_caches(views: FeatureCache, images: FeatureCache, args: argparse.Namespace) -> None:
-    for cache, kind, paths in ((views, "views", args.views), (images, "images", args.images)):
-        if cache.kind != kind:
-            raise InputError(
-                f"--{kind} was given a feature cache of another kind",
-                where=paths[0],
-                expected=kind,
-                found=cache.kind,
-            )
-    # the same backbone, weights and settings, so that the head fits what it is validated on
-    same = {key: views.provenance[key] for key in ("params", "inputs")}
-    check_provenance(
-        images.provenance,
-        expected=same,
-        where=args.images[0],
-        fix="delete the feature caches and run `snakemake --cores all`",
-    )
-
-
 def _describe(views: Views, records: int, group: Group) -> None:
     by = "" if group.size == 1 else f", {group.size} processes"
     group.say(f"{len(views.usable)} training views, {views.place}{by}")
     if len(views.usable) < records:
         group.say(f"{records - len(views.usable)} views without foreground are left out")
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """Only deterministic algorithms inside the block."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the GPU is first used
-    before = torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]

@@ -1,19 +1,27 @@
 """Evaluation: matching, scoring, and the files that hold the scores."""
 
-from spheremap.evaluation.agreement import check_agreement
+from spheremap.evaluation.agreement import check_adapter, check_agreement
 from spheremap.evaluation.measure import Measurements, measure
 from spheremap.evaluation.params import EvaluateParams, EvaluateSlice
 from spheremap.evaluation.results import Results, evaluate, write_results
-from spheremap.evaluation.validation import Validation, make_validation
+from spheremap.evaluation.validation import (
+    AdaptedValidation,
+    Validation,
+    make_adapted_validation,
+    make_validation,
+)
 
 __all__ = [
+    "AdaptedValidation",
     "EvaluateParams",
     "EvaluateSlice",
     "Measurements",
     "Results",
     "Validation",
+    "check_adapter",
     "check_agreement",
     "evaluate",
+    "make_adapted_validation",
     "make_validation",
     "measure",
     "write_results",

@@ -26,6 +26,16 @@ class Measurements:
     positive: dict[str, NDArray[np.float64]]  # row -> (A, Q) normalised score, -inf where there is none
     negative: dict[str, NDArray[np.float64]]  # row -> (A, Q)
 
+    def joined(self, other: "Measurements") -> "Measurements":
+        """The rows of both, answers to the same queries; chance comes last."""
+        rows = sorted((*self.rows, *other.rows), key=lambda row: row == CHANCE)
+        return Measurements(
+            tuple(rows),
+            self.predicted | other.predicted,
+            self.positive | other.positive,
+            self.negative | other.negative,
+        )
+
 
 def measure(
     matcher: Matcher,

@@ -92,6 +92,7 @@ class EvaluateSlice:
 
     evaluate: EvaluateParams
     dataset: str
+    adapted: bool = False  # whether the rows of a feature adapter are scored
 
 
 def alpha_label(alpha: float) -> str:

@@ -4,7 +4,7 @@ import gzip
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from spheremap.evaluation.sweep import sweep
 from spheremap.files import atomic_path, sha256_file, write_json
 from spheremap.head import Head, mean_directions, sphere_points
 from spheremap.matching.descriptors import CHANCE
+from spheremap.matching.matcher import Refinement
 from spheremap.matching.queries import Queries, with_common_keypoint
-from spheremap.matching.rows import table_rows
+from spheremap.matching.rows import adapted_rows, table_rows
 from spheremap.metrics import bootstrap, breakdown
 from spheremap.provenance import seal
 from spheremap.tables import Tables
@@ -74,9 +75,13 @@ def evaluate(
     params: EvaluateParams,
     *,
     dataset: str,
+    adapter: Refinement | None = None,
     device: torch.device | str = "cpu",
 ) -> Results:
     """Match the pairs of a split with every row of the table and score them.
+
+    Args:
+        adapter: refines features; the rows `adapted` and `adapted_fused` are scored if it is given.
 
     Raises:
         InputError: if the split has no pair with a keypoint visible in both images, or no row of the table is
@@ -84,15 +89,20 @@ def evaluate(
         ProvenanceError: if cache or head are damaged.
     """
     compared = table_rows(params.sphere_weight, params.further)
-    if params.baseline not in (*compared, CHANCE):
-        raise InputError(
-            "bad value for evaluate.baseline", expected=", ".join((*compared, CHANCE)), found=params.baseline
-        )
+    adapted = {} if adapter is None else adapted_rows(params.sphere_weight)
+    known = (*compared, *adapted, CHANCE)
+    if params.baseline not in known:
+        raise InputError("bad value for evaluate.baseline", expected=", ".join(known), found=params.baseline)
     pairs = tables.pairs_of(params.split)
     with_common_keypoint(tables, pairs, where=f"split {params.split!r} of data set {dataset!r}")
     sphere = partial(sphere_points, head)
     facing = partial(mean_directions, head) if any(row.viewpoint for row in compared.values()) else None
     scores = score(cache, tables, pairs, compared, sphere, params, chance=True, facing=facing, device=device)
+    if adapter is not None:
+        refined = score(
+            cache, tables, pairs, adapted, sphere, params, chance=False, refine=adapter, device=device
+        )
+        scores = replace(scores, measured=scores.measured.joined(refined.measured))
     queries, images = scores.queries, tables.images.set_index("image_id")
 
     listed = pairs["source"].map(images["category"]).value_counts()

@@ -13,7 +13,7 @@ from spheremap.cache.reader import FeatureCache
 from spheremap.evaluation.measure import Measurements, measure
 from spheremap.evaluation.params import EvaluateParams, alpha_label
 from spheremap.evaluation.ruler import Ruler, make_ruler
-from spheremap.matching.matcher import Facing, Matcher, SphereMap
+from spheremap.matching.matcher import Facing, Matcher, Refinement, SphereMap
 from spheremap.matching.queries import Queries, build_queries
 from spheremap.matching.rows import Rows
 from spheremap.metrics import bootstrap, breakdown, kap, pck
@@ -35,6 +35,7 @@ def score(
     *,
     chance: bool,
     facing: Facing | None = None,
+    refine: Refinement | None = None,
     device: torch.device | str = "cpu",
 ) -> "Scores":
     """Match pairs with every row of `rows`, and with chance if asked to.
@@ -46,7 +47,7 @@ def score(
     queries = build_queries(cache, tables, pairs, params.source)
     ruler = make_ruler(cache, tables, queries, params.threshold, params.frame)
     seed = params.seed if chance else None
-    matcher = Matcher(cache, rows, sphere, facing, chance_seed=seed, device=device)
+    matcher = Matcher(cache, rows, sphere, facing, refine, chance_seed=seed, device=device)
     measured = measure(matcher, queries, ruler, params.alphas, params.make_readout(), params.kap_labels)
     return Scores(queries, measured, ruler, params.alphas, _landmarks(tables, queries))
 

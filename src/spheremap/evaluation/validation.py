@@ -1,4 +1,7 @@
-"""A quick score of a head in training: PCK of the fused similarity on some pairs."""
+"""A quick score of a head or an adapter in training: PCK of the fused similarity on some pairs."""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +14,7 @@ from spheremap.evaluation.ruler import make_ruler
 from spheremap.geometry import patch_centres
 from spheremap.head import Head, sphere_points
 from spheremap.matching.descriptors import row_weights, unit
-from spheremap.matching.matcher import Matcher
+from spheremap.matching.matcher import Matcher, Refinement
 from spheremap.matching.queries import build_queries, with_common_keypoint
 from spheremap.matching.readout import best_patch
 from spheremap.matching.rows import Row
@@ -19,10 +22,29 @@ from spheremap.metrics.pck import correct, distances, pck_point, radii
 from spheremap.tables import Tables
 
 
-class Validation:
-    """PCK per point, in percent, of the row `fused`: equal to the evaluation's on the same pairs.
+class _Questions:
+    """The queries of some pairs and what is right: PCK per point as the evaluation measures it.
 
     Read-out argmax, source token of the keypoint's patch, thresholds of the box in original pixels.
+    """
+
+    def __init__(self, cache: FeatureCache, tables: Tables, pairs: pd.DataFrame, alpha: float) -> None:
+        self.cache, self.queries = cache, build_queries(cache, tables, pairs)
+        self._radius = radii(make_ruler(cache, tables, self.queries).side[self.queries.pair], (alpha,))
+
+    def score(self, answers: Iterable[tuple[slice, int, Tensor]]) -> float:
+        """PCK in percent; an answer is some queries `(R,)`, their target and similarities `(R, N)`."""
+        queries, common = self.queries, self.queries.common
+        predicted = np.full((len(queries.patch), 2), np.nan)
+        for own, target, similarity in answers:
+            best = best_patch(similarity).cpu().numpy()
+            predicted[own] = patch_centres(self.cache.boxes[target], self.cache.grid)[best]
+        distance = distances(predicted[common], queries.xy[common])
+        return float(pck_point(correct(distance, self._radius[common]))[0])
+
+
+class Validation:
+    """PCK per point, in percent, of the row `fused`: equal to the evaluation's on the same pairs.
 
     Features do not change while a head is trained: their similarities, 4 bytes per keypoint and target patch,
     are computed once, and a call only maps each image to the sphere and adds the similarities there.
@@ -38,8 +60,9 @@ class Validation:
         alpha: float,
         batch: int = 16,
     ) -> None:
-        queries = build_queries(cache, tables, pairs)
-        self._cache, self._queries, self._batch = cache, queries, batch
+        self._questions = _Questions(cache, tables, pairs, alpha)
+        queries = self._questions.queries
+        self._cache, self._batch = cache, batch
         self._images, record = np.unique(
             np.concatenate([queries.source, queries.target]), return_inverse=True
         )
@@ -47,7 +70,6 @@ class Validation:
         self._source = torch.from_numpy(source[queries.pair])  # (Q,) row of `_images`
         self._target = dict(zip(queries.target.tolist(), target.tolist(), strict=True))
         self._patch = torch.from_numpy(queries.patch)
-        self._radius = radii(make_ruler(cache, tables, queries).side[queries.pair], (alpha,))
         of_features, self._sphere_weight = row_weights(sphere_weight)["fused"]
         self._blocks = [
             (block.queries, block.target, of_features * block.similarity["features"])
@@ -56,15 +78,13 @@ class Validation:
 
     def __call__(self, head: Head) -> float:
         """Score a head on the device where it is, leaving it as it was."""
-        queries, common = self._queries, self._queries.common
         points = self._map(head)
-        predicted = np.full((len(queries.patch), 2), np.nan)
+        return self._questions.score(self._answers(points))
+
+    def _answers(self, points: Tensor) -> Iterator[tuple[slice, int, Tensor]]:
         for own, target, features in self._blocks:
             on_sphere = points[self._source[own], self._patch[own]] @ points[self._target[target]].T  # (R, N)
-            best = best_patch(features + self._sphere_weight * on_sphere)
-            predicted[own] = patch_centres(self._cache.boxes[target], self._cache.grid)[best.numpy()]
-        distance = distances(predicted[common], queries.xy[common])
-        return float(pck_point(correct(distance, self._radius[common]))[0])
+            yield own, target, features + self._sphere_weight * on_sphere
 
     def _map(self, head: Head) -> Tensor:
         """Sphere points `(images, N, 3)` on the CPU."""
@@ -73,6 +93,43 @@ class Validation:
         )
         return torch.cat(
             [unit(sphere_points(head, self._cache.tokens(indices))).cpu() for indices in batches]
+        )
+
+
+class AdaptedValidation:
+    """PCK per point, in percent, of the row `adapted_fused`: equal to the evaluation's on the same pairs.
+
+    The sphere does not change while an adapter is trained: similarities there, 4 bytes per keypoint and
+    target patch, are computed once.
+    """
+
+    def __init__(
+        self,
+        cache: FeatureCache,
+        tables: Tables,
+        pairs: pd.DataFrame,
+        head: Head,
+        *,
+        sphere_weight: float,
+        alpha: float,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._questions = _Questions(cache, tables, pairs, alpha)
+        self._device = device
+        self._of_features, of_sphere = row_weights(sphere_weight)["fused"]
+        matcher = Matcher(cache, {"sphere": Row((0.0, 1.0))}, partial(sphere_points, head), device=device)
+        self._on_sphere = [
+            of_sphere * block.similarity["sphere"] for block in matcher.blocks(self._questions.queries)
+        ]
+
+    def __call__(self, adapter: Refinement) -> float:
+        """Score an adapter, leaving it as it was."""
+        rows = {"adapted": Row((1.0, 0.0))}
+        matcher = Matcher(self._questions.cache, rows, refine=adapter, device=self._device)
+        blocks = zip(matcher.blocks(self._questions.queries), self._on_sphere, strict=True)
+        return self._questions.score(
+            (block.queries, block.target, self._of_features * block.similarity["adapted"] + on_sphere)
+            for block, on_sphere in blocks
         )
 
 
@@ -98,6 +155,33 @@ def make_validation(
     Raises:
         InputError: if no pair of the split has a keypoint visible in both images; for a number out of range.
     """
+    pairs = _some_pairs(tables, split, alpha, max_pairs, seed)
+    return Validation(cache, tables, pairs, sphere_weight=sphere_weight, alpha=alpha)
+
+
+def make_adapted_validation(
+    cache: FeatureCache,
+    tables: Tables,
+    head: Head,
+    split: str,
+    sphere_weight: float,
+    alpha: float,
+    max_pairs: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> AdaptedValidation:
+    """Prepare the validation of an adapter's training; `head` maps to the sphere, the rest as before.
+
+    Raises:
+        InputError: as `make_validation`.
+    """
+    pairs = _some_pairs(tables, split, alpha, max_pairs, seed)
+    return AdaptedValidation(
+        cache, tables, pairs, head, sphere_weight=sphere_weight, alpha=alpha, device=device
+    )
+
+
+def _some_pairs(tables: Tables, split: str, alpha: float, max_pairs: int, seed: int) -> pd.DataFrame:
     if not (alpha > 0 and max_pairs >= 1):
         raise InputError(
             "bad validation settings",
@@ -108,4 +192,4 @@ def make_validation(
     if len(pairs) > max_pairs:
         drawn = np.random.default_rng(seed).choice(len(pairs), max_pairs, replace=False)
         pairs = pairs.loc[np.sort(drawn)].reset_index(drop=True)
-    return Validation(cache, tables, pairs, sphere_weight=sphere_weight, alpha=alpha)
+    return pairs

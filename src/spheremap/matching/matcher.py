@@ -22,6 +22,7 @@ from spheremap.matching.queries import Queries
 from spheremap.matching.rows import Rows
 
 SphereMap = Callable[[NDArray[np.float16]], Tensor]  # tokens (B, N, D) -> sphere points (B, N, 3)
+Refinement = Callable[[NDArray[np.float16]], Tensor]  # tokens (B, N, D) -> the same shape
 # tokens (B, N, D), their sphere points (B, N, 3) and the images' category -> mean directions (B, 3)
 Facing = Callable[[NDArray[np.float16], Tensor, str], Tensor]
 
@@ -51,6 +52,8 @@ class Matcher:
     Args:
         rows: of the table, see `rows.table_rows`.
         sphere: maps tokens to the sphere; may be None if no row uses it.
+        refine: what the tokens go through before they are compared, such as an adapter; None: nothing. The
+            sphere is mapped from the cache's own tokens.
         facing: gives each image's mean direction on the sphere; may be None if no row goes by viewpoint.
         chance_seed: adds the row `chance` with this seed.
         batch: images per call of `sphere`.
@@ -61,6 +64,7 @@ class Matcher:
     rows: Rows
     sphere: SphereMap | None = None
     facing: Facing | None = None
+    refine: Refinement | None = None
     chance_seed: int | None = None
     device: torch.device | str = "cpu"
     batch: int = 8
@@ -92,7 +96,7 @@ class Matcher:
         images = sorted(whole | asked, key=lambda i: (self.cache.image_ids[i], i))
         if any(row.mutual for row in self.rows.values()):
             whole |= asked
-        held = _Images(self.cache, self.device, self.kept_bytes)
+        held = _Images(self._compared, self.device, self.kept_bytes)
         for start in range(0, len(images), self.batch):
             indices = images[start : start + self.batch]
             tokens = self.cache.tokens(indices)
@@ -100,6 +104,7 @@ class Matcher:
             directions = None
             if self.facing is not None:
                 directions = self.facing(tokens, points, str(queries.category[pairs.start])).cpu()
+            tokens = self._refined(tokens, indices)
             for position, i in enumerate(indices):
                 sources.fill(i, tokens[position], points[position])
                 if i in whole:
@@ -162,6 +167,22 @@ class Matcher:
             similarity[CHANCE] = torch.cat(chance).to(self.device)
         return Block(own, target, similarity)
 
+    def _compared(self, image: int) -> NDArray[np.float16]:
+        """Tokens `(N, D)` of an image as they are compared, read anew."""
+        return self._refined(self.cache.tokens([image]), [image])[0]
+
+    def _refined(self, tokens: NDArray[np.float16], indices: list[int]) -> NDArray[np.float16]:
+        if self.refine is None:
+            return tokens
+        refined = self.refine(tokens).half()
+        if not bool(torch.isfinite(refined).all()):
+            raise ProvenanceError(
+                "the adapter gives numbers that are not finite",
+                where=f"image {self.cache.image_ids[indices[0]]} or one of the next {len(indices) - 1}",
+                fix="train the adapter again, with a lower learning rate",
+            )
+        return refined.cpu().numpy()
+
     def _map(self, tokens: NDArray[np.float16], indices: list[int]) -> Tensor:
         """Sphere points `(B, N, 3)` on the CPU, or zeros where no row needs them."""
         finite = np.isfinite(tokens).all(axis=(1, 2))
@@ -186,8 +207,10 @@ class Matcher:
 class _Images:
     """What is held of a category's images that are compared as a whole."""
 
-    def __init__(self, cache: FeatureCache, device: torch.device | str, kept_bytes: int) -> None:
-        self._cache, self._device, self._room = cache, device, kept_bytes
+    def __init__(
+        self, read: Callable[[int], NDArray[np.float16]], device: torch.device | str, kept_bytes: int
+    ) -> None:
+        self._read, self._device, self._room = read, device, kept_bytes
         self._tokens: dict[int, NDArray[np.float16]] = {}  # (N, D)
         self._points: dict[int, Tensor] = {}  # (N, 3)
         self.directions: dict[int, Tensor] = {}  # (3,)
@@ -201,7 +224,7 @@ class _Images:
 
     def describe(self, image: int) -> tuple[Tensor, Tensor]:
         """Unit features `(N, D)` and sphere points `(N, 3)`, on the device."""
-        tokens = self._tokens[image] if image in self._tokens else self._cache.tokens([image])[0]
+        tokens = self._tokens[image] if image in self._tokens else self._read(image)
         return unit(torch.from_numpy(tokens).to(self._device)), self._points[image].to(self._device)
 
 

@@ -74,6 +74,16 @@ def paper_rows(sphere_weight: float) -> dict[str, Row]:
     return {name: Row(weights) for name, weights in row_weights(sphere_weight).items()}
 
 
+def adapted_rows(sphere_weight: float) -> dict[str, Row]:
+    """The rows that compare features refined by an adapter: `adapted` alone, `adapted_fused` with the sphere.
+
+    Raises:
+        InputError: if `sphere_weight` lies outside [0, 1].
+    """
+    weights = row_weights(sphere_weight)
+    return {"adapted": Row(weights["features"]), "adapted_fused": Row(weights["fused"])}
+
+
 def table_rows(sphere_weight: float, further: FurtherRows) -> dict[str, Row]:
     """All rows that compare descriptors: the paper's, and those of `further`.
 

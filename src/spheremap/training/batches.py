@@ -63,6 +63,9 @@ class Views:
     Attributes:
         usable: records that have foreground, the ones trained on; the others could not influence any loss.
         grid, dim: as in the cache.
+        category: of every record, its number among the head's.
+        azimuth: of every record, radians, the centre of its bin; NaN where unknown.
+        image: of every record, the number of its image.
         place: where the tokens are kept, see `store.choose_store`.
         device: where batches are put.
 
@@ -115,8 +118,9 @@ class Views:
                 found=f"{len(cache.image_ids)} views with empty masks",
                 fix="check mask_path and mask_value in images.csv",
             )
-        self._category = np.array([categories.index(name) for name in images["category"]])
-        self._azimuth = bin_centre(images["azimuth"].to_numpy(np.float64), bins)
+        self.category = np.array([categories.index(name) for name in images["category"]])
+        self.azimuth = bin_centre(images["azimuth"].to_numpy(np.float64), bins)
+        self.image = np.unique(cache.image_ids, return_inverse=True)[1]
         self._masks = cache.masks
         self._store = choose_store(cache, device, memory)
         self.place, self.device = self._store.place, self._store.device
@@ -130,7 +134,7 @@ class Views:
     ) -> Batch:
         """A share of the batch of a step; only tokens of the share are read."""
         masks = self._masks[records]
-        of_whole = (share.weight(masks, step), self._azimuth[records], masks.any(axis=1).astype(np.float64))
+        of_whole = (share.weight(masks, step), self.azimuth[records], masks.any(axis=1).astype(np.float64))
         batch, (weight, azimuth, valid) = self._batch(records[share.part], grain, of_whole)
         return replace(batch, whole=Whole(share.part, weight.float(), azimuth.float(), valid > 0))
 
@@ -142,9 +146,9 @@ class Views:
     ) -> tuple[Batch, list[Tensor]]:
         """A batch, and `more` vectors that are copied to the device along with it."""
         on_host = Foreground.from_masks(self._masks[records], grain=grain)
-        category = torch.from_numpy(np.append(self._category[records], 0))[on_host.image]  # padding has 0
+        category = torch.from_numpy(np.append(self.category[records], 0))[on_host.image]  # padding has 0
         # bits, to travel along
-        floats = [torch.from_numpy(values).view(torch.int64) for values in (self._azimuth[records], *more)]
+        floats = [torch.from_numpy(values).view(torch.int64) for values in (self.azimuth[records], *more)]
         index = [getattr(on_host, name) for name in _INDEX]
         uploaded = upload([*index, category, *floats], self.device)
         index, category = uploaded[: len(index)], uploaded[len(index)]

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
-from spheremap.head import Head
 from spheremap.tensors import read_tensors, write_tensors
 from spheremap.training.step import LOSSES
 
@@ -16,13 +16,26 @@ _HEAD, _BEST, _MEAN, _SQUARE, _SUMS = "head/", "best/", "adam/mean/", "adam/squa
 Row = dict[str, float]
 
 
+class Trainable(Protocol):
+    """A head, or whatever else is trained."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        ...
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters by name."""
+        ...
+
+
 @dataclass
 class TrainState:
     """Everything that changes while training; random numbers depend on seed and step alone and need no state.
 
     Attributes:
         step: steps done.
-        sums: `(4,)` losses summed since the last row of the log.
+        sums: losses summed since the last row of the log.
         summed: number of steps in them.
         best_step: step of the best head so far, 0 for none.
         best_score: its validation score.
@@ -49,7 +62,9 @@ class TrainState:
 _SCALARS = ("step", "summed", "best_step", "best_score", "losses", "health", "validation")
 
 
-def save_state(path: Path, state: TrainState, head: Head, optimiser: torch.optim.Adam, identity: str) -> None:
+def save_state(
+    path: Path, state: TrainState, head: Trainable, optimiser: torch.optim.Adam, identity: str
+) -> None:
     """Write the state atomically, sealed: a damaged one is noticed.
 
     Args:
@@ -71,7 +86,9 @@ def save_state(path: Path, state: TrainState, head: Head, optimiser: torch.optim
     write_tensors(path, tensors, content)
 
 
-def load_state(path: Path, head: Head, optimiser: torch.optim.Adam, identity: str) -> TrainState | str | None:
+def load_state(
+    path: Path, head: Trainable, optimiser: torch.optim.Adam, identity: str
+) -> TrainState | str | None:
     """Restore head and optimiser.
 
     Returns:
