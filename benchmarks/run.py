@@ -9,7 +9,16 @@ import pandas as pd
 from common import RESULTS, hardware, read_options, show
 
 HERE = Path(__file__).parent
-NAMES = ("training_step", "kernels", "feature_cache", "cache_reading", "matching", "memory", "scale")
+NAMES = (
+    "training_step",
+    "kernels",
+    "feature_cache",
+    "cache_reading",
+    "matching",
+    "memory",
+    "scale",
+    "photographs",
+)
 SHOWN = (
     *("case", "what", "order", "variant", "seconds", "median_ms", "p20_ms", "p80_ms", "runs", "times_ours"),
     *("share_of_floor", "share_with_launches", "share_of_bare", "share_of_raw", "cache_mb", "peak_mb"),

@@ -182,20 +182,25 @@ def check_equal(engine: Engine, plain: Transcription) -> tuple[float, float]:
     return differences[0], differences[1]
 
 
-def make_backbone(
-    work: Workload, folder: Path, device: torch.device, precision: Any = "float32"
-) -> tuple[Extractor, Tensor]:
-    """A backbone with random weights and a picture `(records, S, S, 3)` uint8 per record, in main memory."""
+def backbone_spec(work: Workload) -> BackboneSpec:
+    """A backbone of the workload's size with random weights."""
     size = work.side * work.patch
-    weights = WeightsSpec(source="random", seed=0)
-    spec = BackboneSpec(
+    return BackboneSpec(
         model=work.model,
-        weights=weights,
+        weights=WeightsSpec(source="random", seed=0),
         block=work.block,
         norm=False,
         facet="token",
         image_size=ImageSizes(size, size),
     )
+
+
+def make_backbone(
+    work: Workload, folder: Path, device: torch.device, precision: Any = "float32"
+) -> tuple[Extractor, Tensor]:
+    """A backbone with random weights and a picture `(records, S, S, 3)` uint8 per record, in main memory."""
+    size = work.side * work.patch
+    spec = backbone_spec(work)
     file = folder / "backbone.safetensors"
     if not file.exists():
         fetch_weights(spec, file)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from project import Project
+from tiny import TINY
 
 if not torch.cuda.is_available():
     # the kernels run in Triton's interpreter, which must be chosen before anything loads Triton
@@ -26,3 +28,13 @@ def real() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real photographs are not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in which `snakemake --cores all` has run and DVC has recorded it."""
+    project = Project.copy(ROOT, tmp_path_factory.mktemp("made"), TINY)
+    project.snakemake()
+    project.run("dvc", "commit", "--force", "--quiet")
+    project.commit("First results")
+    return project

@@ -92,6 +92,12 @@ def test_scale(load: Any, tmp_path: Path) -> None:
     assert (table["peak_mb"] > 50).all()
 
 
+def test_photographs(load: Any, tmp_path: Path) -> None:
+    table = run(load("photographs"), tmp_path).set_index("variant")
+    assert (table["median_ms"] > 0).all()
+    assert table["share_of_bare"].notna().sum() == 1
+
+
 def test_everything_for_a_gpu_in_one_call(load: Any, tmp_path: Path) -> None:
     table = run(load("gpu"), tmp_path)
     assert table["met"].notna().sum() == 2

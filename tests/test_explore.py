@@ -3,8 +3,6 @@
 import base64
 import http.client
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 import pytest
+from browser import chromium
 from studio import Studio, make_studio
 
 from spheremap.cli import main
@@ -205,15 +204,7 @@ def test_bad_photographs_give_one_message(
 
 
 def test_in_a_browser(server: ExplorerServer) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("Chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        # the sandbox of the browser does not work for root
-        browser = driver.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox"] if os.geteuid() == 0 else []
-        )
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 844})
         complaints, requests = [], []
         page.on("console", lambda message: complaints.append(message.text))
@@ -253,6 +244,5 @@ def test_in_a_browser(server: ExplorerServer) -> None:
         place = [label.split(",  ")[0].split("match at ")[1].split(")")[0] for label in weighed]
         assert place[1] == place[2]  # the sphere's weight is 1
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        browser.close()
     assert complaints == []
     assert all(url.startswith((server.url, "data:")) for url in requests)

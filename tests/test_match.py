@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 from studio import Studio, make_studio, run
 
 from spheremap.cli import main
@@ -219,6 +220,24 @@ def test_bad_models_give_one_message(
     path = studio.head if model == "head" else tmp_path / model
     assert match(studio, "--points", "1,2", "--model", path) == 1
     assert message in capsys.readouterr().err.splitlines()[0]
+
+
+def test_weights_of_another_backbone_give_one_message(
+    studio: Studio, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.safetensors"
+    save_file({"patch_embed.proj.bias": np.zeros(384, dtype=np.float32)}, other)
+    for path, message in ((other, "not the weights of the backbone"), (tmp_path / "nowhere", "do not exist")):
+        assert match(studio, "--points", "1,2", "--weights", path) == 1
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert message in printed.err.splitlines()[0]
+        assert str(path) in printed.err
+    # a head trained on features of other weights cannot be bundled with these
+    arguments = ["bundle", "--out", tmp_path / "b", "--params", studio.params, "--weights", other]
+    assert main([str(argument) for argument in arguments]) == 1
+    assert "trained on other features" in capsys.readouterr().err.splitlines()[0]
+    assert not (tmp_path / "b").exists()
 
 
 def test_bundle_of_a_project_that_is_not_there(

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -32,7 +33,7 @@ from spheremap.matching.descriptors import row_weights
 from spheremap.report import ReportParams, ReportSlice, build_report, draw_strip, figures, read_match
 from spheremap.report.choice import choose_extremes, choose_pairs, choose_views
 from spheremap.report.confusion import Confusion, confusions
-from spheremap.report.explorer import build_explorer, reduce
+from spheremap.report.explorer import build_explorer, pack
 from spheremap.report.gallery import matched_pairs
 from spheremap.report.inputs import read_inputs
 from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres, mirrored, side_of
@@ -828,35 +829,49 @@ def test_the_maps_of_the_explorer_are_as_exact_as_it_says(project: Project) -> N
         tokens = cache.tokens([cache.index(source), cache.index(target)]).astype(np.float64)
         unit = tokens / np.linalg.norm(tokens, axis=2, keepdims=True)
         points = sphere_points(head, tokens.astype(np.float32)).numpy()
-        for dims in (1, 3, DIM):
-            room = 4 / 3 * 1e-6 * (dims * 2 * patches + 2 * 3 * 2 * patches + 3 * 2 * patches) * 1.0001
+        for room in (1e-6, 0.0015, 0.1):
             built = build_explorer(
                 [("one", source, target, match)], cache, head, sphere_weight=0.2, megabytes=room
             )
             (pair,) = built.data["pairs"]
-            texts = [*pair["features"], *pair["points"], *pair["best"].values()]
-            assert sum(map(len, texts)) <= room * 1e6 + 2 * len(texts)  # base64 pads each to a multiple of 4
-            assert (built.dims, built.full) == (dims, DIM)
-            codes = [_decode(text, "i1", dims) * np.array(pair["steps"]) for text in pair["features"]]
-            error = np.abs(codes[0] @ codes[1].T - unit[0] @ unit[1].T).max()
+            texts = [pair["features"], *pair["points"], *pair["best"].values()]
+            if room > 1e-6:  # less than the answers alone need
+                assert sum(map(len, texts)) <= room * 1e6 + 4 * len(
+                    texts
+                )  # base64 pads each to a multiple of 4
+            codes = unpacked(pair["features"], patches)
+            found = pair["step"] ** 2 * codes[0].T @ codes[1]
+            error = np.abs(found - unit[0] @ unit[1].T).max()
             assert built.error == pytest.approx(error, abs=1e-5)
             errors.append(error)
             decoded = [_decode(text, "<i2", 3) / 32767 for text in pair["points"]]
             np.testing.assert_allclose(decoded, points, atol=1e-4)
     assert errors[0] > errors[1] > errors[2]
-    assert errors[2] < 0.03  # all directions: only the rounding is left
+    assert errors[2] < 0.03  # the finest steps: only the rounding is left
 
 
-def test_reduced_features_keep_the_strongest_directions() -> None:
+def unpacked(text: str, patches: int) -> np.ndarray:
+    """Codes `(2, E, N)` of a pair's features as the page reads them, in float64."""
+    raw = zlib.decompress(base64.b64decode(text))
+    return np.frombuffer(raw, dtype=np.int8).reshape(2, -1, patches).astype(np.float64)
+
+
+def test_packed_features_keep_the_strongest_directions() -> None:
     generator = torch.Generator().manual_seed(0)
     plane = torch.randn(2, 30, 2, generator=generator) @ torch.randn(2, 9, generator=generator)
     features = torch.nn.functional.normalize(plane, dim=-1)
-    codes, steps = reduce(features, 2)  # they span a plane
-    assert codes.shape == (2, 30, 2)
-    assert np.abs(codes).max(axis=(0, 1)).tolist() == [127, 127]
-    decoded = codes * steps
-    np.testing.assert_allclose(decoded[0] @ decoded[1].T, (features[0] @ features[1].T).numpy(), atol=0.02)
-    assert (reduce(torch.zeros(2, 3, 4), 2)[0] == 0).all()
+    packed, codes, step = pack(features, 1e6)
+    assert codes.shape == (2, 9, 30)
+    assert np.abs(codes).max() == 127
+    assert (codes[:, 2:] == 0).all()  # they span a plane
+    assert zlib.decompress(packed) == codes.tobytes()
+    similarity = step**2 * codes[0].T.astype(float) @ codes[1]
+    np.testing.assert_allclose(similarity, (features[0] @ features[1].T).numpy(), atol=0.02)
+    coarse, codes, _ = pack(features, len(packed) - 1)
+    assert len(coarse) < len(packed)
+    assert np.abs(codes).max() < 127
+    assert pack(features, 0)[1].shape == (2, 1, 30)
+    assert (pack(torch.zeros(2, 3, 4), 100)[1] == 0).all()
 
 
 def test_pairs_drawn_twice_share_their_place_in_the_explorer(project: Project) -> None:

@@ -12,7 +12,6 @@ import psutil
 import pytest
 import yaml
 from project import Project
-from tiny import TINY
 
 PRODUCTS = (
     "models/shapes/head.safetensors",
@@ -57,16 +56,6 @@ def switched_off(value: Any) -> bool:
 
 def covered(name: str, folders: Iterable[str]) -> bool:
     return any(name == folder or name.startswith(f"{folder}/") for folder in folders)
-
-
-@pytest.fixture(scope="module")
-def made(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project in which `snakemake --cores all` has run and DVC has recorded it."""
-    project = Project.copy(root, tmp_path_factory.mktemp("made"), TINY)
-    project.snakemake()
-    project.run("dvc", "commit", "--force", "--quiet")
-    project.commit("First results")
-    return project
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 What is shown as the match is never computed in the page: for the keypoints it is the evaluation's prediction,
 and for every other point the patch of highest similarity, found here from the full descriptors. Only the
-similarity maps are computed in the page, from features reduced to fit.
+similarity maps are computed in the page, from features rounded to fit.
 """
 
 import base64
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,8 @@ from spheremap.report.pictures import data_uri
 
 SIDE = 384  # px, longer side of a picture
 POINT_STEPS = 32767  # of the sphere's coordinates, as int16
-_STEPS = 127  # of a feature's coordinates, as int8
+# steps from 0 to the largest coordinate of a pair's features, tried from fine to coarse
+_LEVELS = (127, 90, 63, 45, 31, 22, 15, 11, 7)
 _BASE64 = 4 / 3  # bytes on the page per byte
 
 
@@ -36,13 +38,10 @@ class Explorer:
 
     Attributes:
         data: see `explorer.js`; plain JSON.
-        dims: dimensions kept of the features, `full` before.
         error: largest difference between a features' similarity drawn and the true one, over all pairs.
     """
 
     data: dict[str, Any]
-    dims: int
-    full: int
     error: float
 
 
@@ -61,13 +60,13 @@ def build_explorer(
         cache: features of whole images.
         head: the trained head.
         sphere_weight: share of the sphere in the row `fused`.
-        megabytes: how much of the page descriptors and answers may take. The features are reduced to fit, to
-            one dimension if need be.
+        megabytes: how much of the page descriptors and answers may take, in equal shares. The features are
+            rounded to fit, and cut to one direction if need be.
     """
     weights = row_weights(sphere_weight)
     patches = cache.grid[0] * cache.grid[1]
-    dims = _affordable(megabytes, patches * len(matches), len(weights))
-    dims = min(max(dims, 1), cache.dim, 2 * patches)
+    fixed = patches * (2 * 3 * 2 + len(weights) * 2)  # sphere points (int16) and answers (uint16)
+    room = megabytes * 1e6 / _BASE64 / len(matches) - fixed
     pairs, error = [], 0.0
     for title, source, target, match in progress(
         matches, total=len(matches), desc="explorer", unit="pairs", leave=False
@@ -78,8 +77,8 @@ def build_explorer(
         points = unit(sphere_points(head, tokens).cpu())  # (2, N, 3)
         on_features, on_sphere = features[0] @ features[1].T, points[0] @ points[1].T
         best = {row: mix(on_features, on_sphere, pair).argmax(dim=1) for row, pair in weights.items()}
-        codes, steps = reduce(features, dims)
-        error = max(error, float((_decoded(codes, steps) - on_features).abs().max()))
+        packed, codes, step = pack(features, room)
+        error = max(error, float((_decoded(codes, step) - on_features).abs().max()))
         pairs.append(
             {
                 "title": title,
@@ -87,56 +86,56 @@ def build_explorer(
                 "target": _picture(match.target, target, cache.boxes[records[1]]),
                 "keypoints": _keypoints(match, list(weights)),
                 "best": {row: _text(answer.numpy().astype("<u2")) for row, answer in best.items()},
-                "features": [_text(part) for part in codes],
-                "steps": [float(step) for step in steps],
+                "features": base64.b64encode(packed).decode("ascii"),
+                "step": step,
                 "points": [_text(part) for part in _fixed(points)],
             }
         )
     data = {
         "grid": list(cache.grid),
-        "dims": dims,
         "weights": {row: list(pair) for row, pair in weights.items()},
         "pairs": pairs,
     }
-    return Explorer(data, dims, cache.dim, error)
+    return Explorer(data, error)
 
 
-def _affordable(megabytes: float, patches: int, rows: int) -> int:
-    """Dimensions of the features that fit beside sphere points (int16) and answers (uint16 for each row)."""
-    room = megabytes * 1e6 / _BASE64 - patches * (2 * 3 * 2 + rows * 2)
-    return int(room / (2 * patches))
+def pack(features: Tensor, room: float) -> tuple[bytes, NDArray[np.int8], float]:
+    """Features of a pair in as few bytes as asked for, so that dot products change least.
 
-
-def reduce(features: Tensor, dims: int) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """Features of a pair in few dimensions and 8 bits, so that dot products change least.
-
-    They are projected onto the strongest directions of all 2N vectors together (without centring: it is dot
-    products that are to be kept) and rounded to steps of their own for every direction.
+    They are turned to the principal directions of all 2N vectors together (not centred: it is dot products
+    that are to be kept) and rounded to one step for all: weak directions become small numbers, which compress
+    well.
 
     Args:
         features: `(2, N, D)` unit vectors.
-        dims: E, how many directions to keep.
+        room: bytes to stay within; exceeded only where one direction in the coarsest steps does not fit.
 
     Returns:
-        Codes `(2, N, E)` and steps `(E,)`; the vectors are about `codes * steps`.
+        The codes compressed (zlib, order source or target, direction, patch), the codes `(2, E, N)`, and the
+        step; the turned vectors are about codes times step.
     """
     both = features.double()
     flat = both.reshape(-1, both.shape[2])
     _, vectors = torch.linalg.eigh(flat.T @ flat)  # in ascending order
-    strongest = vectors.flip(1)[:, :dims]
+    strongest = vectors.flip(1)[:, : len(flat)]
     largest = strongest.gather(0, strongest.abs().argmax(dim=0, keepdim=True))
-    projected = (both @ (strongest * largest.sign())).numpy()  # an eigenvector has no sign
-    steps = np.abs(projected).max(axis=(0, 1)) / _STEPS
-    steps = np.where(steps > 0, steps, 1.0)
-    # as the page will read them
-    steps = np.array([float(f"{step:.6g}") for step in steps])
-    return np.clip(np.rint(projected / steps), -_STEPS, _STEPS).astype(np.int8), steps
+    turned = (both @ (strongest * largest.sign())).mT.numpy()  # an eigenvector has no sign
+    reach = float(np.abs(turned).max()) or 1.0
+    dims = turned.shape[1]
+    fewer = [(dims >> halvings, _LEVELS[-1]) for halvings in range(1, dims.bit_length())]
+    for kept, level in [*((dims, level) for level in _LEVELS), *fewer]:
+        step = float(f"{reach / level:.6g}")  # as the page will read it
+        codes = np.clip(np.rint(turned[:, :kept] / step), -127, 127).astype(np.int8)
+        packed = zlib.compress(np.ascontiguousarray(codes).tobytes(), 9)
+        if len(packed) <= room:
+            break
+    return packed, codes, step
 
 
-def _decoded(codes: NDArray[np.int8], steps: NDArray[np.float64]) -> Tensor:
+def _decoded(codes: NDArray[np.int8], step: float) -> Tensor:
     """Similarities `(N, N)` of source and target as the page computes them."""
-    source, target = torch.from_numpy(codes * steps)
-    return (source @ target.T).float()
+    source, target = torch.from_numpy(codes * step)
+    return (source.T @ target).float()
 
 
 def _fixed(points: Tensor) -> NDArray[np.int16]:

@@ -1,11 +1,11 @@
 "use strict";
-// The data, by `explorer.py`: grid [rows, columns] of patches; weights {row: [features, sphere]}; dims; pairs, each with
+// The data, by `explorer.py`: grid [rows, columns] of patches; weights {row: [features, sphere]}; pairs, each with
 //   source, target: uri, width and height in original pixels, and the box [x0, y0, x1, y1] that the patches cover
 //   keypoints: name, source, truth, and by row predicted and right: as evaluated
 //   best: by row the most similar target patch of every source patch (uint16, base64)
-//   features: codes of source and target (int8, base64), to be multiplied by `steps`; only for drawing maps
+//   features: codes of source and target, direction by direction (int8, zlib, base64), in units of `step`; only for maps
 //   points: sphere points of source and target (int16, base64), in units of 1 / 32767
-(() => {
+(async () => {
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
   const [rows, columns] = data.grid;
   const patches = rows * columns;
@@ -19,7 +19,6 @@
   const list = document.getElementById("explorer-keypoints");
   const source = stageOf(app.querySelector("[data-role=source]"));
   const targets = new Map([...app.querySelectorAll("[data-row]")].map((figure) => [figure.dataset.row, stageOf(figure)]));
-  const decoded = new Map(); // number of the pair -> its arrays
   let current = 0;
   let chosen = { xy: [0, 0], keypoint: null };
 
@@ -35,19 +34,20 @@
   }
 
   function bytes(text) {
-    return Uint8Array.from(atob(text), (character) => character.charCodeAt(0)).buffer;
+    return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   }
 
-  function arrays() {
-    if (!decoded.has(current)) {
-      const pair = data.pairs[current];
-      decoded.set(current, {
-        best: new Map(Object.entries(pair.best).map(([row, text]) => [row, new Uint16Array(bytes(text))])),
-        features: pair.features.map((text) => new Int8Array(bytes(text))),
-        points: pair.points.map((text) => new Int16Array(bytes(text))),
-      });
-    }
-    return decoded.get(current);
+  async function inflated(text) {
+    const stream = new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Int8Array(await new Response(stream).arrayBuffer());
+  }
+
+  async function arraysOf(pair) {
+    return {
+      best: new Map(Object.entries(pair.best).map(([row, text]) => [row, new Uint16Array(bytes(text).buffer)])),
+      features: await inflated(pair.features),
+      points: pair.points.map((text) => new Int16Array(bytes(text).buffer)),
+    };
   }
 
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -64,18 +64,18 @@
   }
 
   function similarities(patch) {
-    const { steps } = data.pairs[current];
-    const { features, points } = arrays();
-    const query = steps.map((step, d) => features[0][patch * data.dims + d] * step * step);
-    const onFeatures = new Float32Array(patches);
-    const onSphere = new Float32Array(patches);
+    const { step } = data.pairs[current];
+    const { features, points } = arrays[current];
+    const onFeatures = new Float64Array(patches);
+    const onSphere = new Float64Array(patches);
+    const half = features.length / 2; // where the target begins
+    for (let start = 0; start < half; start += patches) {
+      const query = features[start + patch] * step * step;
+      if (query === 0) continue;
+      for (let i = 0; i < patches; i++) onFeatures[i] += query * features[half + start + i];
+    }
     for (let i = 0; i < patches; i++) {
-      let sum = 0;
-      for (let d = 0; d < data.dims; d++) sum += query[d] * features[1][i * data.dims + d];
-      onFeatures[i] = sum;
-      sum = 0;
-      for (let d = 0; d < 3; d++) sum += points[0][patch * 3 + d] * points[1][i * 3 + d];
-      onSphere[i] = sum * POINT_STEP * POINT_STEP;
+      for (let d = 0; d < 3; d++) onSphere[i] += points[0][patch * 3 + d] * points[1][i * 3 + d] * POINT_STEP * POINT_STEP;
     }
     return new Map(Object.entries(data.weights).map(([row, [ofFeatures, ofSphere]]) =>
       [row, onFeatures.map((value, i) => ofFeatures * value + ofSphere * onSphere[i])]));
@@ -139,7 +139,7 @@
     const said = [];
     const maps = similarities(patch);
     for (const [row, { canvas, marks, caption, figure }] of targets) {
-      const match = keypoint ? keypoint.predicted[row] : centreOf(arrays().best.get(row)[patch], pair.target.box);
+      const match = keypoint ? keypoint.predicted[row] : centreOf(arrays[current].best.get(row)[patch], pair.target.box);
       const [low, high] = paint(canvas, maps.get(row));
       marks.replaceChildren();
       if (keypoint) mark(marks, "truth", keypoint.truth, sizeOf(pair.target));
@@ -238,6 +238,7 @@
     canvas.width = columns;
     canvas.height = rows;
   }
+  const arrays = await Promise.all(data.pairs.map(arraysOf));
   app.hidden = false;
   document.getElementById("explorer-absent").hidden = true;
   choosePair(0);
