@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: env demo test test-slow lint bench lock
+.PHONY: env demo test test-slow lint bench crash lock
 
 env: .venv/ready
 
@@ -36,6 +36,10 @@ lint: env
 # ratios and floors on this hardware, as CSV under benchmarks/results and as a table
 bench: env
 	python benchmarks/run.py
+
+# kills and harms a tiny project in every way; goes on where it was stopped; table in docs/faults.md
+crash: env
+	python crash/run.py
 
 # needs uv; writes the pins that the pip route installs
 lock:
