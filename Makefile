@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: env demo test test-slow lint bench docs lock
+.PHONY: env demo test test-slow lint bench crash docs lock
 
 # uv installs in a minute what takes pip four; where it cannot (it does not read pip's configuration), pip does
 env: .venv/ready
@@ -40,6 +40,10 @@ lint: env
 # ratios and floors on this hardware, as CSV under benchmarks/results and as a table
 bench: env
 	python benchmarks/run.py
+
+# kills and harms a tiny project in every way; goes on where it was stopped; table in docs/faults.md
+crash: env
+	python crash/run.py
 
 # the pages that are written from the code, and the pictures of the concepts
 docs: env

@@ -7,7 +7,6 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from spheremap.backbones import weights as module
@@ -16,6 +15,7 @@ from spheremap.backbones.spec import BackboneSpec, ImageSizes, WeightsSpec
 from spheremap.backbones.weights import create_vit, fetch_weights, load_vit
 from spheremap.errors import InputError, ProvenanceError
 from spheremap.files import sha256_file
+from spheremap.tensors import read_tensors, write_tensors
 
 SPEC = BackboneSpec("test_vit", WeightsSpec("random", seed=0), 3, False, "token", ImageSizes(32, 48))
 
@@ -29,12 +29,10 @@ def make(spec: BackboneSpec, folder: Path) -> Path:
 def lively(path: Path) -> Path:
     """Give every parameter a sizeable random value: a fresh ViT's biases are zero, its layers near idle."""
     generator = torch.Generator().manual_seed(1)
-    state = {
-        k: v + 0.2 * torch.randn(v.shape, generator=generator) for k, v in sorted(load_file(path).items())
-    }
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    save_file(state, path, metadata)
+    tensors, content = read_tensors(path)
+    state = {k: v + 0.2 * torch.randn(v.shape, generator=generator) for k, v in sorted(tensors.items())}
+    assert content is not None
+    write_tensors(path, state, content)
     return path
 
 

@@ -1,16 +1,15 @@
 """The head's file: round trip, the authors' layout, and everything that can be wrong with it."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spheremap.errors import ProvenanceError
 from spheremap.head import Head, Prototypes, SphereMapper, load_head, save_head
+from spheremap.tensors import read_tensors, write_tensors
 
 NAMES = ["bicycle", "car", "chair"]
 PROVENANCE = {"step": "train", "params": {"b": 1, "a": [0.1, 2]}}
@@ -88,9 +87,8 @@ def test_equal_heads_are_equal_bytes(tmp_path: Path, head: Head) -> None:
     save_head(tmp_path / "a.safetensors", head, {"x": 1, "y": 2, "z": 3})
     save_head(tmp_path / "b.safetensors", head, {"z": 3, "y": 2, "x": 1})
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
-    with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
-        metadata = json.loads(file.metadata()["spheremap"])
-    assert metadata == {
+    _, content = read_tensors(tmp_path / "a.safetensors")
+    assert content == {
         "schema": "spheremap-head-1",
         "dim": 128,
         "categories": NAMES,
@@ -122,9 +120,26 @@ def test_truncated_file(tmp_path: Path, head: Head) -> None:
         load_head(path)
 
 
+@pytest.mark.parametrize("what", ["weight", "category", "key"])
+def test_a_flipped_bit_is_refused(tmp_path: Path, head: Head, what: str) -> None:
+    """Also where the file stays a well-formed one, with another number or name in it."""
+    path = tmp_path / "head.safetensors"
+    save_head(path, head, {})
+    content = bytearray(path.read_bytes())
+    place = {
+        "weight": len(content) - 2,
+        "category": content.index(b"bicycle"),
+        "key": content.index(b"spheremap"),
+    }
+    content[place[what]] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ProvenanceError, match=r"(?s)cannot be read.*head\.safetensors.*to do"):
+        load_head(path)
+
+
 def test_another_schema(tmp_path: Path, head: Head) -> None:
     path = tmp_path / "head.safetensors"
-    save_file(copies(head), path, {"spheremap": json.dumps({"schema": "spheremap-head-0"})})
+    write_tensors(path, copies(head), {"schema": "spheremap-head-0"})
     with pytest.raises(ProvenanceError, match="not a head of this version"):
         load_head(path)
 

@@ -557,14 +557,15 @@ def results():
 
 def test_files_hold_the_results_and_are_reproducible(results, tmp_path) -> None:
     cache, tables, head = make_world(0)
-    write_results(tmp_path / "a", results)
-    write_results(tmp_path / "b", evaluate(cache, tables, head, RESAMPLED, dataset="made up"))
+    write_results(tmp_path / "a", results, {})
+    write_results(tmp_path / "b", evaluate(cache, tables, head, RESAMPLED, dataset="made up"), {})
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == [
         "by_azimuth_gap.csv",
         "by_category.csv",
         "metrics.json",
         "predictions.csv.gz",
+        "provenance.json",
         "weight_sweep.csv",
     ]
     for name in names:
@@ -585,20 +586,20 @@ def test_files_hold_the_results_and_are_reproducible(results, tmp_path) -> None:
 
 
 def test_a_failed_write_leaves_the_old_files(results, tmp_path) -> None:
-    write_results(tmp_path, results)
+    write_results(tmp_path, results, {})
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     broken = replace(results, metrics={"fused": {"pck_point@0.10": float("nan")}})
     with pytest.raises(ValueError, match="JSON"):
-        write_results(tmp_path, broken)
+        write_results(tmp_path, broken, {})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_no_file_changes_unless_all_are_complete(results, tmp_path) -> None:
-    write_results(tmp_path, results)
+    write_results(tmp_path, results, {})
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     metrics = {**results.metrics, "dataset": "another"}
     with pytest.raises(AttributeError):
-        write_results(tmp_path, replace(results, metrics=metrics, predictions=None))
+        write_results(tmp_path, replace(results, metrics=metrics, predictions=None), {})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -674,7 +675,7 @@ def test_command_names_a_device_that_is_not_there(tmp_path, capsys) -> None:
 
 
 def test_table_shows_every_row_and_the_gaps(results, tmp_path) -> None:
-    write_results(tmp_path, results)
+    write_results(tmp_path, results, {})
     text = format_file(tmp_path / "metrics.json")
     lines = text.splitlines()
     assert "seed 0" in lines[0]
@@ -718,7 +719,7 @@ def test_table_shows_the_sweep(results, tmp_path) -> None:
     columns = ("sphere_weight", "n_points", "pck_point@0.10", "pck_point@0.05", "kap@0.10", "kap@0.05")
     lines = [(0, 70, 10, 90, 1, 2), (0.5, 70, 30, 80, 3, 4), (1, 70, 20, 70, 5, 6)]
     weight_sweep = pd.DataFrame(lines, columns=columns, dtype=np.float64).astype({"n_points": int})
-    write_results(tmp_path, replace(results, weight_sweep=weight_sweep))
+    write_results(tmp_path, replace(results, weight_sweep=weight_sweep), {})
     text = format_file(tmp_path / "metrics.json")
     assert "fused @0.10 on 70 validation points by sphere weight; best PCK at 0.5" in text
     weight, points, ap = (line.split() for line in text.splitlines()[-3:])

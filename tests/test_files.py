@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 
 from spheremap.errors import InputError
-from spheremap.files import atomic_path, exclusive, read_json, sha256_file, write_csv, write_json
+from spheremap.files import atomic_path, exclusive, read_json, scratch, sha256_file, write_csv, write_json
 
 
 def test_a_file_appears_only_when_complete(tmp_path: Path) -> None:
@@ -89,6 +90,22 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", code, str(final)], check=False, env=_environment())
     assert run.returncode == -signal.SIGKILL
     assert final.read_text() == "old"
+    (left,) = (path for path in tmp_path.iterdir() if path != final)
+    assert ".partial" in left.name
+    with scratch(tmp_path / "another") as folder:
+        folder.joinpath("file").touch()
+        assert set(tmp_path.iterdir()) == {final, folder}, "a dead writer's rest is swept"
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_files_of_living_writers_stay(tmp_path: Path) -> None:
+    other = tmp_path / f".result.{platform.node()}-{os.getppid()}.partial"
+    foreign = tmp_path / ".result.another-machine-1.partial"
+    other.touch()
+    foreign.touch()
+    with atomic_path(tmp_path / "result") as path:
+        path.touch()
+    assert set(tmp_path.iterdir()) == {other, foreign, tmp_path / "result"}
 
 
 def test_json_there_and_back(tmp_path: Path) -> None:

@@ -31,7 +31,16 @@ from spheremap.masks.detector import CLASSES, HUB, MaskRCNNDetector, build_model
 from spheremap.masks.params import DetectedMasks, DetectorWeights, NoMasks, OwnMasks, read_masks_params
 from spheremap.masks.sheet import COLOURS, COLUMNS, ROWS, TILE, Entry, choose_entries
 from spheremap.masks.store import Outcome, Subject
-from spheremap.tables import IMAGES, KEYPOINTS, PAIRS, Tables, read_provenance, read_tables, write_tables
+from spheremap.tables import (
+    FILES,
+    IMAGES,
+    KEYPOINTS,
+    PAIRS,
+    Tables,
+    read_provenance,
+    read_tables,
+    write_tables,
+)
 
 SIZE = (60, 40)  # width, height
 CAR, DOG, SMALL = (200, 0, 0), (0, 200, 0), (0, 0, 200)  # colours that the painted detector knows
@@ -352,7 +361,7 @@ def test_detected_masks_and_their_fallbacks(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(after.pairs, before.pairs)
     record = read_provenance(out)
     assert record["step"] == "masks"
-    assert set(record["inputs"]) == {"images.csv", "keypoints.csv", "pairs.csv", "provenance.json", "weights"}
+    assert set(record["inputs"]) == {*FILES, "provenance.json", "weights"}
     assert record["params"]["min_iou"] == 0.5
 
 

@@ -27,6 +27,7 @@ from spheremap.cache.reader import SCHEMA, FeatureCache
 from spheremap.cli import main
 from spheremap.errors import InputError, ProvenanceError
 from spheremap.evaluation import EvaluateParams, evaluate, write_results
+from spheremap.files import sha256_file
 from spheremap.geometry import patch_centres, patch_of, square_box
 from spheremap.head import Head, load_head, save_head, sphere_points
 from spheremap.matching.descriptors import row_weights
@@ -71,7 +72,7 @@ class Project:
         save_head(self.head, Head.initialise(DIM, CATEGORIES, seed=0), {})
         with FeatureCache.open([self.cache]) as cache:
             scores = evaluate(cache, tables, load_head(self.head), params, dataset="toy")
-        write_results(self.results, scores)
+        write_results(self.results, scores, {"inputs": {"head": sha256_file(self.head)}})
         training = self.results / "training"
         training.mkdir()
         (training / "losses.csv").write_text(

@@ -319,6 +319,7 @@ def test_existing_data_set_is_replaced_as_a_whole(
         "keypoints.csv",
         "masks",
         "pairs.csv",
+        "pictures.csv",
         "provenance.json",
     ]
     assert list(Path("data/images").iterdir()) == [Path("data/images/car")]

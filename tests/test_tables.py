@@ -1,5 +1,6 @@
 """The canonical tables: written, read back, and refused when malformed."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheremap.errors import InputError
+from spheremap.errors import InputError, ProvenanceError
 from spheremap.tables import (
     IMAGES,
     KEYPOINTS,
@@ -57,7 +58,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert_same(read_tables(tmp_path / "tables"), make())
     assert read_provenance(tmp_path / "tables") == {"step": "test"}
     names = {path.name for path in (tmp_path / "tables").iterdir()}
-    assert names == {"images.csv", "keypoints.csv", "pairs.csv", "provenance.json"}
+    assert names == {"images.csv", "keypoints.csv", "pairs.csv", "pictures.csv", "provenance.json"}
 
 
 def test_dtypes_are_the_schema(tmp_path: Path) -> None:
@@ -217,8 +218,49 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_provenance_must_be_an_object(tmp_path: Path) -> None:
     (tmp_path / "provenance.json").write_text(json.dumps([1]))
-    with pytest.raises(InputError, match=r"provenance\.json"):
+    with pytest.raises(ProvenanceError, match=r"provenance\.json"):
         read_provenance(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["images.csv", "keypoints.csv", "pairs.csv", "pictures.csv"])
+def test_a_changed_table_is_refused(tmp_path: Path, name: str) -> None:
+    """Also where the change makes sense: another digit, another pair."""
+    (tmp_path / "p").mkdir()
+    picture = tmp_path / "p" / "a.jpg"
+    picture.write_bytes(b"picture")
+    tables = make()
+    tables.images.loc[0, "path"] = str(picture)
+    write_tables(tmp_path / "tables", tables, {})
+    assert read_tables(tmp_path / "tables").pictures[str(picture)] == hashlib.sha256(b"picture").hexdigest()
+    path = tmp_path / "tables" / name
+    old, new = {"images.csv": ("90.0", "91.0"), "pictures.csv": (",\n", ",0\n")}.get(name, ("car/a", "car/b"))
+    if name == "keypoints.csv":
+        old, new = "40.0", "39.0"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ProvenanceError, match=rf"(?s)not as it was written.*{name}.*to do"):
+        read_tables(tmp_path / "tables")
+
+
+def test_a_changed_provenance_is_refused(tmp_path: Path) -> None:
+    write_tables(tmp_path, make(), {"step": "test"})
+    path = tmp_path / "provenance.json"
+    path.write_text(path.read_text().replace("test", "best"))
+    with pytest.raises(ProvenanceError, match=r"(?s)changed after.*provenance\.json.*to do"):
+        read_tables(tmp_path)
+
+
+def test_digests_that_are_known_are_kept(tmp_path: Path) -> None:
+    tables = make()
+    known = Tables(tables.images, tables.keypoints, tables.pairs, {"p/a.jpg": "0123"})
+    write_tables(tmp_path, known, {})
+    assert read_tables(tmp_path).pictures == {
+        "p/a.jpg": "0123",
+        "p/a.png": "",
+        "p/b.jpg": "",
+        'p/,"d".jpg': "",
+    }
 
 
 def test_missing_column(tmp_path: Path) -> None:
@@ -248,7 +290,7 @@ def test_damaged_files_are_read_or_refused(written: Path, data: st.DataObject) -
     path.write_bytes(before[:start] + junk + before[stop:])
     try:
         tables = read_tables(written)
-    except InputError as error:
+    except (InputError, ProvenanceError) as error:
         message = str(error)
     else:
         message = f"{written} is well"

@@ -120,7 +120,8 @@ def read_tables(directory: Path) -> Tables:
     directory = Path(directory)
     frames = [_read_csv(directory / f"{name}.csv", schema) for name, schema in SCHEMAS.items()]
     pictures = _read_csv(directory / "pictures.csv", PICTURES)
-    tables = Tables(*frames, dict(zip(pictures["path"], pictures["sha256"], strict=True)))
+    images, keypoints, pairs = frames
+    tables = Tables(images, keypoints, pairs, dict(zip(pictures["path"], pictures["sha256"], strict=True)))
     validate(tables, directory)
     written = _record(directory)[_SEALED]
     for name, found in tables_digest(directory).items():
@@ -155,6 +156,8 @@ _REBUILD = "delete the folder and run `snakemake --cores all` to build the table
 
 def _record(directory: Path) -> dict[str, Any]:
     path = directory / PROVENANCE
+    if not path.is_file():
+        raise InputError("the tables have no provenance", where=path, fix=_REBUILD)
     found = unseal(read_json(path), where=path, fix=_REBUILD)
     if not isinstance(found.get(_SEALED), dict):
         raise ProvenanceError(

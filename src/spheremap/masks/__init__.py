@@ -57,7 +57,7 @@ def write_masks(
     _check_places(tables, out, work)
     before = read_tables(tables)
     subjects = _subjects(before, tables)
-    inputs = {**tables_digest(tables), PROVENANCE: _provenance_sha256(tables)}
+    inputs = {**tables_digest(tables), PROVENANCE: sha256_file(tables / PROVENANCE)}
     with exclusive(work / "lock"):
         if isinstance(params, DetectedMasks):
             assert detector is not None
@@ -284,16 +284,6 @@ def _check_places(tables: Path, out: Path, work: Path) -> None:
                 found=str(path),
                 fix="choose another --out",
             )
-
-
-def _provenance_sha256(tables: Path) -> str:
-    """Digest of the record that speaks for the pictures and masks which the tables name."""
-    path = tables / PROVENANCE
-    if not path.is_file():
-        raise InputError(
-            "the tables have no provenance", where=path, fix="run `snakemake --cores all` to build them"
-        )
-    return sha256_file(path)
 
 
 def _code() -> dict[str, str]:

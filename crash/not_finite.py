@@ -1,0 +1,77 @@
+"""NaN or infinity in features or weights, in files that are otherwise whole."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+from laboratory import Laboratory, Step
+from trials import Outcome, Trial, Verdict, refused
+
+VALUES = {"NaN": np.nan, "infinity": np.inf}
+
+
+def trials(laboratory: Laboratory, repeats: int) -> Iterator[Trial]:
+    for number in range(repeats):
+        for what, value in VALUES.items():
+            for kind, reader in (
+                ("views", "train"),
+                ("images", "train"),
+                ("images", "evaluate"),
+                ("images", "report"),
+            ):
+                step = laboratory.steps[reader]
+                yield Trial(
+                    "NaN or infinity", f"{what} in features of {kind}, read by {reader}", number,
+                    lambda lab, rng, k=kind, s=step, v=value: _features(lab, rng, k, s, v),
+                )  # fmt: skip
+            yield Trial(
+                "NaN or infinity", f"{what} in weights, read by cache images", number,
+                lambda lab, rng, v=value: _weights(lab, rng, v),
+            )  # fmt: skip
+
+
+def _features(laboratory: Laboratory, rng: random.Random, kind: str, reader: Step, value: float) -> Outcome:
+    name = f"data/shapes/features/{kind}-0of1.h5"
+    workshop = laboratory.workshop()
+    workshop.delete(reader.outputs)
+    with h5py.File(workshop.own(name), "r+") as file:
+        tokens = file["tokens"]
+        where = tuple(rng.randrange(size) for size in tokens.shape)
+        tokens[where] = value
+    run = workshop.finish(reader)
+    producer = laboratory.producer(name)
+    if run.code == 0:
+        # the report draws some images only
+        different = workshop.differences(ignore=[name])
+        if different or reader.name != "report":
+            return Outcome(Verdict.WRONG, f"used without a word; {'; '.join(different)}")
+        workshop.close()
+        return Outcome(Verdict.IDENTICAL, "not among what was read")
+    outcome = refused(
+        workshop, run, [producer, reader], f"token {where}",
+        names=Path(name).name, remedy=lambda: workshop.delete(producer.outputs),
+    )  # fmt: skip
+    workshop.close()
+    return outcome
+
+
+def _weights(laboratory: Laboratory, rng: random.Random, value: float) -> Outcome:
+    from spheremap.tensors import read_tensors, write_tensors
+
+    name = "models/backbones/tiny.safetensors"
+    workshop = laboratory.workshop()
+    step = laboratory.steps["cache images"]
+    workshop.delete(step.outputs)
+    path = workshop.own(name)
+    tensors, content = read_tensors(path)
+    tensors["patch_embed.proj.bias"][rng.randrange(len(tensors["patch_embed.proj.bias"]))] = value
+    write_tensors(path, tensors, content)
+    run = workshop.finish(step)
+    producer = laboratory.producer(name)
+    outcome = refused(
+        workshop, run, [producer, step], names="weights", remedy=lambda: workshop.delete(producer.outputs)
+    )
+    workshop.close()
+    return outcome
