@@ -37,7 +37,6 @@ from layouts_folder import write_table
 from onnx import TensorProto, helper
 from PIL import Image
 from project import Project
-from safetensors import safe_open
 from safetensors.torch import save
 from tiny import BACKBONE, TINY
 
@@ -56,6 +55,7 @@ from spheremap.masks.detector import _read_state
 from spheremap.params import parse
 from spheremap.presets import apply_preset
 from spheremap.tables import IMAGES, KEYPOINTS, PAIRS, Tables, read_tables, write_tables
+from spheremap.tensors import read_tensors, write_tensors
 
 
 class Sandbox:
@@ -296,7 +296,10 @@ def test_names_for_a_shell_are_but_names(sandbox: Sandbox) -> None:
             for up in ("../", "a/../../", "{}/")
         ),
         *(("image", name) for name in ("a\nb.png", "..", "a\\..\\b.png", "a\0.png")),
-        *(("category", name) for name in ("../../pwned", "/pwned", "a/b", "a\\b", "..", "a\nb", "$(touch pwned)")),
+        *(
+            ("category", name)
+            for name in ("../../pwned", "/pwned", "a/b", "a\\b", "..", "a\nb", "$(touch pwned)")
+        ),
     ],
 )
 def test_tables_that_lead_outside(sandbox: Sandbox, column: str, value: str) -> None:
@@ -484,12 +487,11 @@ def bundle(sandbox: Sandbox) -> Path:
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change what a bundle says of itself."""
-    with safe_open(path, framework="pt") as file:
-        about = json.loads(file.metadata()["spheremap"])
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    """Change what a bundle says of itself, and seal it anew."""
+    state, about = read_tensors(path)
+    assert about is not None
     change(about)
-    path.write_bytes(save(state, {"spheremap": json.dumps(about)}))
+    write_tensors(path, state, about)
 
 
 @pytest.mark.parametrize(
