@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: env demo test test-slow lint bench crash docs lock
+.PHONY: env demo test test-slow lint audit bench crash docs lock
 
 # uv installs in a minute what takes pip four; where it cannot (it does not read pip's configuration), pip does
 env: .venv/ready
@@ -36,6 +36,10 @@ lint: env
 	mypy
 	snakefmt --check workflow
 	snakemake --lint
+
+# known vulnerabilities of the pinned dependencies; says so where their data base cannot be reached
+audit: env
+	python .ci/audit
 
 # ratios and floors on this hardware, as CSV under benchmarks/results and as a table
 bench: env

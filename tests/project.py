@@ -1,6 +1,7 @@
 """A tiny copy of the whole project, to run Snakemake and DVC in."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,11 @@ COPIED = (
     "params.yaml",
     "workflow",
 )
+
+
+def stages_run(output: str) -> list[str]:
+    """Names of the stages that `dvc repro` ran."""
+    return re.findall(r"Running stage '(\w+)'", output)
 
 
 class Project:

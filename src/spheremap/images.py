@@ -10,7 +10,7 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,19 @@ MAX_JPEG_PIXELS = 300_000_000  # a JPEG is decoded at 1/2, 1/4 or 1/8 to stay be
 # from Pillow: OSError (unreadable, truncated), SyntaxError (broken PNG), ValueError (broken header),
 # DecompressionBombError (absurd size)
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# what is read; Pillow knows more, and starts Ghostscript for a file that holds PostScript, whatever its name
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
 _SMALLER = "save a smaller copy: the network looks at less than a million pixels"
+
+
+def open_picture(source: Path | IO[bytes]) -> Image.Image:
+    """The picture in a file before it is decoded, told by its content; of `FORMATS` and no other.
+
+    Raises:
+        UnidentifiedImageError (an OSError), and whatever else Pillow raises for a damaged header.
+    """
+    return Image.open(source, formats=FORMATS)
 
 
 def load_rgb(path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
@@ -108,7 +119,7 @@ def _open_header(file: BinaryIO) -> Image.Image:
         return JpegImageFile(file)
     with warnings.catch_warnings():  # a size that Pillow warns of is above MAX_PIXELS
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(file)
+        return open_picture(file)
 
 
 def _check_size(image: Image.Image, path: Path) -> None:
@@ -211,7 +222,7 @@ def _load(path: Path, what: str, sha256: str | None) -> Image.Image:
                 fix="restore the file; if it is right as it is, or was drawn by spheremap, delete the "
                 "data set's folder `canonical` and run `snakemake --cores all`",
             )  # fmt: skip
-        with Image.open(io.BytesIO(content)) as image:
+        with open_picture(io.BytesIO(content)) as image:
             image.load()
             return image.copy()
     except FileNotFoundError as error:

@@ -20,14 +20,14 @@ def apply_preset(preset: Path, params: Path) -> list[str]:
     Raises:
         InputError: if a file cannot be read or the preset names a key that `params` does not have.
     """
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 120
-    document = _load(yaml, params)
-    changes = list(_merge(document, _load(yaml, preset), where=preset))
+    round_trip = YAML(typ="rt")  # builds plain values only
+    round_trip.preserve_quotes = True
+    round_trip.width = 120
+    document = _load(round_trip, params)
+    changes = list(_merge(document, _load(round_trip, preset), where=preset))
     if changes:
         with atomic_path(params) as temporary, temporary.open("w", encoding="utf-8") as stream:
-            yaml.dump(document, stream)
+            round_trip.dump(document, stream)
     return changes
 
 
@@ -50,9 +50,9 @@ def _plain(value: Any) -> str:
     return str(list(value)) if isinstance(value, list) else str(value)
 
 
-def _load(yaml: YAML, path: Path) -> MutableMapping[str, Any]:
+def _load(round_trip: YAML, path: Path) -> MutableMapping[str, Any]:
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"))
+        document = round_trip.load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError("cannot read the file", where=path, found=error.strerror or str(error)) from error
     except (YAMLError, UnicodeDecodeError) as error:

@@ -243,6 +243,9 @@ def validate(tables: Tables, where: Path) -> None:
     if images.empty:
         raise InputError("the data set has no images", where=where, expected="one row or more in images.csv")
 
+    # masks and exports are written to files of these names
+    safe = images["image_id"].map(is_safe_id)
+    _reject(images, ~safe, "image_id", "<category>/<name> without '..' and '\\'", "images", where)
     _reject(images, images["image_id"].duplicated(), "image_id", "each image once", "images", where)
     sides = (images["width"] > 0) & (images["height"] > 0)
     _reject(images, ~sides, "width", "a positive width and height", "images", where)
@@ -288,6 +291,11 @@ def validate(tables: Tables, where: Path) -> None:
     for column in ("source", "target"):
         _reject(pairs, ~pairs[column].isin(known), column, "an image of images.csv", "pairs", where)
     _reject(pairs, ~pairs["split"].isin(SPLITS), "split", "train, val or test", "pairs", where)
+
+
+def is_safe_id(text: str) -> bool:
+    """Whether an image id, used as the name of a file, stays in its folder."""
+    return text.isprintable() and "\\" not in text and not set(text.split("/")) & {"", ".", ".."}
 
 
 def _reject(frame: pd.DataFrame, bad: pd.Series, column: str, expected: str, name: str, where: Path) -> None:

@@ -206,7 +206,12 @@ if STORAGE:
 
 
 # files of the user's own that say what a data set holds, by layout: when one is newer, the tables are made anew
-LISTS = {"spair": "Layout/*/*.txt", "folder": "*.csv"}
+LISTS = {
+    "spair": [
+        f"Layout/large/{name}.txt" for name in ("trn", "val", "test", "unpaired")
+    ],
+    "folder": ["images.csv", "keypoints.csv", "pairs.csv"],
+}
 
 
 def downloads(entry):
@@ -229,9 +234,8 @@ def listed(entry):
     """Lists that the user keeps in the folder of a data set that is not downloaded."""
     if "download" in entry or entry["layout"] not in LISTS:
         return []
-    return [
-        str(path) for path in sorted(Path(entry["root"]).glob(LISTS[entry["layout"]]))
-    ]
+    paths = [Path(entry["root"]) / name for name in LISTS[entry["layout"]]]
+    return [str(path) for path in paths if path.exists()]
 
 
 # `logged FILE COMMAND...` shows what a command says on its way in the terminal and keeps it in the log

@@ -12,6 +12,8 @@ Facet = Literal["token", "query", "key", "value"]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # a pinned requirement and nothing else: the text becomes an argument of pip
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
+# timm also takes addresses (hf-hub:…) and folders (local-dir:…), and obeys the settings that it finds there
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # source -> (keys it needs, keys it may have)
 _KEYS: dict[str, tuple[set[str], set[str]]] = {
     "hub": (set(), {"sha256"}),
@@ -84,6 +86,14 @@ class ModelSpec:
     model: str
     weights: WeightsSpec
 
+    def __post_init__(self) -> None:
+        if not _MODEL.fullmatch(self.model):
+            raise InputError(
+                "not the name of a model",
+                expected="a name of timm's, without ':' and '/'",
+                found=repr(self.model),
+            )
+
 
 @dataclass(frozen=True)
 class BackboneSpec(ModelSpec):
@@ -102,6 +112,7 @@ class BackboneSpec(ModelSpec):
     image_size: ImageSizes
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.norm and self.facet != "token":
             raise InputError(
                 "the final LayerNorm belongs to block outputs",

@@ -1,7 +1,7 @@
 """Weights of a backbone: every source ends in one safetensors file in timm's layout."""
 
-import pickle
 from pathlib import Path
+from pickle import UnpicklingError
 
 import timm
 import torch
@@ -81,7 +81,7 @@ def load_vit(model: str, path: Path) -> nn.Module:
     fix = "delete the file and run `snakemake --cores all`"
     try:
         state, content = read_tensors(path)
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise ProvenanceError("cannot read the weights", where=path, found=str(error), fix=fix) from error
     if content is None or content.get("model") != model:
         raise ProvenanceError(
@@ -144,7 +144,7 @@ def _read(model: str, weights: WeightsSpec, path: Path) -> StateDict:
         return dinov2_state_dict(path)
     try:
         state = load_file(path) if path.suffix == ".safetensors" else _read_torch(path)
-    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, SafetensorError, RuntimeError, EOFError, UnpicklingError) as error:
         raise InputError(
             "cannot read the weights",
             where=path,

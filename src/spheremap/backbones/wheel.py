@@ -102,7 +102,9 @@ def dinov2_state_dict(path: Path) -> dict[str, torch.Tensor]:
         InputError: if the file is not such an export.
     """
     try:
-        return _convert(onnx.load(str(path)).graph)
+        graph = onnx.load(str(path), load_external_data=False).graph
+        _refuse_external(graph, path)
+        return _convert(graph)
     except KeyError as error:
         raise InputError(
             "the ONNX file is not a DINOv2 export in the Hugging Face layout", where=path,
@@ -112,6 +114,16 @@ def dinov2_state_dict(path: Path) -> dict[str, torch.Tensor]:
         if type(error).__module__.startswith("google.protobuf"):
             raise InputError("not an ONNX file", where=path, found=str(error)) from error
         raise
+
+
+def _refuse_external(graph: onnx.GraphProto, path: Path) -> None:
+    """Refuse tensors that lie in other files: an ONNX file may name any, and be read with their bytes."""
+    external = [t.name for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    if external:
+        raise InputError(
+            "the ONNX file refers to other files", where=path, expected="all tensors inside",
+            found=f"tensor {external[0]!r} elsewhere",
+        )  # fmt: skip
 
 
 def _convert(graph: onnx.GraphProto) -> dict[str, torch.Tensor]:

@@ -1,6 +1,6 @@
 """The index of a feature cache: one small HDF5 file whose virtual data sets present all shards as one.
 
-It names the shards relative to itself, so that the folder can be moved. `spheremap.cache.reader` describes
+It names the shards, which lie beside it, so that the folder can be moved. `spheremap.cache.reader` describes
 its data sets and reads it. To other programs a missing shard shows as NaN in `tokens` and `boxes`, -1 in
 `view`, 255 in `masks` and empty image ids: values that no shard holds.
 """
@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from spheremap.cache.reader import DTYPES, INDEX_SCHEMA, FeatureCache
+from spheremap.errors import InputError
 from spheremap.files import atomic_path
 
 FILL = {"tokens": np.nan, "masks": 255, "boxes": np.nan, "view": -1}
@@ -30,10 +31,18 @@ def write_index(shards: Sequence[Path], out: Path) -> int:
         The number of records.
 
     Raises:
+        InputError: if a shard lies in another folder than the index.
         ProvenanceError: if the shards are not one whole, undamaged cache.
     """
     with FeatureCache.open(shards) as cache:
-        files = [(os.path.relpath(path, out.parent), records) for path, records in cache.files]
+        files = [(path.name, records) for path, records in cache.files]
+        elsewhere = [path for path, _ in cache.files if path.parent.resolve() != out.parent.resolve()]
+        if elsewhere:
+            raise InputError(
+                "the shards of a cache lie beside its index",
+                where=elsewhere[0],
+                expected=f"a file in {out.parent}",
+            )
         n, patches = len(cache), cache.grid[0] * cache.grid[1]
         shapes = {
             "tokens": (n, patches, cache.dim),

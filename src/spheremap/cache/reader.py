@@ -18,7 +18,11 @@ of the same names and types, but virtual and with all records of the cache, for 
 Where a shard is gone, a virtual data set silently returns fill values; and HDF5 keeps the list of its sources
 unprotected: one damaged byte there made version 2.0 hang. The reader here therefore takes from the index only
 its attributes, which have checksums: kind, grid, provenance and shards, a JSON list of (file, first record,
-last record + 1). It reads, checks and, if need be, refuses the shards themselves.
+last record + 1). It reads, checks and, if need be, refuses the shards themselves; these lie beside the index.
+
+HDF5 can also refer to other files (external links, virtual and external storage), hold objects and vast
+data sets that take no room, and load filters. A shard is refused unless its data sets are its own, of numbers
+or fixed-length bytes, wholly stored, and have fletcher32 as their only filter.
 """
 
 import json
@@ -240,6 +244,15 @@ def _read_index(path: Path) -> _Index | None:
             if _text(file.attrs.get("schema", "")) != INDEX_SCHEMA:
                 return None
             listed = json.loads(_text(file.attrs["shards"]))
+            outside = [name for name, _, _ in listed if name in ("", ".", "..") or Path(name).name != name]
+            if outside:
+                raise ProvenanceError(
+                    "the index of the feature cache names a file elsewhere",
+                    where=path,
+                    expected="shards beside the index",
+                    found=repr(outside[0]),
+                    fix=_REBUILD,
+                )
             return _Index(
                 path=path,
                 provenance=json.loads(_text(file.attrs["provenance"])),
@@ -325,8 +338,34 @@ def _text(value: bytes | str) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else value
 
 
+def _own(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """A data set whose plain values stand in this very file."""
+    link = file.get(name, getlink=True)
+    problem = "" if isinstance(link, h5py.HardLink) else "a link"
+    if not problem:
+        data = file[name]
+        filters = data.id.get_create_plist().get_nfilters() if isinstance(data, h5py.Dataset) else 0
+        if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
+            problem = "values in another file"
+        elif data.dtype.kind not in "Suif":
+            problem = f"values of type {data.dtype}"
+        elif filters > 1:
+            problem = "further filters"
+        elif data.id.get_storage_size() < data.nbytes:
+            problem = "values that are not stored"
+    if problem:
+        raise ProvenanceError(
+            f"data set {name!r} of the feature cache is not as it should be",
+            where=path,
+            expected="stored numbers or fixed-length bytes, in the file itself",
+            found=problem,
+            fix=_REBUILD,
+        )
+    return data
+
+
 def _check_shapes(path: Path, file: h5py.File, n_patches: int) -> None:
-    n, _, dim = file["tokens"].shape
+    n, _, dim = _own(path, file, "tokens").shape
     expected = {
         "tokens": (n, n_patches, dim),
         "masks": (n, n_patches),
@@ -335,7 +374,7 @@ def _check_shapes(path: Path, file: h5py.File, n_patches: int) -> None:
         "view": (n,),
     }
     for name, shape in expected.items():
-        data = file[name]
+        data = _own(path, file, name)
         if data.shape != shape or data.dtype != DTYPES.get(name, data.dtype) or not data.fletcher32:
             raise ProvenanceError(
                 f"data set {name!r} of the feature cache is not as it should be",

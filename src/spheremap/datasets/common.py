@@ -18,6 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from spheremap.errors import InputError
+from spheremap.images import open_picture
 from spheremap.tables import Tables
 
 
@@ -128,7 +129,7 @@ def picture_size(path: Path, what: str, digest: FileDigest, *, named_in: Path | 
         with warnings.catch_warnings():
             # only the header is read, so a huge picture is no danger yet
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as picture:
+            with open_picture(io.BytesIO(content)) as picture:
                 width, height = picture.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(

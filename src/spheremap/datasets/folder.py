@@ -52,7 +52,7 @@ from spheremap.datasets.common import (
 )
 from spheremap.datasets.pairs import sample_pairs
 from spheremap.errors import InputError
-from spheremap.images import ANY_VALUE, foreground
+from spheremap.images import ANY_VALUE, foreground, open_picture
 from spheremap.progress import progress
 from spheremap.tables import IMAGES, KEYPOINTS, PAIRS, SPLITS, Tables
 
@@ -323,7 +323,7 @@ def _picture_size(path: Path, row: "_Row", digest: FileDigest) -> tuple[int, int
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a huge picture is no danger yet; damaged EXIF says nothing
-            with Image.open(io.BytesIO(content)) as picture:
+            with open_picture(io.BytesIO(content)) as picture:
                 size = picture.size
                 orientation = _orientation(picture)
     except _UNREADABLE as error:
@@ -363,7 +363,7 @@ def _read_mask(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a picture that cannot be used raises an error
-            with Image.open(io.BytesIO(content)) as mask:
+            with open_picture(io.BytesIO(content)) as mask:
                 found = mask.size
                 if found == size:  # others are not decoded, however large they say they are
                     mask.load()

@@ -42,6 +42,7 @@ from spheremap.datasets.common import (
 )
 from spheremap.datasets.voc import VOC_CLASS_IDS
 from spheremap.errors import InputError
+from spheremap.images import open_picture
 from spheremap.progress import progress
 from spheremap.tables import IMAGES, KEYPOINTS, PAIRS, Tables
 
@@ -453,7 +454,7 @@ def _check_picture(
     content = read_bytes(path, f"{what} that belongs to {annotation.path}", fix=f"restore the {what}")
     digest.add("/".join(path.parts[-2:]), content)
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        with open_picture(io.BytesIO(content)) as picture:
             size, mode = picture.size, picture.mode
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(

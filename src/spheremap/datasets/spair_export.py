@@ -28,6 +28,7 @@ from spheremap.datasets.spair import (
 )
 from spheremap.datasets.voc import VOC_CLASS_IDS
 from spheremap.errors import InputError
+from spheremap.images import open_picture
 from spheremap.progress import progress
 from spheremap.tables import Tables, sort_tables
 
@@ -254,7 +255,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _depth(path: Path) -> int:
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             return len(picture.getbands())
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError("unreadable image", where=path, expected="a picture file") from error

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from spheremap.download.archive import ArchiveRefused, Limits, Unpacked, safe_parts, unpack
-from spheremap.download.client import Client, Expected, Source, disk_errors
+from spheremap.download.client import Client, Expected, Source, disk_errors, shown
 from spheremap.download.digests import SHA256, Digest, record_digest, recorded_digest
 from spheremap.download.drive import drive_url
 from spheremap.errors import InputError
@@ -129,7 +129,9 @@ def check_entry(entry: DownloadEntry, where: Path | str) -> None:
             reject(f"{key}.urls", "an address, or the id of a file of Google Drive as `drive`", [])
         for url in file.urls:
             if not _is_address(url):
-                reject(f"{key}.urls", "addresses that begin with http://, https:// or file:///", url)
+                reject(f"{key}.urls", "addresses that begin with http://, https:// or file:///", shown(url))
+            if "@" in urlsplit(url).netloc:
+                reject(f"{key}.urls", "addresses without user and password: Git keeps this file", shown(url))
         if file.size is not None and file.size < 0:
             reject(f"{key}.size", "a number of bytes", file.size)
         if file.sha256 is not None and not SHA256.fullmatch(file.sha256):

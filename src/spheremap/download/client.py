@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from spheremap.download.drive import DriveRefusal, confirmed_url
 from spheremap.errors import InputError
@@ -51,6 +51,16 @@ class Policy:
     longest_backoff: float = 60.0  # seconds
     stall_seconds: float = 60.0
     stall_bytes: int = 1 << 14
+
+
+def shown(url: str) -> str:
+    """An address as it may stand in a message: what can hold a secret (user, password, query) is left out."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be read"
+    netloc = "…@" * ("@" in parts.netloc) + parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, netloc, parts.path, "…" if parts.query else "", ""))
 
 
 @dataclass(frozen=True)
@@ -122,8 +132,8 @@ class Client:
             try:
                 digest = self._fetch_from(source, _Partial(final, source.url), expected)
             except _MirrorFailed as failure:
-                failures.append(f"{source.url}: {failure}")
-                _say(f"{final.name}: giving up on {source.url}: {failure}")
+                failures.append(f"{shown(source.url)}: {failure}")
+                _say(f"{final.name}: giving up on {shown(source.url)}: {failure}")
                 continue
             for other in sources:  # what other mirrors left behind is of no use any more
                 _Partial(final, other.url).discard()
@@ -266,6 +276,8 @@ class Client:
     def _copy_local(self, url: str, partial: "_Partial") -> None:
         path = Path(urllib.request.url2pathname(urlsplit(url).path))
         try:
+            if path.exists() and not path.is_file():  # a device has no end
+                raise _MirrorFailed("not a plain file")
             source = path.open("rb")
         except OSError as error:
             raise _MirrorFailed(error.strerror or str(error)) from error
@@ -435,7 +447,8 @@ def _network(partial: _Partial) -> Iterator[None]:
         )  # a text: not an http(s) address
         raise (_MirrorFailed if lasting else _Transient)(_reason(error.reason)) from error
     except (http.client.InvalidURL, ValueError) as error:
-        raise _MirrorFailed(_reason(error)) from error
+        # its text would quote the address, user and password included
+        raise _MirrorFailed("an address that cannot be used") from error
     except (http.client.HTTPException, OSError) as error:
         raise _Transient(_reason(error)) from error
 
@@ -458,7 +471,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         if urlsplit(req.full_url).scheme == "https" and urlsplit(newurl).scheme != "https":
             fp.close()
-            raise urllib.error.URLError(f"a redirect away from https, to {newurl}")
+            raise urllib.error.URLError(f"a redirect away from https, to {shown(newurl)}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

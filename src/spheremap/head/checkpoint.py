@@ -52,6 +52,41 @@ class Head:
             torch.manual_seed(seed)
             return cls(SphereMapper(dim), Prototypes(dim, len(categories)), list(categories), dim)
 
+    @classmethod
+    def restore(
+        cls,
+        state: Mapping[str, Tensor],
+        where: Path,
+        *,
+        dim: int,
+        categories: Sequence[str],
+        provenance: Mapping[str, Any],
+    ) -> Self:
+        """The head whose parameters a file holds.
+
+        Memory is taken only once the file is found to hold what it says: a damaged or malicious one may speak
+        of any size.
+
+        Raises:
+            ProvenanceError: as `check_state` does.
+        """
+
+        def build() -> Self:
+            count = len(categories)
+            return cls(SphereMapper(dim), Prototypes(dim, count), list(categories), dim, dict(provenance))
+
+        try:
+            with torch.device("meta"):
+                plan = build()
+        except RuntimeError as error:  # more bytes than there are numbers
+            raise ProvenanceError(
+                "no head has this size", where=where, found=f"a feature width of {dim}", fix=_RETRAIN
+            ) from error
+        plan.check_state(state, where)
+        head = build()
+        head.load_state_dict(state, where)
+        return head
+
     def to(self, device: torch.device | str) -> Self:
         """Move all parameters."""
         self.mapper.to(device)
@@ -85,7 +120,27 @@ class Head:
         """Copy all parameters in.
 
         Raises:
-            ProvenanceError: if names or shapes differ, or if the two copies of the shared block do.
+            ProvenanceError: as `check_state` does, or if the two copies of the shared block differ.
+        """
+        self.check_state(state, where)
+        own = self.state_dict()
+        for name, tensor in state.items():
+            if name.startswith(_FIRST) and not torch.equal(tensor, state[name.replace(_FIRST, _SECOND, 1)]):
+                raise ProvenanceError(
+                    f"parameter {name!r} of the head differs from its second copy",
+                    where=where,
+                    expected="blocks.0 and blocks.1 to be the same block",
+                    fix=_RETRAIN,
+                )
+        with torch.no_grad():
+            for name, tensor in state.items():
+                own[name].copy_(tensor)
+
+    def check_state(self, state: Mapping[str, Tensor], where: Path) -> None:
+        """Compare names and shapes of parameters with one's own.
+
+        Raises:
+            ProvenanceError: if they differ.
         """
         own = self.state_dict()
         missing = sorted(set(own) - set(state) - {LEFTOVER})
@@ -107,17 +162,6 @@ class Head:
                 found=str(tuple(state[shapes[0]].shape)),
                 fix=_RETRAIN,
             )
-        for name, tensor in state.items():
-            if name.startswith(_FIRST) and not torch.equal(tensor, state[name.replace(_FIRST, _SECOND, 1)]):
-                raise ProvenanceError(
-                    f"parameter {name!r} of the head differs from its second copy",
-                    where=where,
-                    expected="blocks.0 and blocks.1 to be the same block",
-                    fix=_RETRAIN,
-                )
-        with torch.no_grad():
-            for name, tensor in state.items():
-                own[name].copy_(tensor)
 
 
 _FIRST, _SECOND = PROTOTYPES + "blocks.0.", PROTOTYPES + "blocks.1."
@@ -169,16 +213,16 @@ def load_head(
             found=f"{count} categories" if categories is None else ", ".join(names),
             fix=_RETRAIN,
         )
-    head = Head(SphereMapper(dim), Prototypes(dim, count), names, dim, metadata.get("provenance", {}))
-    head.load_state_dict(state, Path(path))
-    return head.to(device)
+    provenance = metadata.get("provenance", {})
+    return Head.restore(state, Path(path), dim=dim, categories=names, provenance=provenance).to(device)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         if path.suffix in PICKLED:
-            return dict(torch.load(path, map_location="cpu", weights_only=True)), {}
-        state, metadata = read_tensors(path)
+            state, metadata = dict(torch.load(path, map_location="cpu", weights_only=True)), None
+        else:
+            state, metadata = read_tensors(path)
     except (
         OSError,
         SafetensorError,
@@ -195,6 +239,18 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             found=str(error).split("\n", maxsplit=1)[0],
             fix=_RETRAIN,
         ) from error
+    for name, tensor in state.items():
+        # one value may stand for a tensor of any size in a pickle, and none for an empty one in safetensors
+        plain = isinstance(name, str) and isinstance(tensor, Tensor) and tensor.layout is torch.strided
+        whole = plain and 0 < tensor.nbytes <= tensor.untyped_storage().nbytes()
+        if not whole:
+            raise ProvenanceError(
+                f"{name!r} is not a tensor that is stored whole",
+                where=path,
+                expected="tensors with a value for each element",
+                found=f"a {type(tensor).__name__}",
+                fix=_RETRAIN,
+            )
     if metadata is not None and metadata.get("schema") != SCHEMA:
         raise ProvenanceError(
             "not a head of this version",

@@ -16,6 +16,7 @@ file of the backbone as bytes. Its content, sealed as `spheremap.tensors` does i
 
 import dataclasses
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,13 +35,14 @@ from spheremap.backbones.weights import fetch_weights
 from spheremap.cache.space import feature_space
 from spheremap.errors import InputError, ProvenanceError
 from spheremap.files import atomic_path, sha256_file
-from spheremap.head import Head, Prototypes, SphereMapper
+from spheremap.head import Head
 from spheremap.params import parse
 from spheremap.provenance import digest
 from spheremap.tensors import read_tensors, write_tensors
 
 SCHEMA = "spheremap-bundle-1"
 EMBEDDED = "backbone_file"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _FIX = "write the file again with `spheremap bundle`"
 
 
@@ -67,6 +69,13 @@ class About:
     sphere_weight: float
 
     def __post_init__(self) -> None:
+        # a file of this name is written, and the head is built in this size
+        if not _SHA256.fullmatch(self.weights_sha256):
+            raise InputError(
+                "bad value for weights_sha256",
+                expected="64 hexadecimal digits",
+                found=repr(self.weights_sha256),
+            )
         if not 0 <= self.sphere_weight <= 1:
             raise InputError(
                 "bad value for sphere_weight", expected="a share in [0, 1]", found=str(self.sphere_weight)
@@ -185,14 +194,7 @@ def read_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
         )
     about = parse(metadata, About, where=path)
     embedded = state.pop(EMBEDDED, None)
-    head = Head(
-        SphereMapper(about.dim),
-        Prototypes(about.dim, len(about.categories)),
-        about.categories,
-        about.dim,
-        about.provenance,
-    )
-    head.load_state_dict(state, path)
+    head = Head.restore(state, path, dim=about.dim, categories=about.categories, provenance=about.provenance)
     return Bundle(path, about, head.to(device), None if embedded is None else embedded.numpy().tobytes())
 
 

@@ -3,10 +3,11 @@
 The server listens on the loopback address. Every address it answers begins with a random token, so that other
 users of the machine cannot guess it. It refuses requests whose Host is not its own (a web page that points
 its own name to 127.0.0.1) or whose Origin is another (a web page that sends requests here), and it knows two
-addresses only: the page and the matches. It reads no file after it has started.
+addresses only: the page and the matches. It reads no file and no request's body after it has started.
 """
 
 import base64
+import hmac
 import io
 import json
 import math
@@ -146,10 +147,17 @@ class _Handler(BaseHTTPRequestHandler):
         ):
             self._send(HTTPStatus.FORBIDDEN, b"not from here", "text/plain")
             return
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # the body would be taken for the next request
+            self._send(HTTPStatus.BAD_REQUEST, b"no bodies", "text/plain")
+            return
         address = urlsplit(self.path)
-        if address.path == self.server.root:
+        root, page = address.path[: len(self.server.root)], address.path[len(self.server.root) :]
+        # in a time that does not tell how much of the token is right
+        known = hmac.compare_digest(root.encode(), self.server.root.encode())
+        if known and page == "":
             self._send(HTTPStatus.OK, self.server.content, "text/html; charset=utf-8")
-        elif address.path == self.server.root + "match":
+        elif known and page == "match":
             self._match(parse_qs(address.query))
         else:
             self._send(HTTPStatus.NOT_FOUND, b"nothing here", "text/plain")

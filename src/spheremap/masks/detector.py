@@ -1,9 +1,9 @@
 """Mask R-CNN of torchvision (He et al. 2017; the v2 after Li et al. 2021), one picture at a time."""
 
-import pickle
 import urllib.error
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -189,7 +189,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, SafetensorError, RuntimeError, EOFError, UnpicklingError) as error:
         raise _unusable(path, str(error) or type(error).__name__) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise _unusable(path, type(state).__name__)
