@@ -4,10 +4,10 @@ To match photographs of one's own::
 
     import spheremap
 
-    matcher = spheremap.load("demo.spheremap")                 # a file of `spheremap bundle`
-    matches = matcher.match("a.jpg", "b.jpg", [(120, 80)])     # points as (x, y) in pixels of a.jpg
-    matches.xy                                                 # (K, 2) where they are in b.jpg
-    matcher.map("a.jpg").picture().save("map.png")             # coloured by position on the sphere
+    matcher = spheremap.load("demo.spheremap")  # a file of `spheremap bundle`
+    matches = matcher.match("a.jpg", "b.jpg", [(120, 80)])  # points as (x, y) in pixels of a.jpg
+    matches.xy  # (K, 2) where they are in b.jpg
+    matcher.map("a.jpg").picture().save("map.png")  # coloured by position on the sphere
 
 `load` returns a `Matcher`; its answers are `Matches` and `SphereMap`. They are imported at first use, so that
 importing the package costs nothing.
