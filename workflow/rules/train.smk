@@ -79,9 +79,10 @@ rule adapt:
         "logs/benchmarks/adapt.tsv"
     conda:
         ENVIRONMENT
-    threads: workflow.cores
+    threads: CORES
     resources:
         mem_mb=8000,
+        gpu=GPU,
     params:
         tables=subpath(input.provenance, parent=True),
         work=f"{WORK}/adapt",
