@@ -1,4 +1,4 @@
-"""What test_distributed.py lets two processes do together: started by torchrun, with a folder for the results.
+"""What test_distributed.py lets two processes do together: torchrun starts it, with a folder for the results.
 
 Every case is a function of a group, so that the test can run it in one process as well.
 """
@@ -25,8 +25,13 @@ from spheremap.training.shares import Share
 from spheremap.training.step import weight_vector
 
 STEPS = 24
-# even and uneven shares; in the third case all views of a process lack foreground, in the fourth no view counts
-BATCHES = {"even": [0, 3, 4, 7, 9, 11], "uneven": [0, 3, 4, 7, 9], "one without": [1, 2, 6, 8], "none": [1, 2]}
+# even and uneven shares; then all views of one process lack foreground, then all of both
+BATCHES = {
+    "even": [0, 3, 4, 7, 9, 11],
+    "uneven": [0, 3, 4, 7, 9],
+    "one without": [1, 2, 6, 8],
+    "none": [1, 2],
+}
 WITHOUT_FOREGROUND = [1, 2]
 
 
@@ -69,9 +74,7 @@ def losses_and_gradients(group: Group, records: list[int]) -> dict[str, torch.Te
     part = group.share(len(records))
     key = draw_key(5, 3, first=part.start)
     config = dataclasses.replace(CONFIG, seed=5)
-    losses_of, grain = choose_losses(
-        config, torch.device("cpu"), len(records), GRID[0] * GRID[1], group
-    )
+    losses_of, grain = choose_losses(config, torch.device("cpu"), len(records), GRID[0] * GRID[1], group)
     if group.size == 1:
         batch = views.batch(np.array(records), grain)
     else:

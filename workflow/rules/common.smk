@@ -238,9 +238,12 @@ def listed(entry):
     return [str(path) for path in paths if path.exists()]
 
 
-# `logged FILE COMMAND...` shows what a command says on its way in the terminal and keeps it in the log
+# `logged FILE COMMAND...` shows what a command says on its way in the terminal and keeps it in the log;
+# `together N ARGUMENTS...` is `spheremap ARGUMENTS...` in N processes
 shell.prefix(
     "set -euo pipefail; "
-    'command -v spheremap > /dev/null || spheremap() {{ PYTHONPATH=src python -m spheremap "$@"; }}; '
+    'command -v spheremap > /dev/null || {{ export PYTHONPATH=src; spheremap() {{ python -m spheremap "$@"; }}; }}; '
+    'together() {{ if [ "$1" -gt 1 ]; then torchrun --standalone --nproc-per-node "$1" -m spheremap "${{@:2}}"; '
+    'else spheremap "${{@:2}}"; fi; }}; '
     'logged() {{ "${{@:2}}" 2> >(tee "$1" >&2); }}; '
 )

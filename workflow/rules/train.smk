@@ -40,13 +40,14 @@ rule train:
     threads: CORES
     resources:
         mem_mb=8000,
-        gpu=GPU,
+        gpu=GPU * config["processes"],
+        processes=config["processes"],  # a resource: another number is no reason to train again
     params:
         tables=subpath(input.provenance, parent=True),
         work=f"{WORK}/train",
         device=config["device"],
     shell:
-        "logged {log} spheremap train --params {input.params} --tables {params.tables} --views {input.views[0]} "
+        "logged {log} together {resources.processes} train --params {input.params} --tables {params.tables} --views {input.views[0]} "
         "--images {input.images[0]} --out {output.head} --losses {output.losses} --health {output.health} "
         "--validation {output.validation} --work {params.work} --device {params.device} --threads {threads} "
         "&& cp {input.params} {output.params}"
