@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--repeats", type=int, default=25, help="of faults in single steps (default: 25)")
     parser.add_argument("--commands", type=int, default=6, help="of faults in whole commands (default: 6)")
-    parser.add_argument("--only", nargs="*", help="rows of the table to try (default: all)")
+    parser.add_argument("--only", nargs="*", help="those that begin so, as `fault, case`")
     parser.add_argument("--folder", type=Path, default=HERE.parent / ".work" / "crash", help="to work in")
     parser.add_argument(
         "--out", type=Path, default=HERE / "results" / "trials.csv", help="CSV file of the trials"
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"the finished project is at {laboratory.reference} ({time.monotonic() - start:.0f} s)", flush=True)
     record = Record(options.out, laboratory.code)
     for trial in sorted(_all(laboratory, options), key=lambda trial: trial.number):
-        if trial.key in record.done or (options.only and trial.fault not in options.only):
+        name = f"{trial.fault}, {trial.case}"
+        if trial.key in record.done or not name.startswith(tuple(options.only or [""])):
             continue
         if time.monotonic() - start > options.seconds:
             print("time is up; the same command goes on from here", flush=True)
@@ -47,14 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             outcome = trial.run(laboratory, trial.seed())
         except Skipped as reason:
-            print(f"{trial.fault}, {trial.case}: skipped: {reason}", flush=True)
+            print(f"skipped   {name}: {reason}", flush=True)
             continue
         except Exception as error:  # the harness's own fault counts as a failure, not as a pass
             outcome = Outcome(Verdict.WRONG, f"the trial itself failed: {type(error).__name__}: {error}")
         seconds = time.monotonic() - before
         record.add(trial, outcome, seconds)
-        what = f"{trial.fault}, {trial.case}, {trial.number}"
-        print(f"{outcome.verdict:9} {what} ({seconds:.1f} s): {outcome.detail}", flush=True)
+        print(f"{outcome.verdict:9} {name}, {trial.number} ({seconds:.1f} s): {outcome.detail}", flush=True)
     trials = read(options.out)
     write_docs(options.docs or HERE.parent / "docs" / "faults.md", trials)
     own = trials[trials["code"] == laboratory.code]

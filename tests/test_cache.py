@@ -43,6 +43,7 @@ from spheremap.cache.shards import shard_range
 from spheremap.cache.views import make_view, random_resized_crop, view_generator
 from spheremap.cli import main
 from spheremap.errors import InputError, ProvenanceError
+from spheremap.files import sha256_file
 from spheremap.geometry import square_box
 from spheremap.tables import Tables, write_tables
 
@@ -797,6 +798,36 @@ def test_bad_picture(build: Build, tmp_path: Path, spoil: Callable[[Source], str
     with pytest.raises(InputError, match=message):
         build(tmp_path / "v.h5", sources=sources, kind=kind)
     assert not list(tmp_path.glob("*v*.h5"))
+
+
+@pytest.mark.parametrize("which", ["image", "mask"])
+def test_a_picture_that_changed_since_it_was_listed(build: Build, tmp_path: Path, which: str) -> None:
+    """Still a picture of the right size, but another one."""
+    sources = make_sources(tmp_path / "pictures")
+    third = sources[3]
+    assert third.mask_path is not None
+    sources[3] = dataclasses.replace(third, sha256=(sha256_file(third.path), sha256_file(third.mask_path)))
+    build(tmp_path / "whole.h5", sources=sources, kind="images")
+    if which == "image":
+        Image.new("RGB", third.size, "red").save(third.path)
+    else:
+        Image.new("L", third.size, 12).save(third.mask_path)
+    name = r"3\.png" if which == "image" else r"3\.mask\.png"
+    with pytest.raises(ProvenanceError, match=rf"the {which} is not the file[\s\S]*{name}[\s\S]*to do"):
+        build(tmp_path / "v.h5", sources=sources, kind="images")
+    assert not (tmp_path / "v.h5").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_tokens_that_are_not_finite_are_refused(cache_file: Path, tmp_path: Path, value: float) -> None:
+    path = shutil.copyfile(cache_file, tmp_path / "v.h5")
+    with h5py.File(path, "r+") as file:
+        file["tokens"][7, 1, 2] = value
+    with FeatureCache.open([path]) as cache:
+        cache.tokens([6, 8])
+        for _ in range(2):
+            with pytest.raises(ProvenanceError, match=r"not finite[\s\S]*v\.h5[\s\S]*to do"):
+                cache.tokens([6, 7, 8])
 
 
 def test_tokens_too_large_for_float16(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

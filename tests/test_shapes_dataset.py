@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -301,6 +302,27 @@ def test_killed_run_continues_to_the_same_bytes(project: Path, tmp_path: Path) -
     second = subprocess.run([*command, "1"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "64/64" in second.stderr
     assert digests(tmp_path / "data") == digests(project / "data")
+
+
+def test_a_killed_worker_ends_the_run_with_a_message(tmp_path: Path) -> None:
+    """It neither waits for the dead nor leaves the living behind."""
+    (tmp_path / "slice.json").write_text(json.dumps(SLICE))
+    command = [sys.executable, "-m", "spheremap", "render", "--params", "slice.json", "--out", "data"]
+    run = subprocess.Popen(
+        [*command, "--work", "work", "--jobs", "2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("work/*/records/*/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    workers = [p for p in psutil.Process(run.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+    assert len(workers) == 2
+    workers[0].kill()
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 1
+    assert "a process that draws pictures was killed" in errors
+    assert "Traceback" not in errors
+    assert not any(worker.is_running() for worker in workers)
+    assert not (tmp_path / "data").exists()
 
 
 def test_existing_data_set_is_replaced_as_a_whole(

@@ -22,13 +22,9 @@ def test_errors_of_the_disk_name_file_and_remedy(number: int) -> None:
 
 
 def test_an_error_behind_another_counts() -> None:
-    try:
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        except OSError as error:
-            raise RuntimeError("cannot close the file") from error
-    except RuntimeError as error:
-        assert "the disk is full" in str(shortage_of(error))
+    error = RuntimeError("cannot close the file")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert "the disk is full" in str(shortage_of(error))
     hdf5 = OSError("Can't write data (file write failed: errno = 28, error message = 'No space left')")
     assert "the disk is full" in str(shortage_of(hdf5))
 

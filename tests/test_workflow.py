@@ -1,6 +1,7 @@
 """The whole chain on a tiny configuration, through Snakemake and DVC, as a user runs it."""
 
 import json
+import os
 import re
 import shutil
 import time
@@ -12,6 +13,8 @@ import psutil
 import pytest
 import yaml
 from project import Project, stages_run
+
+from spheremap.files import exclusive
 
 PRODUCTS = (
     "models/shapes/head.safetensors",
@@ -151,6 +154,38 @@ def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None
     project.run("git", "checkout", "--quiet", "params.yaml")
     project.edit({"dataset": "shape"})
     assert "dataset is 'shape', expected one of shapes, spair-71k" in project.snakemake(ok=False)
+
+
+def test_two_runs_at_once_are_refused(project: Project) -> None:
+    (project.folder / "results/report.html").unlink()
+    with exclusive(project.folder / ".work/lock"):
+        assert "another run is at work in" in project.snakemake(ok=False)
+    assert not (project.folder / "results/report.html").exists()
+
+
+def test_a_clock_that_was_moved_back_hides_no_change(project: Project) -> None:
+    """Everything was made tomorrow; what another parameter concerns runs again nevertheless."""
+    tomorrow = time.time() + 86400
+    for folder in ("data", "models", "results", ".work"):
+        for path in (project.folder / folder).rglob("*"):
+            if path.is_file() and "images" not in path.parts and "masks" not in path.parts:
+                os.utime(path, (tomorrow, tomorrow))
+    assert "Nothing to be done" in project.snakemake("-n")
+    assert (project.folder / "models/shapes/head.safetensors").stat().st_mtime <= time.time()
+    project.edit({"evaluate.sphere_weight": 0.6})
+    planned = project.snakemake("-n")
+    assert "rule evaluate:" in planned
+    assert "rule train:" not in planned
+
+
+def test_a_slice_of_the_parameters_never_changes(project: Project) -> None:
+    """A job that runs reads what it was started with, whatever happens to params.yaml meanwhile."""
+    folder = project.folder / ".work/shapes/params"
+    before = {path: path.read_bytes() for path in folder.glob("*.json")}
+    project.edit({"train.steps": 8})
+    assert "rule train:" in project.snakemake("-n")
+    assert len(list(folder.glob("*.json"))) == len(before) + 1
+    assert all(path.read_bytes() == content for path, content in before.items())
 
 
 def test_a_truncated_cache_is_refused(project: Project) -> None:

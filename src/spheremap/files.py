@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,8 @@ def _sweep(folder: Path, own: int) -> None:
     name = re.compile(rf"\..*\.{re.escape(platform.node())}-(\d+)\.partial.*", re.DOTALL)
     for path in folder.iterdir():
         if (match := name.fullmatch(path.name)) and (int(match[1]) == own or not _runs(int(match[1]))):
-            _remove(path)
+            with suppress(FileNotFoundError):  # swept by another process at the same time
+                _remove(path)
 
 
 def _runs(pid: int) -> bool:

@@ -228,7 +228,9 @@ def _load(path: Path, what: str, sha256: str | None) -> Image.Image:
     except FileNotFoundError as error:
         raise InputError(f"the {what} does not exist", where=path) from error
     except _UNREADABLE as error:
+        unknown = isinstance(error, UnidentifiedImageError)
         raise InputError(
-            f"cannot read the {what}", where=path, expected="a whole JPEG, PNG or the like", found=str(error),
+            f"cannot read the {what}", where=path, expected="a whole JPEG, PNG or the like",
+            found="another kind of file" if unknown else str(error),
             fix="replace the file, or remove it from the data set",
         ) from error  # fmt: skip

@@ -32,8 +32,8 @@ def shortage_of(error: BaseException) -> SpheremapError | None:
 
 
 def _disk(error: BaseException) -> SpheremapError | None:
-    # HDF5 hides the number in its text; unfinished files that cannot be closed are another exception
-    inner = re.search(r"errno = (\d+)", str(error))
+    # HDF5 and shutil's copies of folders have the number in their text only
+    inner = re.search(r"(?:errno = |\[Errno )(\d+)", str(error))
     number = int(inner[1]) if inner else error.errno if isinstance(error, OSError) else None
     if number not in _SHORTAGES:
         return None

@@ -231,8 +231,11 @@ class FeatureCache:
 
 
 def _finite(tokens: NDArray[np.float16]) -> bool:
-    """Whether no token is infinite or NaN; by their bits, since arithmetic with float16 is slow."""
-    return int((tokens.view(np.uint16) & 0x7FFF).max()) < 0x7C00
+    """Whether no token is infinite or NaN: no bits from 0x7C00 to 0x7FFF, or from 0xFC00 on.
+
+    Two maxima take no memory, and arithmetic with float16 is slow.
+    """
+    return bool(tokens.view(np.int16).max() < 0x7C00 and tokens.view(np.uint16).max() < 0xFC00)
 
 
 def _read_index(path: Path) -> _Index | None:
