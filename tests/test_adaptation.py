@@ -20,7 +20,6 @@ from spheremap.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.head import Foreground
 from spheremap.metrics.breakdown import UNKNOWN
 from spheremap.tables import Tables
-from spheremap.tensors import write_tensors
 from spheremap.training import Views
 from spheremap.training.config import ValidationConfig
 

@@ -93,8 +93,8 @@ def pseudo_labels(
                 if len(p) > limit:
                     p = p[torch.from_numpy(_some(len(p), limit, generator)).to(p.device)]
                 i, j = offsets[a] + p, offsets[b] + match[p]  # among the M
-                for start, end, view in ((i, j, b), (j, i, a)):
-                    parts.append((foreground.rows[start], torch.full_like(end, view), foreground.patch[end]))
+                for start, end, there in ((i, j, b), (j, i, a)):
+                    parts.append((foreground.rows[start], torch.full_like(end, there), foreground.patch[end]))
     source, view, patch = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return Matches(source, view, patch, asked, found)
 

@@ -52,16 +52,15 @@ class Head:
             torch.manual_seed(seed)
             return cls(SphereMapper(dim), Prototypes(dim, len(categories)), list(categories), dim)
 
-    @classmethod
+    @staticmethod
     def restore(
-        cls,
         state: Mapping[str, Tensor],
         where: Path,
         *,
         dim: int,
         categories: Sequence[str],
         provenance: Mapping[str, Any],
-    ) -> Self:
+    ) -> "Head":
         """The head whose parameters a file holds.
 
         Memory is taken only once the file is found to hold what it says: a damaged or malicious one may speak
@@ -71,9 +70,9 @@ class Head:
             ProvenanceError: as `check_state` does.
         """
 
-        def build() -> Self:
+        def build() -> "Head":
             count = len(categories)
-            return cls(SphereMapper(dim), Prototypes(dim, count), list(categories), dim, dict(provenance))
+            return Head(SphereMapper(dim), Prototypes(dim, count), list(categories), dim, dict(provenance))
 
         try:
             with torch.device("meta"):
