@@ -79,5 +79,7 @@ def test_a_file_that_may_not_grow(tmp_path: Path, capsys: pytest.CaptureFixture)
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert code == 1
-    assert "a file would be larger than is allowed here" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert "a file would be larger than is allowed here" in errors
+    assert f"in: {tmp_path / 'w.safetensors'}" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["params.json"]

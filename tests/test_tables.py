@@ -263,6 +263,20 @@ def test_digests_that_are_known_are_kept(tmp_path: Path) -> None:
     }
 
 
+def test_damage_is_named_with_its_remedy(tmp_path: Path) -> None:
+    """Also where the damage breaks the table's form."""
+    write_tables(tmp_path / "tables", make(), {})
+    path = tmp_path / "tables" / "images.csv"
+    whole = path.read_text()
+    path.write_text(whole.replace(",40,30,", ",4c0,30,", 1))
+    with pytest.raises(InputError, match=r"(?s)'width'.*images\.csv.*4c0.*to do: delete the folder"):
+        read_tables(tmp_path / "tables")
+    path.write_text(whole)
+    (tmp_path / "tables" / "provenance.json").write_text("{")
+    with pytest.raises(InputError, match=r"(?s)not a JSON file.*provenance\.json.*to do: delete the folder"):
+        read_tables(tmp_path / "tables")
+
+
 def test_missing_column(tmp_path: Path) -> None:
     tables = make()
     with pytest.raises(InputError, match=r"(?s)'pairs' lacks columns.*split"):

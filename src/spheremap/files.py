@@ -38,6 +38,10 @@ def atomic_path(final: Path) -> Iterator[Path]:
             # no directory is replaced in one step: the old one stays whole until the new one is there
             final.rename(old)
         temporary.replace(final)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # a full disk does not say for which file
+            error.filename = str(final)
+        raise
     finally:
         _remove(temporary)
         _remove(old)
@@ -112,8 +116,8 @@ def write_json(path: Path, obj: Any) -> None:
         )
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def read_json(path: Path, *, fix: str | None = None) -> Any:
+    """Read a JSON file; `fix` is for the error.
 
     Raises:
         InputError: if the file is missing, unreadable or not JSON.
@@ -121,14 +125,16 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError("cannot read the file", where=path, found=error.strerror or str(error)) from error
+        raise InputError(
+            "cannot read the file", where=path, found=error.strerror or str(error), fix=fix
+        ) from error
     except ValueError as error:  # covers both bad JSON and bad UTF-8
         raise InputError(
-            "not a JSON file", where=path, expected="valid JSON in UTF-8", found=str(error)
+            "not a JSON file", where=path, expected="valid JSON in UTF-8", found=str(error), fix=fix
         ) from error
     except RecursionError as error:
         raise InputError(
-            "JSON nested too deeply", where=path, expected="a plain annotation or parameter file"
+            "JSON nested too deeply", where=path, expected="a plain annotation or parameter file", fix=fix
         ) from error
 
 

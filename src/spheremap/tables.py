@@ -118,11 +118,10 @@ def read_tables(directory: Path) -> Tables:
         ProvenanceError: if one is not as it was written.
     """
     directory = Path(directory)
-    frames = [_read_csv(directory / f"{name}.csv", schema) for name, schema in SCHEMAS.items()]
-    pictures = _read_csv(directory / "pictures.csv", PICTURES)
-    images, keypoints, pairs = frames
-    tables = Tables(images, keypoints, pairs, dict(zip(pictures["path"], pictures["sha256"], strict=True)))
-    validate(tables, directory)
+    try:
+        tables = _read_tables(directory)
+    except InputError as error:  # what was written passed all checks: it was damaged or changed since
+        raise error if "\n  to do: " in str(error) else InputError(str(error), fix=_REBUILD) from error
     written = _record(directory)[_SEALED]
     for name, found in tables_digest(directory).items():
         if written.get(name) != found:
@@ -133,6 +132,15 @@ def read_tables(directory: Path) -> Tables:
                 found=f"SHA-256 {found[:12]}…",
                 fix=_REBUILD,
             )
+    return tables
+
+
+def _read_tables(directory: Path) -> Tables:
+    frames = [_read_csv(directory / f"{name}.csv", schema) for name, schema in SCHEMAS.items()]
+    pictures = _read_csv(directory / "pictures.csv", PICTURES)
+    images, keypoints, pairs = frames
+    tables = Tables(images, keypoints, pairs, dict(zip(pictures["path"], pictures["sha256"], strict=True)))
+    validate(tables, directory)
     return tables
 
 
@@ -158,7 +166,7 @@ def _record(directory: Path) -> dict[str, Any]:
     path = directory / PROVENANCE
     if not path.is_file():
         raise InputError("the tables have no provenance", where=path, fix=_REBUILD)
-    found = unseal(read_json(path), where=path, fix=_REBUILD)
+    found = unseal(read_json(path, fix=_REBUILD), where=path, fix=_REBUILD)
     if not isinstance(found.get(_SEALED), dict):
         raise ProvenanceError(
             "not the provenance of canonical tables",

@@ -58,7 +58,7 @@ def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams) -> Inputs
         ProvenanceError: if the metrics belong to another data set, split, seed or set of thresholds.
     """
     path = Path(results) / METRICS
-    metrics = read_json(path)
+    metrics = read_json(path, fix=_RERUN)
     if not isinstance(metrics, dict):
         raise InputError("not the metrics of an evaluation", where=path, expected="a JSON object", fix=_RERUN)
     rows = ordered(name for name, value in metrics.items() if isinstance(value, dict))
@@ -123,7 +123,7 @@ def check_files(results: Path, head: Path, made: Mapping[str, Any]) -> None:
         ProvenanceError: if one was changed or belongs to another head.
     """
     path = results / PROVENANCE
-    record = unseal(read_json(path), where=path, fix=_RERUN)
+    record = unseal(read_json(path, fix=_RERUN), where=path, fix=_RERUN)
     check_provenance(record, expected={"inputs": {"head": _sha256(head)}}, where=path, fix=_RERUN)
     expected = {results / name: sha256 for name, sha256 in record.get("files", {}).items()}
     expected |= {results / TRAINING / name: sha256 for name, sha256 in made.get("curves", {}).items()}
