@@ -12,7 +12,7 @@ env: .venv/ready
 	$(PYTHON) -m venv .venv
 	awk '/^uv==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.txt > .venv/uv.txt
 	.venv/bin/python -m pip install --quiet --require-hashes --requirement .venv/uv.txt
-	.venv/bin/uv pip install --quiet --require-hashes --requirement requirements.txt --python .venv/bin/python \
+	.venv/bin/uv pip install --quiet --compile-bytecode --require-hashes --requirement requirements.txt --python .venv/bin/python \
 		|| .venv/bin/python -m pip install --quiet --require-hashes --requirement requirements.txt
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
