@@ -20,6 +20,7 @@ from spheremap.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.head import Foreground
 from spheremap.metrics.breakdown import UNKNOWN
 from spheremap.tables import Tables
+from spheremap.tensors import write_tensors
 from spheremap.training import Views
 from spheremap.training.config import ValidationConfig
 
@@ -292,9 +293,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2)}, path)
     with pytest.raises(ProvenanceError, match="not an adapter of this version"):
         load_adapter(path)
-    save_file(
-        {"a": torch.zeros(2)}, path, {"spheremap": '{"schema": "spheremap-adapter-1", "provenance": {}}'}
-    )
+    write_tensors(path, {"a": torch.zeros(2)}, {"schema": "spheremap-adapter-1", "provenance": {}})
     with pytest.raises(ProvenanceError, match="parameters of the adapter"):
         load_adapter(path)
     with pytest.raises(ProvenanceError, match="do not fit the adapter"):
