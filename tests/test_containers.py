@@ -70,16 +70,16 @@ def test_both_run_the_same_commands(root: Path) -> None:
     assert [line for line in sections(root)["%post"] if not line.startswith("cd ")] == docker_commands(root)
 
 
-@pytest.mark.parametrize("start", ["--require-hashes", "--no-deps --no-build-isolation"])
-def test_pip_is_called_as_make_env_does(start: str, root: Path) -> None:
+@pytest.mark.parametrize("part", ["--requirement requirements.txt", "--no-deps --no-build-isolation"])
+def test_pip_is_called_as_make_env_does(part: str, root: Path) -> None:
     """Options apart that concern printing, caching and editing."""
     own = {"--quiet", "--no-cache-dir", "--editable"}
     makefile = re.findall(r"python -m pip (install .*)", (root / "Makefile").read_text())
     recipe = [
         command.removeprefix("python -m pip ") for command in docker_commands(root) if " pip " in command
     ]
-    (wanted,) = [line for line in makefile if start in line]
-    (found,) = [line for line in recipe if start in line]
+    (wanted,) = [line for line in makefile if part in line]
+    (found,) = [line for line in recipe if part in line]
     assert [word for word in found.split() if word not in own] == [w for w in wanted.split() if w not in own]
 
 
