@@ -24,11 +24,11 @@ demo: env
 	spheremap table results/metrics.json
 
 test: env
-	pytest -m "not slow"
+	pytest -n auto --dist loadfile -m "not slow"
 
 # what `make test` leaves out
 test-slow: env
-	pytest -m slow
+	pytest -n auto --dist loadfile -m slow
 
 lint: env
 	ruff check .
