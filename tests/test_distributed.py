@@ -102,8 +102,7 @@ def test_a_killed_process_ends_the_run_and_any_number_goes_on(root: Path, tmp_pa
     victim.send_signal(signal.SIGKILL)
     _, errors = run.communicate()
     assert run.returncode != 0
-    assert "process 1 of 2 stops, since another one has ended" in errors
-    assert "Signal 9" in errors
+    assert "Signal 9" in errors  # torchrun's words; whether the other notices before it is ended is a race
     assert state.exists()
     assert not (tmp_path / "two/head.safetensors").exists()
 
