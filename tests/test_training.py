@@ -778,3 +778,13 @@ def test_anchored_spheres_look_where_they_are_told() -> None:
     wanted = torch.stack([batch.azimuth.cos(), batch.azimuth.sin(), torch.zeros(5)], dim=1)
     expected = (1 - (directions * wanted).sum(1))[batch.azimuth.isfinite() & (batch.foreground.counts > 0)]
     torch.testing.assert_close(losses["anchored"][3], expected.mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_viewpoint_comes_in_between_two_steps() -> None:
+    config = dataclasses.replace(CONFIG, viewpoint_ramp=(2, 6), weights=LossWeights(viewpoint=0.4))
+    found = [config.viewpoint_weight(step) for step in (1, 2, 3, 5, 6, 7)]
+    assert found == pytest.approx([0, 0, 0.1, 0.3, 0.4, 0.4])
+    at_once = dataclasses.replace(config, viewpoint_ramp=(0, 0))
+    assert at_once.viewpoint_weight(1) == 0.4
+    with pytest.raises(InputError, match="viewpoint_ramp"):
+        dataclasses.replace(CONFIG, viewpoint_ramp=(6, 2))

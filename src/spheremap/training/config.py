@@ -52,6 +52,7 @@ class TrainConfig:
     )
     weights: LossWeights = LossWeights()
     viewpoint: Viewpoint = "relative"  # loss: between all pairs (the paper's), or to fixed directions
+    viewpoint_ramp: tuple[int, int] = (0, 0)  # steps between which the weight of that loss rises from 0
     triplets: int = 32  # per view, for the distance and again for the orientation loss
     distance_margin: float = 0.5
     orientation_threshold: float = 0.7
@@ -72,6 +73,8 @@ class TrainConfig:
             _require(getattr(self, name) >= 1, f"train.{name}", "1 or more", getattr(self, name))
         _require(0 <= self.seed < 2**63, "train.seed", "0 or more, below 2**63", self.seed)
         _require(self.warmup >= 0, "train.warmup", "0 or more", self.warmup)
+        start, end = self.viewpoint_ramp
+        _require(0 <= start <= end, "train.viewpoint_ramp", "[start, end], 0 <= start <= end", [start, end])
         _require(self.learning_rate > 0, "train.learning_rate", "more than 0", self.learning_rate)
         _require(self.distance_margin >= 0, "train.distance_margin", "0 or more", self.distance_margin)
         threshold = self.orientation_threshold
@@ -84,6 +87,12 @@ class TrainConfig:
         _require(0 <= share <= 1, "train.validation.sphere_weight", "between 0 and 1", share)
         _require(validation.alpha > 0, "train.validation.alpha", "more than 0", validation.alpha)
         _require(validation.pairs >= 1, "train.validation.pairs", "1 or more", validation.pairs)
+
+    def viewpoint_weight(self, step: int) -> float:
+        """Factor of the viewpoint loss in a step, counted from 1."""
+        start, end = self.viewpoint_ramp
+        share = 1.0 if step >= end else max(0, step - start) / (end - start)
+        return self.weights.viewpoint * share
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 1."""

@@ -110,6 +110,7 @@ def train(
         for batch in order:
             state.step += 1
             _set_rate(optimiser, config.rate(state.step))
+            weights[LOSSES.index("viewpoint")] = config.viewpoint_weight(state.step)
             key[1].add_(1)  # = state.step, without a copy from the host
             losses = losses_of(head, batch, coordinates, config, key)
             (weights @ losses).backward()
