@@ -37,9 +37,14 @@ class Studio:
     bundle: Path
     backbone: dict[str, Any]
 
-    def evaluate(self, tables: Tables) -> pd.DataFrame:
-        """Predictions of the commands `cache` and `evaluate` for the test pairs of some tables."""
+    def evaluate(self, tables: Tables, fit: str = "pad", **settings: object) -> pd.DataFrame:
+        """Predictions of the commands `cache` and `evaluate` for the test pairs of some tables.
+
+        `settings` are those of the section `evaluate`.
+        """
         params = yaml.safe_load(self.params.read_text())
+        params["features"]["fit"] = fit
+        params["evaluate"] |= {"bootstrap": 0, "sweep": [], **settings}
         work = self.folder / "evaluation"
         write_tables(work / "tables", tables, {})
         slices = {

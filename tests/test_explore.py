@@ -63,6 +63,19 @@ def query(server: ExplorerServer, **values: object) -> str:
     return f"{server.root}match?{urlencode(values)}"
 
 
+def test_it_answers_by_the_protocol(studio: Studio) -> None:
+    matcher = load(
+        studio.bundle, device="cpu", fit="stretch", source="bilinear", readout="window", temperature=0.1
+    )
+    a, b = (matcher.describe(path) for path in studio.photographs[:2])
+    explorer = Explorer(matcher, a, b)
+    found = matcher.match(a, b, [(30, 40)], sphere_weight=0.3)
+    for row, own in explorer.match(30, 40, 0.3).items():
+        assert (own["x"], own["y"]) == tuple(found.target_xy[row][0])
+        assert own["high"] == own["similarity"] == float(found.similarity[row][0])
+    assert b'"box": [0.0, 0.0, 70.0, 141.0]' in explorer.page("nonce", NAMES)
+
+
 def test_page_holds_all_it_needs_and_lets_in_nothing_else(server: ExplorerServer) -> None:
     status, content, headers = ask(server, server.root)
     page = content.decode()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from studio import Studio, draw, make_studio, parsed, run, tables_of, write_head
+from tiny import BACKBONE
 
 import spheremap
 from spheremap import images
@@ -18,6 +19,8 @@ from spheremap.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.head import Head, load_head, save_head
 from spheremap.images import load_photograph, load_rgb
 from spheremap.inference import Matcher, load, read_bundle, write_bundle
+from spheremap.inference.protocol import Protocol
+from spheremap.tensors import read_tensors, write_tensors
 
 ROWS = ("features", "sphere", "fused")
 
@@ -32,11 +35,20 @@ def matcher(studio: Studio) -> Matcher:
     return load(studio.bundle, device="cpu")
 
 
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    """Its input is as large as the largest photograph."""
+    backbone = {**BACKBONE, "image_size": {"train": 64, "eval": 208}}
+    return make_studio(tmp_path_factory.mktemp("wide"), backbone)
+
+
 # ---- the answers -------------------------------------------------------------------------------------------
 
 
-def assert_equals_evaluation(matcher: Matcher, studio: Studio, photographs: list[Path], points: list) -> None:
-    predictions = studio.evaluate(tables_of(photographs, points))
+def assert_equals_evaluation(
+    matcher: Matcher, studio: Studio, photographs: list[Path], points: list, **protocol: object
+) -> None:
+    predictions = studio.evaluate(tables_of(photographs, points), **protocol)
     of_evaluation = predictions.set_index(["row", "source", "target", "keypoint_id"])[["x", "y"]]
     compared = 0
     for a, xy in zip(photographs, points, strict=True):
@@ -53,14 +65,65 @@ def assert_equals_evaluation(matcher: Matcher, studio: Studio, photographs: list
     assert compared == len(ROWS) * len(photographs) * (len(photographs) - 1) * len(points[0])
 
 
-def test_answers_are_those_of_the_evaluation(studio: Studio, matcher: Matcher) -> None:
+@pytest.mark.parametrize("readout", ["argmax", "window"])
+@pytest.mark.parametrize("source", ["patch", "bilinear"])
+@pytest.mark.parametrize("fit", ["pad", "stretch", "original"])
+def test_answers_are_those_of_the_evaluation(wide: Studio, fit: str, source: str, readout: str) -> None:
+    protocol = {"fit": fit, "source": source, "readout": readout, "window": 5, "temperature": 0.05}
+    matcher = load(wide.bundle, device="cpu", **protocol)
     rng = np.random.default_rng(0)
     points = []
-    for path in studio.photographs:
+    for path in wide.photographs:
         with Image.open(path) as image:
             inside = rng.uniform(0, 1, (7, 2)) * image.size
             points.append([(0.0, 0.0), *map(tuple, inside.tolist()), image.size])  # the corners as well
-    assert_equals_evaluation(matcher, studio, studio.photographs, points)
+    assert_equals_evaluation(matcher, wide, wide.photographs, points, **protocol)
+
+
+def test_each_setting_changes_the_answers(wide: Studio) -> None:
+    xy = [(30.0, 40.0), (80.5, 20.0), (61.0, 77.0)]
+
+    def answers(**changes: object) -> np.ndarray:
+        protocol = {"fit": "pad", "source": "patch", "readout": "window", "window": 5, "temperature": 0.05}
+        found = load(wide.bundle, device="cpu", **(protocol | changes)).match(*wide.photographs[:2], xy)
+        return np.concatenate([found.xy.ravel(), found.similarity["fused"]])
+
+    usual = answers()
+    for change in (
+        {"fit": "stretch"},
+        {"fit": "original"},
+        {"source": "bilinear"},
+        {"readout": "argmax"},
+        {"window": 3},
+        {"temperature": 0.5},
+    ):
+        assert np.abs(answers(**change) - usual).max() > 1e-3, change
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        ({"fit": "squeeze"}, r"'fit'[\s\S]*'pad', 'stretch', 'original'"),
+        ({"source": "nearest"}, r"'source'[\s\S]*'patch', 'bilinear'"),
+        ({"readout": "mean"}, r"'readout'[\s\S]*'argmax', 'window'"),
+        ({"window": 4}, "bad window"),
+        ({"temperature": 0.0}, "bad temperature"),
+    ],
+)
+def test_bad_protocols_are_named(studio: Studio, protocol: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(studio.bundle, device="cpu", **protocol)
+
+
+def test_a_photograph_larger_than_the_input_is_named(studio: Studio) -> None:
+    matcher = load(studio.bundle, device="cpu", fit="original")
+    with pytest.raises(
+        InputError, match=r"larger than the network's input[\s\S]*0\.png[\s\S]*--size\) to 128"
+    ):
+        matcher.describe(studio.photographs[0])
+    with pytest.raises(InputError, match=r"larger than[\s\S]*array"):
+        matcher.describe(np.zeros((20, 97, 3), np.uint8))
+    assert load(studio.bundle, device="cpu", fit="original", size=128).describe(studio.photographs[0])
 
 
 def test_two_dogs_are_matched_as_by_the_evaluation(real: Path, tmp_path: Path) -> None:
@@ -160,6 +223,21 @@ def test_warp_onto_itself_is_the_photograph(studio: Studio, matcher: Matcher) ->
     picture = np.asarray(matcher.warp(*[studio.photographs[2]] * 2).picture(side=96)).astype(float)
     assert picture.shape[1] > 2 * 96
     assert np.abs(picture[:, :96] - picture[:, -96:]).mean() < 3
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch", "original"])
+def test_warps_lie_where_the_photograph_does(wide: Studio, fit: str) -> None:
+    matcher = load(wide.bundle, device="cpu", fit=fit, source="bilinear")
+    for path in wide.photographs[:2]:
+        warp = matcher.warp(path, path)
+        with Image.open(path) as photograph:
+            width = round(208 * photograph.width / max(photograph.size))
+        picture = np.asarray(warp.picture(side=208)).astype(float)
+        left, right = picture[:, :width], picture[:, -width:]
+        assert np.abs(left - right).mean() < 10
+        assert np.abs(left - right[:, ::-1]).mean() > 20
+        found = matcher.match(path, path, warp.source_xy[warp.inside])
+        np.testing.assert_allclose(warp.target_xy[warp.inside], found.xy)
 
 
 def test_map_is_coloured_by_the_sphere(studio: Studio, matcher: Matcher) -> None:
@@ -263,7 +341,7 @@ def test_coordinates_of_a_reduced_photograph_are_those_of_the_whole(
     reduced = matcher.describe(tmp_path / "a.jpg")
     assert reduced.photograph.pixels.shape == (150, 200, 3)
     np.testing.assert_array_equal(reduced.box, whole.box)
-    assert (reduced.tokens * whole.tokens).sum(dim=1).min() > 0.98
+    assert (reduced.features * whole.features).sum(dim=1).min() > 0.98
 
 
 @pytest.mark.parametrize(
@@ -403,6 +481,33 @@ def test_bundle_returns_the_head(studio: Studio) -> None:
     assert bundle.head.provenance == head.provenance
     for name, tensor in head.state_dict().items():
         assert torch.equal(bundle.head.state_dict()[name], tensor)
+
+
+def test_a_bundle_answers_by_its_project_s_protocol(wide: Studio, tmp_path: Path) -> None:
+    params = json.loads(wide.params.read_text())
+    params["features"]["fit"] = "stretch"
+    params["evaluate"] |= {"source": "bilinear", "readout": "window", "window": 3, "temperature": 0.1}
+    (tmp_path / "params.yaml").write_text(json.dumps(params))
+    parts = ("--head", wide.head, "--weights", wide.weights)
+    run("bundle", "--params", tmp_path / "params.yaml", "--out", tmp_path / "b", "--embed", *parts)
+    protocol = {"fit": "stretch", "source": "bilinear", "readout": "window", "window": 3, "temperature": 0.1}
+    assert read_bundle(tmp_path / "b").about.protocol == Protocol(**protocol)
+    pair = (*wide.photographs[:2], [(30, 40), (80, 20)])
+    found = load(tmp_path / "b", device="cpu").match(*pair)
+    expected = load(wide.bundle, device="cpu", **protocol).match(*pair)
+    np.testing.assert_array_equal(found.xy, expected.xy)
+    usual = load(tmp_path / "b", device="cpu", fit="pad", source="patch", readout="argmax").match(*pair)
+    np.testing.assert_array_equal(usual.xy, load(wide.bundle, device="cpu").match(*pair).xy)
+
+
+def test_a_bundle_of_version_1_answers_as_it_did(studio: Studio, matcher: Matcher, tmp_path: Path) -> None:
+    state, metadata = read_tensors(studio.bundle)
+    del metadata["protocol"]
+    write_tensors(tmp_path / "old", state, metadata | {"schema": "spheremap-bundle-1"})
+    old = load(tmp_path / "old", device="cpu")
+    assert (old.protocol.fit, old.protocol.source, old.protocol.readout) == ("pad", "patch", "argmax")
+    found, expected = (own.match(*studio.photographs[:2], [(30, 40)]) for own in (old, matcher))
+    np.testing.assert_array_equal(found.xy, expected.xy)
 
 
 def test_what_is_no_bundle_is_refused(studio: Studio, tmp_path: Path) -> None:

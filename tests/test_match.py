@@ -75,6 +75,19 @@ def test_files_on_request(studio: Studio, tmp_path: Path, capsys: pytest.Capture
             assert picture.width > picture.height
 
 
+def test_the_protocol_is_chosen_by_options(studio: Studio, capsys: pytest.CaptureFixture[str]) -> None:
+    protocol = {"fit": "stretch", "source": "bilinear", "readout": "window", "window": 3, "temperature": 0.1}
+    options = [part for name, value in protocol.items() for part in (f"--{name}", value)]
+    assert match(studio, "--points", "30,40 80.5,20", *options) == 0
+    answer = json.loads(capsys.readouterr().out)
+    found = load(studio.bundle, device="cpu", **protocol).match(*studio.photographs[:2], POINTS)
+    assert answer["points"] == json.loads(json.dumps(found.to_json()["points"]))
+    assert match(studio, "--points", "30,40", "--window", "4") == 1
+    assert "bad window" in capsys.readouterr().err.splitlines()[0]
+    assert match(studio, "--points", "30,40", "--fit", "original") == 1
+    assert "larger than the network's input" in capsys.readouterr().err.splitlines()[0]
+
+
 def test_map(studio: Studio, tmp_path: Path) -> None:
     model = ("--model", studio.bundle, "--device", "cpu")
     run("map", studio.photographs[0], "--out", tmp_path / "map.png", "--side", 200, *model)

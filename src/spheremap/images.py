@@ -70,6 +70,11 @@ class Photograph:
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
 
+    def in_pixels(self, box: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A box `(4,)` of the photograph in full, in the pixels that were decoded."""
+        height, width = self.pixels.shape[:2]
+        return box * np.tile([width / self.size[0], height / self.size[1]], 2)
+
 
 def load_photograph(path: Path) -> Photograph:
     """Read a photograph upright (EXIF orientation applied), with transparency over white.

@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
         where=head,
         precision=project.precision,
         sphere_weight=project.sphere_weight,
+        protocol=project.protocol,
         embed=args.embed,
     )
     inside = "with" if args.embed else "without"

@@ -9,13 +9,14 @@ HELP = "show two photographs in the browser, on this machine only: click a point
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    from spheremap.inference.arguments import add_model_arguments
+    from spheremap.inference.arguments import add_matching_arguments, add_model_arguments
 
     parser.add_argument("source", type=Path, help="photograph to click in")
     parser.add_argument("target", type=Path, help="photograph to find points in")
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a random free one)")
     parser.add_argument("--no-browser", action="store_true", help="print the address, but open no browser")
     add_model_arguments(parser)
+    add_matching_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:

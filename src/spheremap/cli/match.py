@@ -12,7 +12,7 @@ HELP = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    from spheremap.inference.arguments import add_model_arguments
+    from spheremap.inference.arguments import add_matching_arguments, add_model_arguments
 
     parser.add_argument("source", type=Path, help="photograph with the points")
     parser.add_argument("target", type=Path, help="photograph to find them in")
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sphere-weight", type=float, help="of the sphere in [0, 1] (default: the bundle's)")
     add_model_arguments(parser)
+    add_matching_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -2,9 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import Any, get_args
 
+from spheremap.cache.views import Fit
 from spheremap.device import HELP as DEVICE_HELP
 from spheremap.inference.matcher import Matcher, load
+from spheremap.matching.readout import ReadoutKind
+from spheremap.matching.sampling import Sampling
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +23,44 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="side of the network's input in px, a multiple of the patch (default: bundle's)",
     )
+    parser.add_argument(
+        "--fit",
+        choices=get_args(Fit),
+        help="how a photograph becomes the square input: pad (black borders), stretch, or original "
+        "(resolution, black around) (default: bundle's)",
+    )
+
+
+def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how points are described and places read, beside `add_model_arguments`."""
+    parser.add_argument(
+        "--source",
+        dest="sampling",  # the photograph has the name
+        choices=get_args(Sampling),
+        help="tokens that describe a point: of its patch, or a bilinear mixture of four (default: bundle's)",
+    )
+    parser.add_argument(
+        "--readout",
+        choices=get_args(ReadoutKind),
+        help="of a place from similarities: argmax, or window (soft-argmax) (default: bundle's)",
+    )
+    parser.add_argument(
+        "--window", type=int, help="side of the read-out's window in patches, odd (default: bundle's)"
+    )
+    parser.add_argument("--temperature", type=float, help="of its soft-argmax (default: bundle's)")
 
 
 def load_model(args: argparse.Namespace) -> Matcher:
     """Load what the arguments name."""
-    return load(args.model, weights=args.weights, device=args.device, size=args.size)
+    matching: dict[str, Any] = {
+        name: vars(args).get(option)
+        for option, name in (
+            ("sampling", "source"),
+            ("readout", "readout"),
+            ("window", "window"),
+            ("temperature", "temperature"),
+        )
+    }
+    return load(
+        args.model, weights=args.weights, device=args.device, size=args.size, fit=args.fit, **matching
+    )

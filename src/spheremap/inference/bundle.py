@@ -5,13 +5,17 @@ file of the backbone as bytes. Its content, sealed as `spheremap.tensors` does i
 
 | key              | content                                                                        |
 |------------------|--------------------------------------------------------------------------------|
-| schema           | "spheremap-bundle-1"                                                           |
+| schema           | "spheremap-bundle-2"                                                           |
 | dim, categories  | of the head                                                                    |
 | provenance       | how the head was made                                                          |
 | backbone         | the backbone's entry in params.yaml: model, weights, block, norm, facet, sizes |
 | weights_sha256   | SHA-256 of the weights file that the features were made with                   |
 | precision        | of the backbone                                                                |
 | sphere_weight    | of the sphere in the fused similarity                                          |
+| protocol         | fit, source, readout, window, temperature, as in params.yaml                   |
+
+Version 1 lacks the protocol: it was made when photographs were padded, points described by their patch and
+the centre of the best one taken, and is read as such.
 """
 
 import dataclasses
@@ -36,11 +40,13 @@ from spheremap.cache.space import feature_space
 from spheremap.errors import InputError, ProvenanceError
 from spheremap.files import atomic_path, sha256_file
 from spheremap.head import Head
+from spheremap.inference.protocol import Protocol
 from spheremap.params import parse
 from spheremap.provenance import digest
 from spheremap.tensors import read_tensors, write_tensors
 
-SCHEMA = "spheremap-bundle-1"
+SCHEMA = "spheremap-bundle-2"
+_FIRST = "spheremap-bundle-1"
 EMBEDDED = "backbone_file"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FIX = "write the file again with `spheremap bundle`"
@@ -58,6 +64,7 @@ class About:
         weights_sha256: of the weights file, as `spheremap weights` writes it.
         precision: of the backbone.
         sphere_weight: default weight of the sphere in the fused similarity.
+        protocol: how photographs are fitted, points described and places read by default.
     """
 
     dim: int
@@ -67,6 +74,7 @@ class About:
     weights_sha256: str
     precision: Precision
     sphere_weight: float
+    protocol: Protocol
 
     def __post_init__(self) -> None:
         # a file of this name is written, and the head is built in this size
@@ -150,6 +158,7 @@ def write_bundle(
     where: Path,
     precision: Precision = "float32",
     sphere_weight: float = 0.2,
+    protocol: Protocol | None = None,
     embed: bool = False,
 ) -> None:
     """Write head and backbone as one file; equal parts give equal bytes.
@@ -162,6 +171,7 @@ def write_bundle(
         where: the head's file, for messages.
         precision: of the backbone.
         sphere_weight: default weight of the sphere in the fused similarity.
+        protocol: default protocol; None: that of `Protocol()`.
         embed: whether to put the weights themselves in, so that nothing needs to be fetched.
 
     Raises:
@@ -172,7 +182,16 @@ def write_bundle(
         raise InputError("the weights of the backbone do not exist", where=weights)
     digits = sha256_file(weights)
     _check_agreement(head, backbone, digits, where)
-    about = About(head.dim, head.categories, head.provenance, backbone, digits, precision, sphere_weight)
+    about = About(
+        dim=head.dim,
+        categories=head.categories,
+        provenance=head.provenance,
+        backbone=backbone,
+        weights_sha256=digits,
+        precision=precision,
+        sphere_weight=sphere_weight,
+        protocol=protocol or Protocol(),
+    )
     tensors = head.state_dict()
     if embed:
         tensors[EMBEDDED] = torch.from_numpy(np.fromfile(weights, dtype=np.uint8))
@@ -188,7 +207,10 @@ def read_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
     """
     path = Path(path)
     state, metadata = _read(path)
-    if metadata.pop("schema", None) != SCHEMA:
+    schema = metadata.pop("schema", None)
+    if schema == _FIRST:
+        metadata["protocol"] = {"fit": "pad", "source": "patch", "readout": "argmax"}
+    elif schema != SCHEMA:
         raise ProvenanceError(
             "not a bundle of this version", where=path, expected=f"a file of schema {SCHEMA}", fix=_FIX
         )

@@ -10,15 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from spheremap.backbones.extractor import Extractor
-from spheremap.cache.views import make_view
+from spheremap.cache.views import make_view, whole_box
 from spheremap.device import choose_device
 from spheremap.errors import InputError, ProvenanceError
-from spheremap.geometry import Grid, patch_centres, patch_of, square_box
+from spheremap.geometry import Grid, patch_centres
 from spheremap.head import sphere_points
 from spheremap.images import Photograph, load_photograph
 from spheremap.inference.bundle import Bundle, read_bundle
+from spheremap.inference.protocol import Protocol
 from spheremap.inference.results import Matches, SphereMap, Warp
-from spheremap.matching.descriptors import mix, row_weights, unit
+from spheremap.matching.descriptors import mix, mixture, mixture_of_points, row_weights, unit
+from spheremap.matching.readout import best_patch, place
+from spheremap.matching.sampling import sample_patches
 
 FUSED = "fused"
 
@@ -30,8 +33,9 @@ class Description:
     Attributes:
         photograph: its pixels and size.
         grid: rows and columns of patches.
-        box: `(4,)` the square around the photograph that the patches cover, in its pixels.
-        tokens: `(N, D)` unit features.
+        box: `(4,)` the region that the patches cover, in the photograph's pixels.
+        tokens: `(N, D)` float16, as the backbone gives them: what points between patches are mixed from.
+        features: `(N, D)` the same at unit length.
         points: `(N, 3)` points on the sphere.
     """
 
@@ -39,6 +43,7 @@ class Description:
     grid: Grid
     box: NDArray[np.float64]
     tokens: Tensor
+    features: Tensor
     points: Tensor
 
     @property
@@ -68,6 +73,7 @@ class Matcher:
         weights: Path | None = None,
         device: torch.device | str = "cpu",
         size: int | None = None,
+        protocol: Protocol | None = None,
     ) -> None:
         """Prefer `load`.
 
@@ -90,21 +96,27 @@ class Matcher:
         self._grid = self._extractor.grid(self._size)
         self.categories = list(about.categories)
         self.sphere_weight = about.sphere_weight
+        self.protocol = about.protocol if protocol is None else protocol
+        self._readout = self.protocol.make_readout()
 
     def describe(self, photo: Photo) -> Description:
         """Run the networks on a photograph.
 
         Raises:
-            InputError: if it cannot be read.
+            InputError: if it cannot be read, or is larger than the input at fit "original".
         """
         if isinstance(photo, Description):
             return photo
-        photograph = _from_array(photo) if isinstance(photo, np.ndarray) else load_photograph(Path(photo))
+        if isinstance(photo, np.ndarray):
+            photograph, where = _from_array(photo), "array"
+        else:
+            photograph, where = load_photograph(Path(photo)), str(photo)
+        box = whole_box(photograph.size, self.protocol.fit, self._size, self._grid, where)
         height, width = photograph.pixels.shape[:2]
         view = make_view(
             photograph.pixels,
             np.zeros((height, width), dtype=bool),
-            square_box(width, height),
+            photograph.in_pixels(box),
             self._size,
             self._grid,
         )
@@ -123,21 +135,30 @@ class Matcher:
         return Description(
             photograph=photograph,
             grid=self._grid,
-            box=square_box(*photograph.size),
-            tokens=unit(tokens[0]),
+            box=box,
+            tokens=tokens[0],
+            features=unit(tokens[0]),
             points=points,
         )
 
     def similarity(
-        self, source: Description, target: Description, patches: Tensor, sphere_weight: float | None = None
+        self,
+        source: Description,
+        target: Description,
+        xy: NDArray[np.float64],
+        sphere_weight: float | None = None,
     ) -> dict[str, Tensor]:
-        """How similar source patches `(K,)` are to all target patches: row of the table to `(K, N)`.
+        """How similar points `(K, 2)` of the source are to all target patches: row of the table to `(K, N)`.
 
         The rows are `features`, `sphere` and `fused`, see `spheremap.matching.descriptors.row_weights`.
         """
-        patches = patches.to(source.tokens.device)
-        on_features = source.tokens[patches] @ target.tokens.T
-        on_sphere = source.points[patches] @ target.points.T
+        device = source.tokens.device
+        sampled, share = (
+            torch.from_numpy(array).to(device)
+            for array in sample_patches(xy, source.box, source.grid, self.protocol.source)
+        )
+        on_features = unit(mixture(source.tokens[sampled], share)) @ target.features.T
+        on_sphere = mixture_of_points(source.points[sampled], share) @ target.points.T
         weights = row_weights(self.sphere_weight if sphere_weight is None else sphere_weight)
         return {row: mix(on_features, on_sphere, own) for row, own in weights.items()}
 
@@ -146,8 +167,9 @@ class Matcher:
     ) -> Matches:
         """Where in the target are these points of the source?
 
-        Each answer is the centre of the patch whose descriptor is nearest to that of the patch in which the
-        point lies, as in Mariotti et al. 2024; it can lie beyond the shorter sides, in the padding.
+        The answer is that of the evaluation under the matcher's protocol: the centre of the patch whose
+        descriptor is nearest to that of the point, or a soft-argmax in a window about it; it can lie beyond
+        the photograph, in the padding.
 
         Args:
             source: photograph with the points.
@@ -160,36 +182,36 @@ class Matcher:
         """
         a, b = self.describe(source), self.describe(target)
         xy = _check_points(points, a.photograph.size)
-        patches = torch.from_numpy(patch_of(xy, a.box, a.grid))
-        found = self.similarity(a, b, patches, sphere_weight)
-        best = {row: similarity.argmax(dim=1) for row, similarity in found.items()}  # the first of equals
+        target_xy, values = {}, {}
+        for row, similarity in self.similarity(a, b, xy, sphere_weight).items():
+            target_xy[row], best = self._places(similarity, b)
+            values[row] = similarity.gather(1, best[:, None])[:, 0].cpu().numpy()
         return Matches(
-            source=a.photograph,
-            target=b.photograph,
-            source_xy=xy,
-            target_xy={row: b.centres[there.cpu().numpy()] for row, there in best.items()},
-            similarity={
-                row: found[row].gather(1, there[:, None])[:, 0].cpu().numpy() for row, there in best.items()
-            },
+            source=a.photograph, target=b.photograph, source_xy=xy, target_xy=target_xy, similarity=values
         )
+
+    def _places(self, similarity: Tensor, target: Description) -> tuple[NDArray[np.float64], Tensor]:
+        """Places `(K, 2)` in the target read from similarities `(K, N)`, and the best patches `(K,)`."""
+        best = best_patch(similarity)
+        return place(self._readout(similarity, best, target.grid), target.box, target.grid), best
 
     def warp(self, source: Photo, target: Photo, *, sphere_weight: float | None = None) -> Warp:
         """Match every patch of the source, and say which matches lead back to where they started."""
         a, b = self.describe(source), self.describe(target)
-        everything = torch.arange(len(a.tokens))
-        fused = self.similarity(a, b, everything, sphere_weight)[FUSED]
-        there, back = fused.argmax(dim=1), fused.argmax(dim=0)
-        values = fused.gather(1, there[:, None])[:, 0]
+        fused = self.similarity(a, b, a.centres, sphere_weight)[FUSED]
+        target_xy, there = self._places(fused, b)
+        back = fused.argmax(dim=0)[there].cpu()
         rows, columns = a.grid
-        width, height = a.photograph.size
-        inside = ((a.centres >= 0) & (a.centres <= (width, height))).all(axis=1)
+        inside = ((a.centres >= 0) & (a.centres <= a.photograph.size)).all(axis=1)
         return Warp(
             source=a.photograph,
             target=b.photograph,
+            source_box=a.box,
+            target_box=b.box,
             source_xy=a.centres.reshape(rows, columns, 2),
-            target_xy=b.centres[there.cpu().numpy()].reshape(rows, columns, 2),
-            similarity=values.cpu().numpy().reshape(rows, columns),
-            mutual=(back[there].cpu() == everything).numpy().reshape(rows, columns),
+            target_xy=target_xy.reshape(rows, columns, 2),
+            similarity=fused.gather(1, there[:, None])[:, 0].cpu().numpy().reshape(rows, columns),
+            mutual=(back == torch.arange(len(back))).numpy().reshape(rows, columns),
             inside=inside.reshape(rows, columns),
         )
 
@@ -209,6 +231,11 @@ def load(
     weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
     size: int | None = None,
+    fit: str | None = None,
+    source: str | None = None,
+    readout: str | None = None,
+    window: int | None = None,
+    temperature: float | None = None,
 ) -> Matcher:
     """Load a bundle, the file that `spheremap bundle` writes.
 
@@ -217,17 +244,28 @@ def load(
         weights: weights of its backbone, if they are neither inside nor to be fetched from their source.
         device: auto, cpu, cuda or cuda:N.
         size: side of the network's input in pixels, a multiple of the patch; None: as in the evaluation.
+        fit: how a photograph becomes the square input: pad (black borders), stretch, or original (a pixel
+            stays a pixel, black around). This and the following: None: as in the bundle, which has it from
+            the evaluation; see docs/protocols.md.
+        source: what describes a point of the source: its patch, or a bilinear mixture of the nearest four.
+        readout: of a place from similarities: argmax, or window (soft-argmax).
+        window: odd side of that window, in patches.
+        temperature: of that soft-argmax.
 
     Raises:
-        InputError: if the weights cannot be had, or the device or size be used.
+        InputError: if the weights cannot be had, or the device, size or protocol be used.
         ProvenanceError: if the bundle cannot be read, or the weights are another backbone's.
     """
     chosen = choose_device(device)
+    read = read_bundle(Path(bundle), chosen)
     return Matcher(
-        read_bundle(Path(bundle), chosen),
+        read,
         weights=None if weights is None else Path(weights),
         device=chosen,
         size=size,
+        protocol=read.about.protocol.changed(
+            fit=fit, source=source, readout=readout, window=window, temperature=temperature
+        ),
     )
 
 

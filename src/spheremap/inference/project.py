@@ -9,18 +9,20 @@ import yaml
 from spheremap.backbones.extractor import Precision
 from spheremap.backbones.spec import BackboneSpec
 from spheremap.errors import InputError
+from spheremap.inference.protocol import Protocol
 from spheremap.params import parse
 
 
 @dataclass(frozen=True)
 class Project:
-    """The current data set and backbone, and how features are extracted and fused."""
+    """The current data set and backbone, and how features are extracted, fused and matched."""
 
     dataset: str
     backbone: str
     spec: BackboneSpec
     precision: Precision
     sphere_weight: float
+    protocol: Protocol
 
 
 def read_project(path: Path) -> Project:
@@ -47,6 +49,13 @@ def read_project(path: Path) -> Project:
         "spec": _get(params, path, "backbones", str(backbone)),
         "precision": _get(params, path, "features", "precision"),
         "sphere_weight": _get(params, path, "evaluate", "sphere_weight"),
+        "protocol": {
+            "fit": _get(params, path, "features", "fit"),
+            **{
+                key: _get(params, path, "evaluate", key)
+                for key in ("source", "readout", "window", "temperature")
+            },
+        },
     }
     return parse(found, Project, where=path)
 

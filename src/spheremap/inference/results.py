@@ -13,7 +13,7 @@ from PIL import Image
 from spheremap.cache.views import make_view
 from spheremap.errors import InputError
 from spheremap.files import atomic_path
-from spheremap.geometry import square_box
+from spheremap.geometry import patch_of
 from spheremap.images import Photograph
 from spheremap.inference.drawing import draw_points, side_by_side
 
@@ -31,7 +31,7 @@ class Matches:
         source, target: the photographs.
         source_xy: `(K, 2)` the points, as (x, y) in pixels of the source.
         target_xy: row of the table (`features`, `sphere`, `fused`) to `(K, 2)` in pixels of the target.
-        similarity: row to `(K,)`, of point and match, in [-1, 1].
+        similarity: row to `(K,)`, of the point and its most similar patch, in [-1, 1].
     """
 
     source: Photograph
@@ -105,15 +105,18 @@ class Warp:
 
     Attributes:
         source, target: the photographs.
+        source_box, target_box: `(4,)` the regions that the patches cover, each in its photograph's pixels.
         source_xy: `(R, C, 2)` centres of the source's patches; those of the padding lie outside it.
-        target_xy: `(R, C, 2)` centres of their matches, in pixels of the target.
-        similarity: `(R, C)`.
-        mutual: `(R, C)` whether the match's own best match in the source is this patch.
+        target_xy: `(R, C, 2)` their matches, in pixels of the target.
+        similarity: `(R, C)`, of the patch and the most similar one.
+        mutual: `(R, C)` whether that one's own best match in the source is this patch.
         inside: `(R, C)` whether the patch's centre lies in the photograph, not in the padding.
     """
 
     source: Photograph
     target: Photograph
+    source_box: NDArray[np.float64]
+    target_box: NDArray[np.float64]
     source_xy: NDArray[np.float64]
     target_xy: NDArray[np.float64]
     similarity: NDArray[np.float32]
@@ -136,19 +139,21 @@ class Warp:
         pixels = self.target.pixels
         height, width = pixels.shape[:2]
         unmasked = np.zeros((height, width), dtype=bool)
-        view = make_view(pixels, unmasked, square_box(width, height), size, (rows, columns)).pixels
+        view = make_view(
+            pixels, unmasked, self.target.in_pixels(self.target_box), size, (rows, columns)
+        ).pixels
         cells = view.reshape(rows, _CELL, columns, _CELL, 3).swapaxes(1, 2)
-        x0, y0, x1, y1 = square_box(*self.target.size)
-        column = ((self.target_xy[..., 0] - x0) / (x1 - x0) * columns).astype(np.int64)
-        row = ((self.target_xy[..., 1] - y0) / (y1 - y0) * rows).astype(np.int64)
-        warped = cells[row, column].swapaxes(1, 2).reshape(size, size, 3)
-        # from the padded square back to the photograph
+        patch = patch_of(self.target_xy.reshape(-1, 2), self.target_box, (rows, columns)).reshape(
+            rows, columns
+        )
+        warped = cells[patch // columns, patch % columns].swapaxes(1, 2).reshape(size, size, 3)
+        # from the square input back to the photograph
         source = shrink(self.source, side)
-        box = square_box(*self.source.size)
-        share = size / (box[2] - box[0])
-        left, top = -box[0] * share, -box[1] * share
+        (x0, y0, x1, y1), (width, height) = self.source_box, self.source.size
+        left, right = ((x - x0) / (x1 - x0) * size for x in (0, width))
+        top, bottom = ((y - y0) / (y1 - y0) * size for y in (0, height))
         laid_out = Image.fromarray(warped).resize(
-            source.size, Image.Resampling.BICUBIC, box=(left, top, size - left, size - top)
+            source.size, Image.Resampling.BICUBIC, box=(left, top, right, bottom)
         )
         return side_by_side(source, laid_out)
 
@@ -159,7 +164,7 @@ class SphereMap:
 
     Attributes:
         photograph: the photograph.
-        box: `(4,)` the square around it that the patches cover, in its pixels.
+        box: `(4,)` the region that the patches cover, in its pixels.
         points: `(R, C, 3)` unit vectors.
     """
 

@@ -20,11 +20,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
-import torch
 from PIL import Image
 
 from spheremap.errors import InputError
-from spheremap.geometry import patch_of
 from spheremap.inference.matcher import Description, Matcher
 from spheremap.inference.results import shrink
 
@@ -54,8 +52,7 @@ class Explorer:
         """
         with self._lock:
             matches = self._matcher.match(self._source, self._target, [(x, y)], sphere_weight=sphere_weight)
-            patch = torch.from_numpy(patch_of(matches.source_xy, self._source.box, self._source.grid))
-            found = self._matcher.similarity(self._source, self._target, patch, sphere_weight)
+            found = self._matcher.similarity(self._source, self._target, matches.source_xy, sphere_weight)
         answer = {}
         for row, similarity in found.items():
             values = similarity[0].cpu().numpy().astype(np.float64)

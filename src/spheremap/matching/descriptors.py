@@ -32,6 +32,18 @@ def unit(vectors: Tensor) -> Tensor:
     return torch.nn.functional.normalize(vectors.float(), dim=-1)
 
 
+def mixture(tokens: Tensor, share: Tensor) -> Tensor:
+    """Tokens `(R, C, D)` of any precision mixed by shares `(R, C)`: `(R, D)`; a single one as it is."""
+    if tokens.shape[1] == 1:
+        return tokens[:, 0]
+    return (tokens.float() * share.unsqueeze(2)).sum(dim=1)
+
+
+def mixture_of_points(points: Tensor, share: Tensor) -> Tensor:
+    """The same for unit vectors `(R, C, 3)`, which the mixture is again: `(R, 3)`."""
+    return points[:, 0] if points.shape[1] == 1 else unit(mixture(points, share))
+
+
 def mix(features: Tensor, sphere: Tensor, weights: tuple[float, float]) -> Tensor:
     """Weighted sum of two cosine similarities of one shape; a weight of 0 or 1 costs nothing."""
     of_features, of_sphere = weights

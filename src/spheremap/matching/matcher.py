@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spheremap.cache.reader import FeatureCache
 from spheremap.errors import InputError, ProvenanceError
-from spheremap.matching.descriptors import CHANCE, chance_similarity, mix, unit
+from spheremap.matching.descriptors import CHANCE, chance_similarity, mix, mixture, mixture_of_points, unit
 from spheremap.matching.mutual import best_sources
 from spheremap.matching.queries import Queries
 from spheremap.matching.rows import Rows
@@ -131,8 +131,8 @@ class Matcher:
         own = slice(int(queries.first[pairs.start]), int(queries.first[pairs.stop]))
         source_features, source_points = sources.of(own)
         share = torch.from_numpy(queries.share[own]).to(self.device)
-        on_features = unit(_mixture(source_features.to(self.device), share)) @ features.T  # (R, N)
-        on_sphere = _mixture_of_points(source_points.to(self.device), share) @ points.T
+        on_features = unit(mixture(source_features.to(self.device), share)) @ features.T  # (R, N)
+        on_sphere = mixture_of_points(source_points.to(self.device), share) @ points.T
         of_pair = [
             (int(queries.source[pair]), slice(*(queries.first[[pair, pair + 1]] - own.start).tolist()))
             for pair in range(pairs.start, pairs.stop)
@@ -260,18 +260,6 @@ class _Descriptors:
         """Tokens `(R, C, D)` and sphere points `(R, C, 3)` of some queries."""
         row = torch.from_numpy(self.row[queries.start - self.start : queries.stop - self.start])
         return self.tokens[row], self.points[row]
-
-
-def _mixture(tokens: Tensor, share: Tensor) -> Tensor:
-    """Tokens `(R, C, D)` of any precision mixed by shares `(R, C)`: `(R, D)`; a single one as it is."""
-    if tokens.shape[1] == 1:
-        return tokens[:, 0]
-    return (tokens.float() * share.unsqueeze(2)).sum(dim=1)
-
-
-def _mixture_of_points(points: Tensor, share: Tensor) -> Tensor:
-    """The same for unit vectors `(R, C, 3)`, which the mixture is again: `(R, 3)`."""
-    return points[:, 0] if points.shape[1] == 1 else unit(_mixture(points, share))
 
 
 def _runs(values: NDArray[np.generic], within: slice) -> Iterator[slice]:
