@@ -702,7 +702,7 @@ def test_commands_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[s
     arguments = ["export-spair", "--tables", str(tmp_path / "tables"), "--out", str(out)]
     assert main(arguments) == 0
     assert 'class_ids: {"quadruped": 21}' in capsys.readouterr().out
-    assert read_provenance(out)["step"] == "export-spair"
+    assert json.loads((out / "provenance.json").read_text())["step"] == "export-spair"
 
     params = tmp_path / "params.json"
     params.write_text(json.dumps({"layout": "spair", "root": str(out), "class_ids": {"quadruped": 21}}))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from spheremap.datasets.spair_export import export_spair
 from spheremap.errors import InputError
-from spheremap.files import atomic_path, write_json
+from spheremap.files import atomic_path, read_json, write_json
 from spheremap.provenance import provenance
-from spheremap.tables import PROVENANCE, read_provenance, read_tables, tables_digest
+from spheremap.tables import PROVENANCE, read_tables, tables_digest
 
 HELP = "write any data set as a folder in SPair-71k layout"
 STEP = "export-spair"
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
 def _refuse_foreign(out: Path) -> None:
     """Never replace a folder that this command did not write: it may be somebody's only copy."""
     empty_or_absent = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-    ours = (out / PROVENANCE).is_file() and read_provenance(out).get("step") == STEP
+    ours = (out / PROVENANCE).is_file() and read_json(out / PROVENANCE).get("step") == STEP
     if not (empty_or_absent or ours):
         raise InputError(
             "will not replace a folder that is not an earlier export",
