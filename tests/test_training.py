@@ -648,7 +648,7 @@ def test_command_writes_head_and_curves(project: Project, capsys: pytest.Capture
     head = load_head(project.folder / "out/head.safetensors")
     assert head.categories == CATEGORIES
     assert head.provenance["params"]["train"]["learning_rate"] == 1e-3
-    of_tables = {"images.csv", "keypoints.csv", "pairs.csv"}
+    of_tables = {"images.csv", "keypoints.csv", "pairs.csv", "pictures.csv"}
     assert set(head.provenance["inputs"]) == of_tables | {"views", "images", "features"}
     validation = pd.read_csv(project.folder / "out/validation.csv")
     assert validation["step"].tolist() == [0, 4, 8, 12]
