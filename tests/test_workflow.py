@@ -88,7 +88,9 @@ def test_repro_after_snakemake_runs_nothing(made: Project) -> None:
 def test_stages_match_rules(adapter: bool, made: Project, project: Project) -> None:
     """dvc.yaml says of each milestone exactly what its rules read, are told and write."""
     made = project
-    made.edit({"adapter.enabled": adapter})
+    if adapter:  # Snakemake says little of outputs that are not there
+        made.edit({"adapter.enabled": True})
+        made.snakemake()
     params = yaml.safe_load((made.folder / "params.yaml").read_text())
     stages = fill(yaml.safe_load((made.folder / "dvc.yaml").read_text())["stages"], params)
     lines = [line.split("\t") for line in made.snakemake("--detailed-summary").splitlines()]
