@@ -705,7 +705,7 @@ def test_presets_build_nothing_but_values(sandbox: Sandbox, root: Path, kind: st
     assert not sandbox.canary.exists()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -722,7 +722,7 @@ def test_hostile_parameter_files_run_nothing(sandbox: Sandbox, root: Path, line:
         assert message in project.snakemake("-n", ok=False)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_free_texts_reach_no_command(sandbox: Sandbox, root: Path) -> None:
     """Every text that the schema leaves free is a command here; none is in what Snakemake would run."""
     evil = "$(touch pwned); `touch pwned` 'touch pwned' \"touch pwned\" {input} {wildcards.name}\n"
