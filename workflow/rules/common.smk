@@ -188,23 +188,6 @@ if workflow.is_main_process:
     settle_dates()
 
 
-if STORAGE:
-
-    rule slice:
-        """Put a slice of params.yaml, which was written where the run was started, where its jobs find it."""
-        input:
-            local(f"{WORK}/params/{{step}}.json"),
-        output:
-            f"{WORK}/params/{{step}}.json",
-        log:
-            "logs/slice-{step}.log",
-        localrule: True
-        conda:
-            ENVIRONMENT
-        shell:
-            "cp {input} {output} 2> {log}"
-
-
 # files of the user's own that say what a data set holds, by layout: when one is newer, the tables are made anew
 LISTS = {
     "spair": [
