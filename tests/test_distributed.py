@@ -125,7 +125,7 @@ def test_the_workflow_with_two_processes_scores_alike(root: Path, tmp_path: Path
         project.snakemake()
         metrics.append(json.loads((project.folder / "results/metrics.json").read_text()))
     for row in ("features", "sphere", "fused"):
-        assert metrics[0][row] == pytest.approx(metrics[1][row], abs=0.01)  # percent; sums are rounded otherwise
+        assert metrics[0][row] == pytest.approx(metrics[1][row], abs=0.01)  # percent
     project.edit({"processes": 1})
     assert "Nothing to be done" in project.snakemake()
 
