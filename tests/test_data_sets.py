@@ -149,6 +149,7 @@ def test_the_chain_is_planned_and_runs_to_metrics(root: Path, tmp_path: Path, si
     assert name in json.dumps(digests)
 
 
+@pytest.mark.slow
 def test_a_folder_of_one_s_own_runs_to_metrics(root: Path, tmp_path: Path) -> None:
     entry = {
         "layout": "folder",

@@ -347,6 +347,7 @@ def test_padding_changes_neither_losses_nor_gradients(backend: Any) -> None:
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+@pytest.mark.slow
 def test_the_step_compiles_in_one_piece_to_the_same_losses_and_gradients() -> None:
     views, records = make_views(), np.arange(4)
     expected = losses_and_gradient(compute_losses, views.batch(records), CONFIG)

@@ -84,7 +84,7 @@ def test_repro_after_snakemake_runs_nothing(made: Project) -> None:
     assert "up to date" in output
 
 
-@pytest.mark.parametrize("adapter", [False, True])
+@pytest.mark.parametrize("adapter", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_stages_match_rules(adapter: bool, made: Project, project: Project) -> None:
     """dvc.yaml says of each milestone exactly what its rules read, are told and write."""
     made = project
@@ -241,7 +241,9 @@ KILLED = {
 }
 
 
-@pytest.mark.parametrize("command", KILLED)
+@pytest.mark.parametrize(
+    "command", [name if name == "train" else pytest.param(name, marks=pytest.mark.slow) for name in KILLED]
+)
 def test_a_killed_run_ends_in_the_same_bytes(command: str, made: Project, project: Project) -> None:
     stale, sign = KILLED[command]
     for name in stale:

@@ -18,7 +18,7 @@ from spheremap.adaptation.chains import Chain, Chains
 from spheremap.adaptation.config import AdapterConfig
 from spheremap.adaptation.loss import contrastive_loss, soft_targets
 from spheremap.adaptation.pseudo_labels import Rules, pseudo_labels
-from spheremap.errors import InputError, SpheremapError
+from spheremap.errors import SpheremapError
 from spheremap.head import Head
 from spheremap.matching.descriptors import unit
 from spheremap.metrics.breakdown import azimuth_bin
@@ -214,16 +214,7 @@ def _examine(adapter: Adapter, state: TrainState, validator: Validator | None) -
         state.best_step = state.step
         return
     score = float(validator(adapter))
-    if score != score:
-        raise InputError(
-            "the validation score is not a number",
-            expected="pairs of the split 'val' that share visible keypoints",
-            fix="check keypoints.csv and pairs.csv",
-        )
-    state.validation.append({"step": state.step, "pck_point": score})
-    if score > state.best_score:
-        state.best_step, state.best_score = state.step, score
-        state.best = {name: parameter.detach().clone() for name, parameter in adapter.trainable().items()}
+    state.note_score(score, adapter)
 
 
 def _require_finite(state: TrainState) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from spheremap.errors import InputError, SpheremapError
+from spheremap.errors import SpheremapError
 from spheremap.head import Head
 from spheremap.kernels import draw_key
 from spheremap.losses import patch_coordinates
@@ -169,16 +169,7 @@ def _examine(head: Head, state: TrainState, probe: HealthProbe, validator: Valid
         state.best_step = state.step
         return
     score = float(validator(head))
-    if score != score:
-        raise InputError(
-            "the validation score is not a number",
-            expected="pairs of the split 'val' that share visible keypoints",
-            fix="check keypoints.csv and pairs.csv",
-        )
-    state.validation.append({"step": state.step, "pck_point": score})
-    if state.step > 0 and score > state.best_score:
-        state.best_step, state.best_score = state.step, score
-        state.best = {name: parameter.detach().clone() for name, parameter in head.trainable().items()}
+    state.note_score(score, head, keep=state.step > 0)
 
 
 def _require_finite(state: TrainState) -> None:

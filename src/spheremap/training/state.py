@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from spheremap.errors import InputError
 from spheremap.tensors import read_tensors, write_tensors
 from spheremap.training.step import LOSSES
 
@@ -57,6 +58,23 @@ class TrainState:
     def start(cls, device: torch.device | str) -> "TrainState":
         """Before the first step."""
         return cls(step=0, sums=torch.zeros(len(LOSSES), device=device))
+
+    def note_score(self, score: float, trained: Trainable, *, keep: bool = True) -> None:
+        """Add a validation score of the current step, and remember the parameters if it is the best so far.
+
+        Raises:
+            InputError: if it is not a number.
+        """
+        if score != score:
+            raise InputError(
+                "the validation score is not a number",
+                expected="pairs of the split 'val' that share visible keypoints",
+                fix="check keypoints.csv and pairs.csv",
+            )
+        self.validation.append({"step": self.step, "pck_point": score})
+        if keep and score > self.best_score:
+            self.best_step, self.best_score = self.step, score
+            self.best = {name: parameter.detach().clone() for name, parameter in trained.trainable().items()}
 
 
 _SCALARS = ("step", "summed", "best_step", "best_score", "losses", "health", "validation")
