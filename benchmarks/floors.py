@@ -39,3 +39,12 @@ def step_bytes(
     tokens = 2 * batch * patches * dim
     adam = 4 * parameters * (2 * np.array([1, 1, 1]).sum() + 2)  # read and write three, gradient twice
     return float(tokens + 2 * itemsize * activations + adam)
+
+
+def vit_operations(blocks: int, width: int, tokens: int) -> float:
+    """Floating-point operations of the matrix products of a ViT's blocks on one image, forward.
+
+    Per block: queries, keys, values and output (8 N D²), attention (4 N² D), and an MLP four times as wide
+    (16 N D²).
+    """
+    return float(blocks * (24 * tokens * width**2 + 4 * tokens**2 * width))

@@ -1,4 +1,5 @@
-"""A data set of SPair-71k's size: seconds to parse it, peak memory of writing and reading its 10 GB cache.
+"""A data set of SPair-71k's size: seconds to parse it, peak memory of reading its tables and those of ten
+times as many images, and of writing and reading its 10 GB cache.
 
 Pictures, annotations and pairs are made up, as many as SPair-71k has and in its layout. So are the tokens: a
 stub that emits 60x60 of them, of width 768, stands in for the backbone; what is left is spheremap's own. All
@@ -90,7 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{folder} has {free / 1e9:.0f} GB free, {1.2 * size.bytes_cached / 1e9:.0f} are needed: "
                 "set TMPDIR to another folder"
             )
-        rows = [*measure_parsing(options, size, folder), *measure_cache(options, size, folder)]
+        rows = [
+            *measure_parsing(options, size, folder),
+            *measure_tables(options, size, folder),
+            *measure_cache(options, size, folder),
+        ]
     write_rows("scale", rows, options)
 
 
@@ -180,6 +185,44 @@ def _write_image(
         "azimuth_id": int(rng.integers(0, 8)),
     }
     (root / "ImageAnnotation" / category / f"{name}.json").write_text(json.dumps(record))
+
+
+# --- tables
+
+
+def measure_tables(options: Options, size: Size, folder: Path) -> list[dict[str, Any]]:
+    """What reading the canonical tables takes as a data set grows, its pairs in proportion to its images."""
+    tables = read_tables(folder / "tables")
+    rows = []
+    for times in (1, 10):
+        grown = folder / f"tables-{times}"
+        write_tables(grown, repeat_tables(tables, times), {})
+        rows.append(
+            {
+                "what": f"tables, {times} times the images",
+                **in_process("tables", options, tables=str(grown)),
+                "written_gb": sum(file.stat().st_size for file in grown.iterdir()) / 1e9,
+                "note": f"{times * len(tables.images)} images, {times * len(tables.pairs)} pairs, checked",
+            }
+        )
+    return rows
+
+
+def repeat_tables(tables: Tables, times: int) -> Tables:
+    """The same images under `times` names each."""
+
+    def repeat(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+        copies = [table.assign(**{name: table[name] + f"-{i}" for name in names}) for i in range(times)]
+        return pd.concat(copies, ignore_index=True)
+
+    images = repeat(tables.images, ["image_id", "path"])
+    pictures = dict.fromkeys([*images["path"], *images["mask_path"]], "0" * 64)
+    return Tables(
+        images,
+        repeat(tables.keypoints, ["image_id"]),
+        repeat(tables.pairs, ["source", "target"]),
+        pictures,
+    )
 
 
 # --- cache
@@ -348,10 +391,15 @@ def _read(task: dict[str, Any]) -> None:
             assert len(batch.tokens) == size.batch
 
 
+def _tables(task: dict[str, Any]) -> None:
+    read_tables(Path(task["tables"]))
+
+
 TASKS: dict[str, Callable[[dict[str, Any]], None]] = {
     "backbone": _backbone,
     "cache": _cache,
     "read": _read,
+    "tables": _tables,
 }
 
 

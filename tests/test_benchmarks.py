@@ -88,8 +88,11 @@ def test_memory(load: Any, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_scale(load: Any, tmp_path: Path) -> None:
     table = run(load("scale"), tmp_path)
-    assert table["what"].tolist() == ["ingest", "backbone alone", "caching", "index", "reading"]
+    tables = ["tables, 1 times the images", "tables, 10 times the images"]
+    assert table["what"].tolist() == ["ingest", *tables, "backbone alone", "caching", "index", "reading"]
     assert (table["peak_mb"] > 50).all()
+    written = table.set_index("what")["written_gb"]
+    assert written[tables[1]] == pytest.approx(10 * written[tables[0]], rel=0.1)
 
 
 def test_photographs(load: Any, tmp_path: Path) -> None:
