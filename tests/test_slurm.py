@@ -34,13 +34,13 @@ PRODUCTS = (
     "results/predictions.csv.gz",
     "results/report.html",
 )
-# comment of its jobs -> how many jobs there are, and how many GPUs each asks for
+# beginning of the comment -> how many jobs there are, and how many GPUs and cores each asks for
 SUBMITTED = {
-    "rule_render": (1, 0),
-    "rule_cache": (4, 1),
-    "group_index": (1, 0),
-    "rule_train": (1, 1),
-    "group_score": (1, 1),
+    "rule_render": (1, 0, 1),
+    "rule_cache": (4, 1, 1),
+    "rule_index_cache_index": (1, 0, 2),  # both indices side by side
+    "rule_train": (1, 1, 1),
+    "rule_score_evaluate": (1, 1, 1),
 }
 
 
@@ -113,14 +113,15 @@ def test_killed_jobs_are_run_again_and_the_bytes_are_those_of_a_local_run(
     jobs = cluster.jobs()
     completed = [kind(job) for job in jobs if job["state"] == "COMPLETED"]
     assert {name: completed.count(name) for name in SUBMITTED} == {
-        n: count for n, (count, _) in SUBMITTED.items()
+        n: count for n, (count, _, _) in SUBMITTED.items()
     }
     lost = [(kind(job), job["state"]) for job in jobs if job["state"] != "COMPLETED"]
     assert sorted(lost) == [("rule_cache", "FAILED"), ("rule_train", "CANCELLED")]
     assert {job["id"] for job in jobs if job["state"] == "CANCELLED"} == set(cancelled)
     for job in jobs:
-        assert job["cpus"] == "1"
-        assert job["gpus"] == ("gres:gpu:1" if SUBMITTED[kind(job)][1] else "N/A")
+        _, gpus, cores = SUBMITTED[kind(job)]
+        assert job["cpus"] == str(cores)
+        assert job["gpus"] == ("gres:gpu:1" if gpus else "N/A")
 
     # Slurm's own record of what has ended agrees
     ended = {job["JobId"]: job["JobState"] for job in cluster.finished()}
