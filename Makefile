@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: env demo test test-slow test-long lint audit bench crash docs lock
+.PHONY: env demo test test-slow lint audit bench crash docs lock
 
 # uv installs in a minute what takes pip four; where it cannot (it does not read pip's configuration), pip does
 env: .venv/ready
@@ -24,15 +24,11 @@ demo: env
 	spheremap table results/metrics.json
 
 test: env
-	pytest -n auto --dist loadfile -m "not slow and not long"
+	pytest -n auto --dist loadfile -m "not slow"
 
 # what `make test` leaves out
 test-slow: env
 	pytest -n auto --dist loadfile -m slow
-
-# clusters, crashes and further whole chains: minutes each
-test-long: env
-	pytest -m long
 
 lint: env
 	ruff check .

@@ -132,7 +132,7 @@ def test_command_scores_the_adapter_s_rows(tmp_path: Path, capsys: pytest.Captur
     assert f"{metrics['adapted']['pck_point@0.10']:.1f}" in shown
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_an_adapter_through_the_workflow(root: Path, tmp_path: Path) -> None:
     """Switched on, it is trained and scored, twice to the same bytes; off again, it is forgotten."""
     project = Project.copy(root, tmp_path, TINY)

@@ -32,7 +32,7 @@ SHORT = {
 MOUNTED = {"disk full", "read-only folder"}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_no_fault_ends_in_a_wrong_result(root: Path, tmp_path: Path) -> None:
     page = tmp_path / "faults.md"
     shutil.copyfile(root / "docs" / "faults.md", page)

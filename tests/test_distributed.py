@@ -116,7 +116,7 @@ def test_a_killed_process_ends_the_run_and_any_number_goes_on(root: Path, tmp_pa
     pd.testing.assert_frame_equal(found["validation"], expected["validation"])
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_workflow_with_two_processes_scores_alike(root: Path, tmp_path: Path) -> None:
     metrics: list[dict[str, Any]] = []
     for processes in (1, 2):

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ import yaml
 from spheremap.cli import main
 from spheremap.errors import InputError
 from spheremap.evaluation import EvaluateSlice
+from spheremap.matching.rows import FurtherRow
 from spheremap.params import parse
 from spheremap.presets import apply_preset
 
@@ -43,12 +45,20 @@ def test_the_paper_s_settings(root: Path, params: Path) -> None:
     assert (backbone["norm"], backbone["facet"], backbone["block"]) == (False, "token", 11)
 
 
-def test_there_and_back_keeps_every_value_and_comment(root: Path, params: Path) -> None:
+@pytest.mark.parametrize("name", ["spair-71k", "every-row"])
+def test_there_and_back_keeps_every_value_and_comment(root: Path, params: Path, name: str) -> None:
     before = params.read_text()
-    apply_preset(root / "presets" / "spair-71k.yaml", params)
+    assert apply_preset(root / "presets" / f"{name}.yaml", params)
     apply_preset(root / "presets" / "demo.yaml", params)
     assert yaml.safe_load(params.read_text()) == yaml.safe_load(before)
     assert params.read_text().count("#") == before.count("#")
+
+
+def test_every_row_is_every_row(root: Path, params: Path) -> None:
+    apply_preset(root / "presets" / "every-row.yaml", params)
+    now = yaml.safe_load(params.read_text())
+    assert now["adapter"]["enabled"] is True
+    assert now["evaluate"]["further"]["rows"] == list(get_args(FurtherRow))
 
 
 @pytest.mark.parametrize("preset", ["train: {learning_rat: 1}", "- 1", "a: [", "nothing: {a: 1}"])

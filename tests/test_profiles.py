@@ -122,7 +122,7 @@ def test_a_data_set_that_a_bucket_does_not_carry_is_refused(root: Path, tmp_path
     assert "'root' be the absolute path" in output
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_pods_that_share_nothing_give_the_scores_of_a_local_run(
     root: Path, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

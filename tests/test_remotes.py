@@ -249,7 +249,7 @@ def test_a_corrupted_object_is_noticed(made: Project, tmp_path: Path) -> None:
 # --- working together ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_people_work_on_one_project(made: Project, tmp_path: Path) -> None:
     with folder_remote(tmp_path) as remote:
         shutil.copytree(made.folder, tmp_path / "first", symlinks=True)

@@ -10,7 +10,7 @@ from project import Project
 from slurm import PARTITION, Cluster, obstacle, slurm
 from tiny import TINY
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 # `auto`, so that GPUs are asked for; one thread in each job, as in the local run
 PARAMS = TINY | {"device": "auto", "features.shards": 2}
