@@ -355,7 +355,10 @@ def _steps(plan: str) -> dict[str, Step]:
 def _step(command: str, outputs: list[str]) -> Step:
     """A step from the shell command of its rule."""
     parts = [shlex.split(part) for part in command.split("&&")]
-    argv = next((part[part.index("spheremap") + 1 :] for part in parts if "spheremap" in part), [])
+    # `spheremap …`, or `together 1 …`: the workflow's word for so many processes of it
+    starts = {"spheremap": 1, "together": 2}
+    calls = [part[part.index(w) + skip :] for part in parts for w, skip in starts.items() if w in part]
+    argv = calls[0] if calls else []
     copies = tuple((part[1], part[2]) for part in parts if part[0] == "cp")
     name = argv[0] if argv else "record"
     if name == "cache":
