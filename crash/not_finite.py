@@ -1,5 +1,6 @@
 """NaN or infinity in features or weights, in files that are otherwise whole."""
 
+import multiprocessing
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,16 +59,13 @@ def _features(laboratory: Laboratory, rng: random.Random, kind: str, reader: Ste
 
 
 def _weights(laboratory: Laboratory, rng: random.Random, value: float) -> Outcome:
-    from spheremap.tensors import read_tensors, write_tensors
-
     name = "models/backbones/tiny.safetensors"
     workshop = laboratory.workshop()
     step = laboratory.steps["cache images"]
     workshop.delete(step.outputs)
-    path = workshop.own(name)
-    tensors, content = read_tensors(path)
-    tensors["patch_embed.proj.bias"][rng.randrange(len(tensors["patch_embed.proj.bias"]))] = value
-    write_tensors(path, tensors, content)
+    # elsewhere: once this process has used PyTorch's threads, its forks wait for them for ever
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        pool.apply(_spoil, (workshop.own(name), rng.random(), value))
     run = workshop.finish(step)
     producer = laboratory.producer(name)
     outcome = refused(
@@ -75,3 +73,12 @@ def _weights(laboratory: Laboratory, rng: random.Random, value: float) -> Outcom
     )
     workshop.close()
     return outcome
+
+
+def _spoil(path: Path, where: float, value: float) -> None:
+    from spheremap.tensors import read_tensors, write_tensors
+
+    tensors, content = read_tensors(path)
+    bias = tensors["patch_embed.proj.bias"]
+    bias[int(where * len(bias))] = value
+    write_tensors(path, tensors, content)
