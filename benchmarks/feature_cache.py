@@ -43,10 +43,10 @@ def cache_spec(work: Workload, batch: int, views: int = 1, precision: str = "flo
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = read_options(__doc__, arguments, repeats=5)
+    options = read_options(__doc__, arguments, repeats=3)
     on_gpu = options.device.type == "cuda"
     work = TINY if options.tiny else PAPER if on_gpu else SMALL
-    count, batch = (6, 2) if options.tiny else (512, 32) if on_gpu else (24, 8)
+    count, batch = (6, 2) if options.tiny else (512, 32) if on_gpu else (64, 8)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = measure(options, work, count, batch, folder)
