@@ -475,7 +475,10 @@ def test_damaged_work_is_done_again(tmp_path: Path) -> None:
     (folder / "masks/car/a.png").write_bytes(b"")
     (folder / "masks/car/b.png").unlink()
     (folder / "records/car/c.json").write_text('{"content": ')
-    (folder / "records/zebu/d.json").write_text('{"content": {}, "sha256": "", "outcome": {}}')
+    record = folder / "records/zebu/d.json"
+    text = record.read_text()
+    record.write_text(text.replace('"area": ', '"area": 1', 1))
+    assert record.read_text() != text
     detector = Painted()
     write_masks(PARAMS, tables, out, work, detector)
     assert detector.calls == 4

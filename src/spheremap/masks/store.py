@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spheremap.errors import InputError
+from spheremap.errors import InputError, ProvenanceError
 from spheremap.files import atomic_path, read_json, sha256_file, write_json
 from spheremap.images import load_mask
-from spheremap.provenance import digest
+from spheremap.provenance import digest, seal, unseal
 
 FOREGROUND = 255  # value of the object in the masks written here
 Used = Literal["maskrcnn", "own", "box"]
@@ -92,10 +92,10 @@ class Store:
         if not path.exists():
             return None
         try:
-            record = read_json(path)
+            record = unseal(read_json(path), where=path, fix="")
             known = record["content"] == dict(content) and record["sha256"] == self._sha256(image_id)
             return Outcome(**record["outcome"]) if known else None
-        except (InputError, KeyError, TypeError):
+        except (InputError, ProvenanceError, KeyError, TypeError):
             return None
 
     def put(
@@ -113,7 +113,7 @@ class Store:
             "outcome": dataclasses.asdict(outcome),
             "sha256": self._sha256(image_id),
         }
-        write_json(self._record(image_id), record)
+        write_json(self._record(image_id), seal(record))
 
     def forget_others(self) -> None:
         """Delete what runs with other settings left."""

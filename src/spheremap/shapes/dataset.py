@@ -25,10 +25,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from spheremap.errors import InputError, SpheremapError
+from spheremap.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.files import atomic_path, exclusive, publish, read_json, sha256_file, write_json
 from spheremap.progress import progress
-from spheremap.provenance import digest, provenance
+from spheremap.provenance import digest, provenance, seal, unseal
 from spheremap.shapes.camera import BIN_WIDTH, BINS, draw_camera
 from spheremap.shapes.models import CATEGORIES, keypoint_names, make_instance
 from spheremap.shapes.pairs import draw_pairs
@@ -311,7 +311,7 @@ def _render_instance(params: ShapesParams, parts: Path, views: list[View]) -> li
             "keypoints": [point if shown else None for point, shown in zip(rounded, seen, strict=True)],
             "sha256": _digests(view, parts),
         }
-        write_json(view.record(parts), record)  # last: a record says that its picture and mask are complete
+        write_json(view.record(parts), seal(record))  # last: it says that its picture and mask are complete
         result.append((view, record))
     return result
 
@@ -324,7 +324,11 @@ def _finished(view: View, parts: Path) -> Record | None:
     """The record of a picture that an earlier run finished, None if there is none or a file is damaged."""
     if not all(place(parts).exists() for place in (view.image, view.mask, view.record)):
         return None
-    record: Record = read_json(view.record(parts))
+    path = view.record(parts)
+    try:
+        record: Record = unseal(read_json(path), where=path, fix="")
+    except (InputError, ProvenanceError):
+        return None
     return record if record["sha256"] == _digests(view, parts) else None
 
 
