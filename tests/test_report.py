@@ -32,6 +32,7 @@ from spheremap.files import sha256_file
 from spheremap.geometry import patch_centres, patch_of, square_box
 from spheremap.head import Head, load_head, save_head, sphere_points
 from spheremap.matching.descriptors import row_weights
+from spheremap.matching.rows import adapted_rows, table_rows
 from spheremap.report import ReportParams, ReportSlice, build_report, draw_strip, figures, read_match
 from spheremap.report.choice import choose_extremes, choose_pairs, choose_views
 from spheremap.report.confusion import Confusion, confusions
@@ -40,7 +41,7 @@ from spheremap.report.gallery import matched_pairs
 from spheremap.report.inputs import read_inputs
 from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres, mirrored, side_of
 from spheremap.report.matches import RIGHT, WRONG, Match, _beside, draw_target
-from spheremap.report.names import readable
+from spheremap.report.names import FURTHER_ROWS, readable
 from spheremap.report.pictures import Crop
 from spheremap.report.scores import Cell, headline, tiles
 from spheremap.report.sphere_colours import colours, draw_legend, draw_map, interpolate
@@ -592,6 +593,18 @@ def test_charts_follow_the_theme_and_leave_settings_alone() -> None:
     assert not any(number in svg for number in figures.THEME.values())
     assert "45°" in svg
     assert "http" not in svg
+
+
+def test_every_row_beyond_the_paper_is_explained_and_looks_its_own_way() -> None:
+    every = replace(NO_ROWS, rows=("mutual", "subpatch", "viewpoint"))
+    rows = [*table_rows(0.2, every), *adapted_rows(0.2), "chance"]
+    assert set(FURTHER_ROWS) == set(rows) - {"features", "sphere", "fused", "chance"}
+    frame = pd.DataFrame({"row": rows * 2, "gap": [0] * len(rows) + [1] * len(rows), "kap@0.10": 1.0})
+    looks = set()
+    for row in rows:
+        svg = figures.by_gap(frame[frame["row"] == row], "kap@0.10", [row], bins=8)
+        looks.add(svg.replace(row, ""))
+    assert len(looks) == len(rows)
 
 
 def test_intervals_are_shown_where_the_evaluation_gives_them(project: Project, tmp_path: Path) -> None:

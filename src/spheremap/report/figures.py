@@ -63,10 +63,12 @@ _OWN, _MIXED_UP, _NONE = (  # Okabe-Ito and grey: seen on white and on black
     np.array(colour) / 255 for colour in ((0, 158, 115), (213, 94, 0), (138, 146, 155))
 )
 _MARKERS = {"features": "s", "sphere": "^", "fused": "o", "chance": ""}
-_FURTHER = {  # colour and marker of the rows beyond the paper
-    "fused_subpatch": ("series-3", "v"),
-    "fused_mutual": ("series-4", "P"),
-    "fused_viewpoint": ("ink", "X"),
+_FURTHER = {  # colour, marker and line of the rows beyond the paper
+    "fused_subpatch": ("series-3", "v", "-"),
+    "fused_mutual": ("series-4", "P", "-"),
+    "fused_viewpoint": ("ink", "X", "-"),
+    "adapted": ("features", "D", ":"),
+    "adapted_fused": ("fused", "D", ":"),
 }
 
 
@@ -180,12 +182,13 @@ def validation(frame: pd.DataFrame) -> str:
 
 
 def _line(row: str) -> dict[str, Any]:
-    colour, marker = _FURTHER.get(row, (row, _MARKERS.get(row, "D")))
+    paper = row, _MARKERS.get(row, "D"), "--" if row == "chance" else "-"
+    colour, marker, line = _FURTHER.get(row, paper)
     return {
         "color": THEME.get(colour, THEME["muted"]),
         "marker": marker,
         "markeredgecolor": THEME["paper"],
-        "linestyle": "--" if row == "chance" else "-",
+        "linestyle": line,
     }
 
 

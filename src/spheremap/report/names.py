@@ -1,9 +1,11 @@
 """Names of keypoints and rows as they are shown."""
 
-FURTHER_ROWS = {  # docs/further-rows.md
+FURTHER_ROWS = {  # docs/further-rows.md, docs/adapter.md
     "fused_subpatch": "fused, read between patches at the peak of a quadratic",
     "fused_mutual": "fused, with patches held back that match another part of the source better",
     "fused_viewpoint": "fused, with more of the sphere the further apart the two viewpoints seem",
+    "adapted": "features, refined by an adapter that learned from what the sphere confirms",
+    "adapted_fused": "fused, with refined features",
 }
 
 
