@@ -154,11 +154,12 @@ def test_parameters_have_the_papers_defaults() -> None:
     params = parse({"train": {"steps": 3}, "dataset": "shapes"}, TrainParams, where="here")
     assert params.train.weights == LossWeights(1, 0.3, 0.3, 0.1)
     assert (params.train.batch, params.train.learning_rate, params.train.triplets) == (64, 1e-3, 32)
+    assert params.train.gradient_clip is None
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("steps", 0), ("batch", 0), ("learning_rate", 0.0), ("orientation_threshold", 1.0), ("seed", -1)],
+    [("steps", 0), ("batch", 0), ("learning_rate", 0.0), ("orientation_threshold", 1.0), ("seed", -1), ("gradient_clip", 0.0)],
 )
 def test_impossible_parameters(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"train.{name}"):
@@ -505,6 +506,27 @@ def test_a_foreign_state_is_ignored(tmp_path: Path, damage: str, capsys: pytest.
     assert "starting anew" in capsys.readouterr().err
     assert same_head(head, whole)
     assert len(result.losses) == 3
+
+
+def test_long_gradients_are_shortened_to_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[torch.Tensor] = []  # gradients that the optimiser sees
+
+    class Watched(torch.optim.Adam):
+        def step(self, closure: Any = None) -> Any:
+            parameters = self.param_groups[0]["params"]
+            used.append(torch.cat([parameter.grad.flatten() for parameter in parameters]))
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Watched)
+    free, _ = run(tmp_path / "free")
+    lengths = [float(gradient.norm()) for gradient in used]
+    first, limit = used[0], min(lengths) / 2
+    used.clear()
+    run(tmp_path / "short", dataclasses.replace(CONFIG, gradient_clip=limit))
+    assert [float(gradient.norm()) for gradient in used] == pytest.approx([limit] * CONFIG.steps, rel=1e-4)
+    torch.testing.assert_close(used[0] * (lengths[0] / limit), first, rtol=1e-3, atol=1e-6)
+    loose, _ = run(tmp_path / "loose", dataclasses.replace(CONFIG, gradient_clip=2 * max(lengths)))
+    assert same_head(loose, free)  # shorter ones stay as they are
 
 
 def test_divergence_stops_with_a_message_and_leaves_no_bad_state(tmp_path: Path) -> None:

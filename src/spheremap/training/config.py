@@ -45,6 +45,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     warmup: int = 0  # steps in which the rate rises to `learning_rate`
     decay: Decay = "none"  # of the rate after that: none, or cosine to 0 at the last step
+    gradient_clip: float | None = None  # norm of the gradient at most; None: no limit
     # of the head's matrix products, see `settle_precision`; parameters, points and losses stay float32
     precision: Precision = "float32"
     backend: Backend = (
@@ -76,6 +77,8 @@ class TrainConfig:
         start, end = self.viewpoint_ramp
         _require(0 <= start <= end, "train.viewpoint_ramp", "[start, end], 0 <= start <= end", [start, end])
         _require(self.learning_rate > 0, "train.learning_rate", "more than 0", self.learning_rate)
+        clip = self.gradient_clip
+        _require(clip is None or clip > 0, "train.gradient_clip", "more than 0, or null", clip)
         _require(self.distance_margin >= 0, "train.distance_margin", "0 or more", self.distance_margin)
         threshold = self.orientation_threshold
         _require(0 <= threshold < 1, "train.orientation_threshold", "at least 0 and below 1", threshold)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from spheremap.errors import SpheremapError
 from spheremap.head import Head
@@ -115,6 +116,8 @@ def train(
             losses = losses_of(head, batch, coordinates, config, key)
             (weights @ losses).backward()
             losses = group.add_gradients(head.trainable().values(), losses.detach())
+            if config.gradient_clip is not None:  # of the whole batch, so that processes stay alike
+                clip_grad_norm_(head.trainable().values(), config.gradient_clip)
             optimiser.step()
             optimiser.zero_grad()
             state.sums += losses
