@@ -59,6 +59,10 @@ def test_every_row_is_every_row(root: Path, params: Path) -> None:
     now = yaml.safe_load(params.read_text())
     assert now["adapter"]["enabled"] is True
     assert now["evaluate"]["further"]["rows"] == list(get_args(FurtherRow))
+    apply_preset(root / "presets" / "spair-71k.yaml", params)
+    now = yaml.safe_load(params.read_text())
+    assert now["adapter"]["enabled"] is False  # the paper has none of them
+    assert now["evaluate"]["further"]["rows"] == []
 
 
 @pytest.mark.parametrize("preset", ["train: {learning_rat: 1}", "- 1", "a: [", "nothing: {a: 1}"])
