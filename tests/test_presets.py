@@ -37,6 +37,7 @@ def test_the_paper_s_settings(root: Path, params: Path) -> None:
         0.7,
         8,
     )
+    assert train["gradient_clip"] is None
     assert now["evaluate"]["sphere_weight"] == 0.2
     assert now["features"]["crop_scale"] == [0.5, 1.5]
     backbone = now["backbones"][now["features"]["backbone"]]
