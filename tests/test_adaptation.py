@@ -18,11 +18,11 @@ from spheremap.adaptation.loss import contrastive_loss, soft_targets
 from spheremap.adaptation.pseudo_labels import Matches, Rules, pseudo_labels
 from spheremap.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.head import Foreground
-from spheremap.metrics.breakdown import UNKNOWN
 from spheremap.tables import Tables
 from spheremap.tensors import write_tensors
 from spheremap.training import Views
 from spheremap.training.config import ValidationConfig
+from spheremap.viewpoint_bins import UNKNOWN
 
 GRID = (5, 6)
 PATCHES = GRID[0] * GRID[1]

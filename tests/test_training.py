@@ -28,7 +28,7 @@ from spheremap.params import parse
 from spheremap.provenance import provenance
 from spheremap.tables import Tables, tables_digest, write_tables
 from spheremap.training import TrainConfig, TrainParams, TrainResult, Views, settle_precision, store, train
-from spheremap.training.batches import Batch, batches, bin_centre, records_of_step
+from spheremap.training.batches import Batch, batches, records_of_step
 from spheremap.training.compiled import LossFunction, choose_losses, in_graphs
 from spheremap.training.config import LossWeights
 from spheremap.training.health import HealthProbe, cell_of
@@ -159,7 +159,14 @@ def test_parameters_have_the_papers_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("steps", 0), ("batch", 0), ("learning_rate", 0.0), ("orientation_threshold", 1.0), ("seed", -1), ("gradient_clip", 0.0)],
+    [
+        ("steps", 0),
+        ("batch", 0),
+        ("learning_rate", 0.0),
+        ("orientation_threshold", 1.0),
+        ("seed", -1),
+        ("gradient_clip", 0.0),
+    ],
 )
 def test_impossible_parameters(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"train.{name}"):
@@ -205,11 +212,6 @@ def test_batches_hold_what_the_cache_and_the_tables_say() -> None:
     ]
     expected = [np.nan] + [np.radians(cache.azimuths[name]) for name in names[1:]]
     np.testing.assert_allclose(batch.azimuth.numpy(), expected, rtol=1e-6)
-
-
-def test_azimuth_is_reduced_to_its_bin() -> None:
-    found = np.degrees(bin_centre(np.array([0, 22, 23, 359, 90, 337.6, np.nan]), 8))
-    np.testing.assert_allclose(found, [0, 0, 45, 0, 90, 0, np.nan], atol=1e-12)
 
 
 def test_features_beyond_the_budget_are_read_batch_by_batch() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheremap.errors import InputError
-from spheremap.metrics.breakdown import UNKNOWN
+from spheremap.viewpoint_bins import UNKNOWN
 
 Chain = list[int]  # records of the cache
 

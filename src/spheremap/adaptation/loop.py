@@ -21,10 +21,10 @@ from spheremap.adaptation.pseudo_labels import Rules, pseudo_labels
 from spheremap.errors import SpheremapError
 from spheremap.head import Head
 from spheremap.matching.descriptors import unit
-from spheremap.metrics.breakdown import azimuth_bin
 from spheremap.progress import progress
 from spheremap.training.batches import Views
 from spheremap.training.state import TrainState, load_state, save_state
+from spheremap.viewpoint_bins import azimuth_bin
 
 Validator = Callable[[Adapter], float]  # the higher the better; must not change the adapter
 

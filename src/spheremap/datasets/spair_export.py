@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -31,6 +32,7 @@ from spheremap.errors import InputError
 from spheremap.images import open_picture
 from spheremap.progress import progress
 from spheremap.tables import Tables, sort_tables
+from spheremap.viewpoint_bins import azimuth_bin
 
 POSES = ("Frontal", "Left", "Left", "Left", "Rear", "Right", "Right", "Right")  # by azimuth_id
 SCALE_STEPS = (1.5, 2.5)  # ratio of the boxes' longer sides that makes scale_variation 1 and 2
@@ -99,7 +101,7 @@ def _write_image(row: Mapping[str, Any], points: list[dict[str, Any]], directory
         _copy(Path(row["mask_path"]), directory / "Segmentation" / category / f"{name}.png")
 
     azimuth = row["azimuth"]
-    azimuth_id = None if math.isnan(azimuth) else round(azimuth * AZIMUTH_BINS / 360) % AZIMUTH_BINS
+    azimuth_id = None if math.isnan(azimuth) else int(azimuth_bin(np.array([azimuth]), AZIMUTH_BINS)[0])
     visible = {p["keypoint_id"]: [_plain(p["x"]), _plain(p["y"])] for p in points if p["visible"]}
     box = [_plain(row[corner]) for corner in ("x1", "y1", "x2", "y2")]
     # a box within a pixel of the border is most likely cut off by it

@@ -29,6 +29,7 @@ from spheremap.matching.rows import adapted_rows, table_rows
 from spheremap.metrics import bootstrap, breakdown
 from spheremap.provenance import seal
 from spheremap.tables import Tables
+from spheremap.viewpoint_bins import UNKNOWN, azimuth_bin
 
 METRICS = "metrics.json"
 BY_CATEGORY = "by_category.csv"
@@ -132,7 +133,7 @@ def evaluate(
     by_gap = [
         {"row": row, "gap": int(value), **scores.of_points(row, queries.common & (gap == value))}
         for row in rows
-        for value in np.unique(gap[queries.common & (gap != breakdown.UNKNOWN)])
+        for value in np.unique(gap[queries.common & (gap != UNKNOWN)])
     ]
     return Results(
         metrics,
@@ -168,7 +169,7 @@ def _intervals(scores: Scores, params: EvaluateParams) -> dict[str, dict[str, fl
 def _gaps(azimuth: pd.Series, queries: Queries, bins: int) -> NDArray[np.int64]:
     """Azimuth gap `(P,)` of each pair."""
     source, target = (
-        breakdown.azimuth_bin(azimuth[ids.tolist()].to_numpy(dtype=np.float64), bins)
+        azimuth_bin(azimuth[ids.tolist()].to_numpy(dtype=np.float64), bins)
         for ids in (queries.source_id, queries.target_id)
     )
     return breakdown.azimuth_gap(source, target, bins)

@@ -3,15 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-UNKNOWN = -1
-
-
-def azimuth_bin(azimuth: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    """Viewpoint bin `(n,)` of azimuths in degrees, bin 0 centred on 0°; `UNKNOWN` for NaN."""
-    known = ~np.isnan(azimuth)
-    result = np.full(azimuth.shape, UNKNOWN, dtype=np.int64)
-    result[known] = np.floor(azimuth[known] * bins / 360 + 0.5).astype(np.int64) % bins
-    return result
+from spheremap.viewpoint_bins import UNKNOWN
 
 
 def azimuth_gap(source: NDArray[np.int64], target: NDArray[np.int64], bins: int) -> NDArray[np.int64]:

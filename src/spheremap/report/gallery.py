@@ -14,7 +14,7 @@ from spheremap.cache.reader import FeatureCache
 from spheremap.head import Head, sphere_points
 from spheremap.images import load_mask, load_rgb
 from spheremap.matching.descriptors import row_weights
-from spheremap.metrics.breakdown import UNKNOWN, azimuth_bin, azimuth_gap
+from spheremap.metrics.breakdown import azimuth_gap
 from spheremap.report.choice import choose_extremes, choose_pairs, choose_views
 from spheremap.report.explorer import Explorer, build_explorer
 from spheremap.report.inputs import COMPARED, Inputs
@@ -25,6 +25,7 @@ from spheremap.report.params import ReportSlice
 from spheremap.report.pictures import Crop, box_corners, data_uri
 from spheremap.report.sphere_colours import draw_map
 from spheremap.tables import Tables
+from spheremap.viewpoint_bins import UNKNOWN, azimuth_bin
 
 PANEL, MAP = 400, 300  # px
 

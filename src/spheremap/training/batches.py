@@ -16,6 +16,7 @@ from spheremap.head.foreground import Foreground
 from spheremap.tables import Tables
 from spheremap.training.shares import Share
 from spheremap.training.store import ViewCache, choose_store, upload
+from spheremap.viewpoint_bins import bin_centre
 
 _INDEX = ("counts", "offsets", "rows", "image", "patch", "slots")  # the tensors of a `Foreground`
 _QUEUED = 2  # steps that a GPU may have before it
@@ -160,12 +161,6 @@ class Views:
             azimuth=azimuth.float(),
         )
         return batch, others
-
-
-def bin_centre(azimuth: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    """The coarse viewpoint label: centre in radians of the bin that an azimuth in degrees falls in."""
-    width = 360 / bins
-    return np.radians(np.rint(azimuth / width) % bins * width)
 
 
 def records_of_step(step: int, usable: NDArray[np.integer], batch: int, seed: int) -> NDArray[np.integer]:
