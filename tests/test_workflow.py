@@ -123,11 +123,18 @@ def test_stages_match_rules(adapter: bool, made: Project, project: Project) -> N
         ]
         assert contents
         assert all(part in told for part in parts), "a rule reads a parameter that DVC does not know"
-        assert all(value in known or isinstance(value, str) or switched_off(value) for value in told), (
+        watched = [look_up(params, key) for key in stage["params"] if key != "downloads"]  # these need none
+        assert all(value in known or isinstance(value, str) or switched_off(value) for value in watched), (
             "DVC watches more than is read"
         )
     assert len(allowed) == len(set(allowed))
     assert {row["rule"] for row in rows} <= set(allowed)
+
+
+def test_dvc_sees_an_edited_download(project: Project) -> None:
+    project.edit({"downloads.spair-u.licence": "another"})
+    assert stages_run(project.run("dvc", "repro")) == ["data"]
+    assert stages_run(project.run("dvc", "repro")) == []
 
 
 def test_a_train_parameter_reruns_training_and_evaluation_alone(project: Project) -> None:
