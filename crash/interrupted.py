@@ -4,7 +4,7 @@ import random
 import signal
 from collections.abc import Iterator
 
-from killed import MILESTONES, command, stale
+from killed import MILESTONES, again, command, stale
 from laboratory import Laboratory, Step
 from trials import Outcome, Trial, Verdict, finished
 
@@ -60,6 +60,6 @@ def _dvc(laboratory: Laboratory, rng: random.Random, target: str, number: signal
         if run.wait() is None:
             run.kill()
     detail = f"after {moment:.1f} s, exit code {run.code}"
-    outcome = finished(workshop, workshop.finish_command(*words), detail)
+    outcome = again(workshop, words, detail)
     workshop.close()
     return outcome

@@ -358,6 +358,7 @@ def _write(content: bytes) -> Callable[[bytes], bytes]:
         ),
         ("by_category.csv", None, "cannot read"),
         ("by_category.csv", _replace("fused,plain", "fused,odd"), "incomplete"),
+        ("by_category.csv", _replace(r"\nfused,plain(?s:.*)", "\nfused"), "incomplete"),  # cut short
         ("by_azimuth_gap.csv", _write(b"row,gap\nfused,1\n"), "lacks columns"),
         ("by_azimuth_gap.csv", _replace(r"fused,2.*\n", ""), "incomplete"),
         ("predictions.csv.gz", lambda content: content[:-40], "not a table|cannot read"),

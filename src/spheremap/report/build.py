@@ -58,8 +58,8 @@ def build_report(
         ProvenanceError: if the parts do not belong together.
     """
     sphere = load_head(head)
-    inputs = read_inputs(Path(results), params.dataset, params.evaluate)
     check_files(Path(results), head, sphere.provenance)
+    inputs = read_inputs(Path(results), params.dataset, params.evaluate)
     data = read_tables(tables)
     with FeatureCache.open(images) as cache:
         check_agreement(cache, sphere, head)

@@ -149,9 +149,9 @@ def _sha256(path: Path) -> str:
 
 def _require_all(frame: pd.DataFrame, key: str, rows: Sequence[str], path: Path) -> None:
     """Every row of the table must have each category or gap exactly once."""
-    expected = sorted(frame[key].unique())
+    expected = sorted(frame[key].unique(), key=str)  # a damaged column mixes types
     for row in rows:
-        found = sorted(frame.loc[frame["row"] == row, key])
+        found = sorted(frame.loc[frame["row"] == row, key], key=str)
         if found != expected:
             raise InputError(
                 f"row {row!r} is incomplete",
