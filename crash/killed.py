@@ -104,10 +104,8 @@ def again(workshop: Workshop, words: tuple[str, ...], detail: str) -> Outcome:
     for complaint, repair in DVC_REPAIRS.items():
         if run.code != 0 and re.search(complaint, run.output):
             workshop.finish_command(*repair)
-            outcome = finished(
-                workshop, workshop.finish_command(*words), f"{detail}, then {' '.join(repair)}"
-            )
-            return (
-                replace(outcome, verdict=Verdict.REFUSED) if outcome.verdict is Verdict.IDENTICAL else outcome
-            )
+            run = workshop.finish_command(*words)
+            outcome = finished(workshop, run, f"{detail}, then {' '.join(repair)}")
+            well = outcome.verdict is Verdict.IDENTICAL
+            return replace(outcome, verdict=Verdict.REFUSED) if well else outcome
     return finished(workshop, run, detail)
