@@ -33,8 +33,8 @@ PARAMS = TINY | {"backbones": {"tiny": BACKBONE | {"model": "vit_tiny_patch16_22
 PRODUCTS = ("data", "models", "results")
 CANONICAL = "data/shapes/canonical"
 PATIENCE = 1800  # seconds after which a command counts as hanging
-# kinds of steps in the order of the workflow; "record" copies parameters and is no command of spheremap
-ORDER = ("render", "weights", "cache", "cache-index", "record", "train", "evaluate", "report")
+# kinds of steps in the order of the workflow; "features" and "training" only copy files
+ORDER = ("render", "weights", "cache", "cache-index", "features", "train", "training", "evaluate", "report")
 _IMPORTED = (
     *("cli.render", "cli.weights", "cli.cache", "cli.cache_index", "cli.train", "cli.evaluate", "cli.report"),
     *("cache.builder", "cache.index", "backbones.weights", "shapes.dataset", "report.build", "training.loop"),
@@ -360,7 +360,7 @@ def _step(command: str, outputs: list[str]) -> Step:
     calls = [part[part.index(w) + skip :] for part in parts for w, skip in starts.items() if w in part]
     argv = calls[0] if calls else []
     copies = tuple((part[1], part[2]) for part in parts if part[0] == "cp")
-    name = argv[0] if argv else "record"
+    name = argv[0] if argv else Path(outputs[0]).parent.name
     if name == "cache":
         name += f" {argv[argv.index('--kind') + 1]}"
     if name == "cache-index":

@@ -17,7 +17,7 @@ FOLDERS = {
     "render": ("data/shapes", ".work/shapes"),
     "weights": ("models/backbones",),
     "cache images": ("data/shapes/features", ".work/shapes"),
-    "train": ("models/shapes", "results/training", ".work/shapes"),
+    "train": ("models/shapes", ".work/shapes"),
     "evaluate": ("results",),
     "report": ("results",),
 }

@@ -131,6 +131,23 @@ def test_stages_match_rules(adapter: bool, made: Project, project: Project) -> N
     assert {row["rule"] for row in rows} <= set(allowed)
 
 
+def test_another_data_set_and_back_trains_nothing_twice(project: Project) -> None:
+    params = yaml.safe_load((project.folder / "params.yaml").read_text())
+    other = params["datasets"]["shapes"] | {"root": "data/other/canonical", "seed": 1}
+    project.edit({"datasets.other": other, "dataset": "other"})
+    assert stages_run(project.run("dvc", "repro")) == ["data", "features", "train", "evaluate"]
+    heads = {name: project.folder / f"models/{name}/head.safetensors" for name in ("shapes", "other")}
+    made = {name: head.read_bytes() for name, head in heads.items()}
+    project.edit({"dataset": "shapes"})
+    plan = project.snakemake("--dry-run")
+    assert "rule evaluate:" in plan  # results are those of the current data set
+    assert not {"train", "cache", "render"} & set(re.findall(r"rule (\w+):", plan))
+    output = project.run("dvc", "repro")
+    print(output)
+    assert not re.search(r"rule (train|cache|render):", output)
+    assert made == {name: head.read_bytes() for name, head in heads.items()}
+
+
 def test_dvc_sees_an_edited_download(project: Project) -> None:
     project.edit({"downloads.spair-u.licence": "another"})
     assert stages_run(project.run("dvc", "repro")) == ["data"]
@@ -161,8 +178,32 @@ def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None
     assert "train.batch: 'many' is not of type 'integer'" in output
     assert "evaluate: unknown parameter 'kap_label'; did you mean 'kap_labels'?" in output
     project.run("git", "checkout", "--quiet", "params.yaml")
+    shares = {"train": 0.8, "val": 0.2, "test": 0.2}
+    folder = {"layout": "folder", "root": "mine", "bins": None, "shares": shares, "max_pairs": 9}
+    folder |= {"min_shared_keypoints": 1, "seed": 0, "masks": {"source": "own"}}
+    impossible = {"evaluate.window": 14, "features.crop_scale": [1.5, 0.5], "datasets.mine": folder}
+    project.edit(impossible | {"evaluate.sphere_weight": float("nan")})
+    output = project.snakemake("--dry-run", ok=False)
+    assert "evaluate.window: 14 is not odd" in output
+    assert "evaluate.sphere_weight: nan is not of type 'number'" in output
+    assert "features.crop_scale: [1.5, 0.5] is not in ascending order" in output
+    assert "'test': 0.2} is not adding up to 1" in output
+    project.run("git", "checkout", "--quiet", "params.yaml")
     project.edit({"dataset": "shape"})
     assert "dataset is 'shape', expected one of shapes, spair-71k" in project.snakemake(ok=False)
+
+
+def test_every_way_to_write_a_number_is_read(project: Project) -> None:
+    path = project.folder / "params.yaml"
+    text = path.read_text()
+    before = yaml.safe_load(text)["train"]["learning_rate"]
+    for written in ("5e-4", "5.e-04", "0.5e-3"):
+        path.write_text(text.replace(f"learning_rate: {before}", f"learning_rate: {written}", 1))
+        slices = set((project.folder / ".work/shapes/params").glob("train-*.json"))
+        project.snakemake("--dry-run")
+        (made,) = set((project.folder / ".work/shapes/params").glob("train-*.json")) - slices
+        assert json.loads(made.read_text())["train"]["learning_rate"] == 5e-4
+        made.unlink()
 
 
 def test_two_runs_at_once_are_refused(project: Project) -> None:

@@ -4,6 +4,7 @@ import difflib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -15,11 +16,55 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 
+def numbers(value):
+    """Take 3e-4 and 1e-05 as numbers, as DVC does: YAML 1.1 wants a point in the one and calls both text."""
+    if isinstance(value, dict):
+        return {key: numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [numbers(item) for item in value]
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
+
+
+def rule_of(holds, expected):
+    """A keyword of the schema, for what JSON schema cannot say."""
+
+    def check(validator, wanted, value, schema):
+        if wanted and not holds(value):
+            yield jsonschema.ValidationError(f"{value} is not {expected}")
+
+    return check
+
+
+# keywords of ours look at values whose type is right
+RULES = {
+    "odd": rule_of(lambda value: not isinstance(value, int) or value % 2 == 1, "odd"),
+    "ascending": rule_of(
+        lambda value: any(not isinstance(item, (int, float)) for item in value)
+        or list(value) == sorted(value),
+        "in ascending order",
+    ),
+    "whole": rule_of(
+        lambda value: any(not isinstance(part, (int, float)) for part in value.values())
+        or abs(sum(value.values()) - 1) < 1e-6,
+        "adding up to 1",
+    ),
+}
+
+
+def finite(checker, value):
+    return not isinstance(value, bool) and (
+        isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    )
+
+
 def check_params(params, schema):
     """Refuse parameters that the schema does not allow, with one line for each."""
-    validator = jsonschema.Draft202012Validator(
-        yaml.safe_load(Path(schema).read_text())
-    )
+    draft = jsonschema.Draft202012Validator
+    validator = jsonschema.validators.extend(
+        draft, RULES, type_checker=draft.TYPE_CHECKER.redefine("number", finite)
+    )(yaml.safe_load(Path(schema).read_text()))
     errors = sorted(
         validator.iter_errors(params),
         key=lambda error: list(map(str, error.absolute_path)),
@@ -49,6 +94,7 @@ def complaints(error):
     return lines
 
 
+config.update(numbers(config))
 check_params(config, workflow.source_path("../schemas/params.schema.yaml"))
 
 DATASET = config["dataset"]

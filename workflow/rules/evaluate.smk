@@ -1,6 +1,38 @@
-"""Milestone `evaluate`: metrics and the report page."""
+"""Milestone `evaluate`: metrics, training curves and the report page."""
 
 RESULTS = "results"
+
+
+rule curves:
+    """Lay the curves of the current data set beside its results; the head of each data set keeps its own."""
+    input:
+        losses=rules.train.output.losses,
+        health=rules.train.output.health,
+        validation=rules.train.output.validation,
+    output:
+        losses=report(
+            f"{RESULTS}/training/losses.csv",
+            caption="../report/losses.rst",
+            category="Training",
+        ),
+        health=report(
+            f"{RESULTS}/training/health.csv",
+            caption="../report/health.rst",
+            category="Training",
+        ),
+        validation=report(
+            f"{RESULTS}/training/validation.csv",
+            caption="../report/validation.rst",
+            category="Training",
+        ),
+    log:
+        "logs/curves.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    shell:
+        "cp {input.losses} {output.losses} 2> {log} && cp {input.health} {output.health} 2>> {log} "
+        "&& cp {input.validation} {output.validation} 2>> {log}"
 
 
 rule evaluate:
@@ -80,7 +112,7 @@ rule report_page:
         provenance=f"{CANONICAL}/provenance.json",
         images=cache_files("images"),
         head=rules.train.output.head,
-        curves=list(CURVES.values()),
+        curves=rules.curves.output,
         metrics=rules.evaluate.output.metrics,
         by_category=rules.evaluate.output.by_category,
         by_gap=rules.evaluate.output.by_gap,
@@ -112,5 +144,6 @@ rule report_page:
 
 rule results:
     input:
+        rules.curves.output,
         rules.evaluate.output,
         rules.report_page.output,

@@ -1,9 +1,5 @@
 """Milestone `train`: the spherical head and, where asked for, the feature adapter."""
 
-CURVES = {
-    name: f"results/training/{name}.csv" for name in ("losses", "health", "validation")
-}
-
 
 rule train:
     """Train sphere mapper and prototypes on the cached views, choosing the checkpoint on validation."""
@@ -19,17 +15,9 @@ rule train:
         images=cache_files("images"),
     output:
         head=f"{MODEL}/head.safetensors",
-        losses=report(
-            CURVES["losses"], caption="../report/losses.rst", category="Training"
-        ),
-        health=report(
-            CURVES["health"], caption="../report/health.rst", category="Training"
-        ),
-        validation=report(
-            CURVES["validation"],
-            caption="../report/validation.rst",
-            category="Training",
-        ),
+        losses=f"{MODEL}/curves/losses.csv",
+        health=f"{MODEL}/curves/health.csv",
+        validation=f"{MODEL}/curves/validation.csv",
         params=f"{MODEL}/params.json",
     log:
         "logs/train.log",
