@@ -1,5 +1,6 @@
 """Atomic files, digests and locks."""
 
+import errno
 import hashlib
 import math
 import os
@@ -15,7 +16,16 @@ import pandas as pd
 import pytest
 
 from spheremap.errors import InputError
-from spheremap.files import atomic_path, exclusive, read_json, scratch, sha256_file, write_csv, write_json
+from spheremap.files import (
+    atomic_path,
+    check_outputs,
+    exclusive,
+    read_json,
+    scratch,
+    sha256_file,
+    write_csv,
+    write_json,
+)
 
 
 def test_a_file_appears_only_when_complete(tmp_path: Path) -> None:
@@ -106,6 +116,82 @@ def test_files_of_living_writers_stay(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "result") as path:
         path.touch()
     assert set(tmp_path.iterdir()) == {other, foreign, tmp_path / "result"}
+
+
+def unusable_paths(folder: Path) -> list[Path]:
+    """Paths at which no file can be made, whoever asks."""
+    (folder / "file").touch()
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe")
+    (folder / "loop").symlink_to("loop")
+    return [
+        folder / "folder",
+        folder / "file" / "new",
+        folder / "file" / "deep" / "new",
+        folder / "pipe",
+        folder / "loop" / "new",
+        folder / ("x" * 300),
+        folder / ("x" * 250),
+        Path("/proc/new"),
+        Path("/proc/deep/new"),
+        Path("/dev/null"),
+        Path("/"),
+        Path(),
+        Path(".."),
+    ]
+
+
+def test_paths_at_which_no_file_can_be_made(tmp_path: Path) -> None:
+    for path in unusable_paths(tmp_path):
+        with pytest.raises(InputError) as caught, atomic_path(path) as temporary:
+            temporary.write_text("new")
+        message = str(caught.value)
+        assert message.startswith("cannot write to this path")
+        assert f"in: {path}\n" in message
+        assert "partial" not in message
+        assert "to do: " in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "loop", "pipe"]
+    assert not Path("/dev/null").is_file()
+
+
+def test_a_directory_does_not_replace_a_file(tmp_path: Path) -> None:
+    final = tmp_path / "file"
+    final.write_text("old")
+    with pytest.raises(InputError, match="cannot write to this path"), atomic_path(final) as temporary:
+        temporary.mkdir()
+    assert final.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [final]
+    for holder in (scratch, exclusive):
+        with pytest.raises(InputError, match="file/new"), holder(final / "new"):
+            pass
+
+
+@pytest.mark.parametrize("inner", ["", "/images.csv"])
+def test_errors_of_the_system_name_the_path_that_was_chosen(tmp_path: Path, inner: str) -> None:
+    final = tmp_path / "result"
+    with pytest.raises(PermissionError) as caught, atomic_path(final) as temporary:
+        raise PermissionError(errno.EACCES, "Permission denied", f"{temporary}{inner}")
+    assert str(caught.value) == f"[Errno 13] Permission denied: '{final}{inner}'"
+    other = FileNotFoundError(errno.ENOENT, "No such file or directory", str(tmp_path / "input"))
+    with pytest.raises(FileNotFoundError) as untouched, atomic_path(final):
+        raise other
+    assert untouched.value is other
+
+
+def test_outputs_that_would_replace_what_is_needed(tmp_path: Path) -> None:
+    photograph, new = tmp_path / "a.jpg", tmp_path / "new"
+    photograph.touch()
+    (tmp_path / "link.jpg").symlink_to(photograph)
+    check_outputs({"--out": new, "--warp": None}, [photograph, None])
+    check_outputs({"--out": photograph}, [new])  # an earlier result is replaced
+    for path in (photograph, tmp_path / "link.jpg", tmp_path / "." / "x" / ".." / "a.jpg"):
+        with pytest.raises(InputError, match=r"--out would overwrite[\s\S]*the command reads"):
+            check_outputs({"--out": path}, [photograph])
+    with pytest.raises(InputError, match=r"--warp would overwrite[\s\S]*another output"):
+        check_outputs({"--out": new, "--warp": new}, [photograph])
+    for path in (tmp_path, Path("/dev/null"), Path()):
+        with pytest.raises(InputError, match="cannot write to this path"):
+            check_outputs({"--out": path}, [photograph])
 
 
 def test_json_there_and_back(tmp_path: Path) -> None:
