@@ -134,11 +134,19 @@ def test_points_of_a_file(tmp_path: Path, name: str, content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "1,2 3", "1,2,3", "a,b", "nan,1", "inf,1", "nowhere.csv", "1,2\0", "x" * 9000]
+    "text", ["", "1", "1,2 3", "1,2,3", "a,b", "nan,1", "inf,1", "1,2\0", "x" * 9000, "1,2 3.e"]
 )
 def test_bad_points(text: str) -> None:
-    with pytest.raises(InputError, match=r"not a point|no points"):
+    with pytest.raises(InputError, match=r"not a point|no points|no such file"):
         read_points(text)
+
+
+def test_points_of_a_file_that_is_none(tmp_path: Path) -> None:
+    for text in ("nowhere.csv", "my points.csv", "no/where", str(tmp_path / "1,2.json")):
+        with pytest.raises(InputError, match=r"(?s)no such file of points.*in: " + text):
+            read_points(text)
+    with pytest.raises(InputError, match=r"(?s)cannot read the points.*found: Is a directory"):
+        read_points(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -209,6 +217,11 @@ def test_bad_photographs_give_one_message(
         (["--points", "1,2", "--size", "97"], "does not fit patches"),
         (["--points", "1,2", "--picture", "p.nonsense"], "kind of picture"),
         (["--warp", "p"], "kind of picture"),
+        (["--warp", "p.xbm"], "kind of picture"),
+        (["--points", "1,2", "--out", "p"], "format of the matches is unknown"),
+        (["--points", "1,2", "--out", "p.jpg"], "format of the matches is unknown"),
+        (["--points", "1,2", "--picture", "p.png", "--warp", "./p.png"], "--warp would overwrite"),
+        (["--points", "1,2", "--out", "/proc/p.json"], "cannot write to this path"),
         ([], "no points"),
         (["--warp", "p.png", "--out", "p.json"], "no points"),
     ],
@@ -223,6 +236,64 @@ def test_bad_options_give_one_message(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", ["--out", "--picture", "--warp"])
+def test_outputs_do_not_overwrite_inputs(
+    studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    points = tmp_path / "points.csv"
+    points.write_text("30,40\n")
+    inputs = [*studio.photographs[:2], studio.bundle, points]
+    before = [path.read_bytes() for path in inputs]
+    shared = ("--points", points, "--format", "json")
+    for path in inputs if option == "--out" else studio.photographs[:2]:
+        assert match(studio, *shared, option, path) == 1
+        error = capsys.readouterr().err
+        assert f"{option} would overwrite" in error.splitlines()[0]
+        assert f"in: {path}" in error
+    assert [path.read_bytes() for path in inputs] == before
+
+
+def test_other_commands_do_not_overwrite_their_inputs(
+    studio: Studio, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spheremap.inference.arguments.load_model", lambda _: pytest.fail("worked"))
+    photograph, params = studio.photographs[0], studio.params
+    before = {path: path.read_bytes() for path in (photograph, params, studio.head, studio.weights)}
+    for arguments, message in (
+        (["map", photograph, "--model", studio.bundle, "--out", photograph], "--out would overwrite"),
+        (["map", photograph, "--model", studio.bundle, "--out", "p.nonsense"], "kind of picture"),
+        (["bundle", "--params", params, "--out", studio.head], "--out would overwrite"),
+        (["bundle", "--params", params, "--out", studio.weights], "--out would overwrite"),
+        (["bundle", "--params", params, "--out", params], "--out would overwrite"),
+        (["export-onnx", "--head", studio.head, "--out", studio.head], "--out would overwrite"),
+    ):
+        assert main([str(argument) for argument in arguments]) == 1
+        assert message in capsys.readouterr().err.splitlines()[0]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_outputs_in_the_place_of_folders(
+    studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder.json").mkdir()
+    for option, name in (("--out", "folder.json"), ("--out", "file/m.json"), ("--picture", "file/m.png")):
+        (tmp_path / "file").write_text("mine")
+        assert match(studio, "--points", "30,40", option, tmp_path / name) == 1
+        error = capsys.readouterr().err
+        assert "cannot write to this path" in error.splitlines()[0]
+        assert f"in: {tmp_path / name}" in error
+    assert main(["bundle", "--params", str(studio.params), "--out", str(tmp_path)]) == 1
+    assert f"in: {tmp_path}\n" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.json"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_warp_whose_ending_is_in_capitals(studio: Studio, tmp_path: Path) -> None:
+    assert match(studio, "--warp", tmp_path / "w.NPZ") == 0
+    with np.load(tmp_path / "w.NPZ") as warp:
+        assert warp["target_xy"].shape == (6, 6, 2)
+
+
 @pytest.mark.parametrize(
     ("model", "message"), [("nowhere", "does not exist"), ("head", "not a bundle"), ("cut", "cannot be read")]
 )
@@ -233,6 +304,21 @@ def test_bad_models_give_one_message(
     path = studio.head if model == "head" else tmp_path / model
     assert match(studio, "--points", "1,2", "--model", path) == 1
     assert message in capsys.readouterr().err.splitlines()[0]
+
+
+def test_a_folder_as_model(studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert match(studio, "--points", "1,2", "--model", tmp_path) == 1
+    error = capsys.readouterr().err
+    assert f"in: {tmp_path}\n" in error
+    assert "found: a folder" in error
+    assert "to do: name a file that `spheremap bundle` wrote" in error
+
+
+def test_an_unknown_device_is_corrected_where_it_was_named(
+    studio: Studio, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert match(studio, "--points", "1,2", "--device", "gpu") == 1
+    assert "to do: correct --device" in capsys.readouterr().err
 
 
 def test_weights_of_another_backbone_give_one_message(

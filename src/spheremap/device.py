@@ -42,7 +42,7 @@ def choose_device(name: str, turn: int | None = None) -> torch.device:
             f"device {name!r} cannot be used",
             expected="auto, cpu, cuda or cuda:N",
             found=str(error).splitlines()[0],
-            fix="correct `device` in params.yaml",
+            fix="correct --device, or `device` in params.yaml",
         ) from error
     return device
 

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the file."""
+    from spheremap.files import check_outputs
     from spheremap.head import load_head
     from spheremap.inference.bundle import write_bundle
     from spheremap.inference.project import read_project
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
     project = read_project(args.params)
     head = args.head or args.params.parent / "models" / project.dataset / "head.safetensors"
     weights = args.weights or args.params.parent / "models" / "backbones" / f"{project.backbone}.safetensors"
+    check_outputs({"--out": args.out}, [args.params, head, weights])
     write_bundle(
         args.out,
         load_head(head),

@@ -22,10 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Export."""
+    from spheremap.files import check_outputs
     from spheremap.head import load_head
     from spheremap.inference.bundle import read_bundle
     from spheremap.inference.onnx_export import export_onnx
 
+    check_outputs({"--out": args.out}, [args.model, args.head])
     head = read_bundle(args.model).head if args.model is not None else load_head(args.head)
     difference = export_onnx(head, args.out, args.part)
     print(f"{args.out}: {args.part}, largest difference to PyTorch {difference:.1e}")

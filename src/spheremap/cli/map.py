@@ -27,11 +27,14 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
 
     from spheremap.errors import InputError
+    from spheremap.files import check_outputs
     from spheremap.images import load_photograph
     from spheremap.inference.arguments import load_model
-    from spheremap.inference.results import save_picture
+    from spheremap.inference.results import check_picture, save_picture
 
     if args.side < 1:
         raise InputError("bad value for --side", expected="1 or more", found=str(args.side))
+    check_picture(args.out)
+    check_outputs({"--out": args.out}, [args.image, args.mask, args.model, args.weights])
     mask = None if args.mask is None else np.any(load_photograph(args.mask).pixels, axis=2)
     save_picture(load_model(args).map(args.image).picture(mask, args.side), args.out)

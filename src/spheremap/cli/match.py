@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, help="file for the matches, .json or .csv (default: standard output)"
     )
     parser.add_argument(
-        "--format", choices=["json", "csv"], help="of the matches (default: that of --out, or json)"
+        "--format",
+        choices=["json", "csv"],
+        help="of the matches (default: that of --out; json without one)",
     )
     parser.add_argument("--picture", type=Path, help="draw the matches, such as matches.png")
     parser.add_argument(
@@ -41,15 +43,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Match, and write what was asked for."""
     from spheremap.errors import InputError
-    from spheremap.files import write_csv, write_json
+    from spheremap.files import check_outputs, write_csv, write_json
     from spheremap.inference.arguments import load_model
-    from spheremap.inference.points import read_points
-    from spheremap.inference.results import save_picture
+    from spheremap.inference.points import points_file, read_points
+    from spheremap.inference.results import check_picture, save_picture
 
     if args.points is None and (args.warp is None or args.out or args.picture):
         raise InputError("no points to match", expected="--points, or --warp alone")
+    form = args.format or _format_of(args.out)
+    if args.picture is not None:
+        check_picture(args.picture)
+    if args.warp is not None and not _is_npz(args.warp):
+        check_picture(args.warp, "a name in .npz, .png or .jpg")
+    check_outputs(
+        {"--out": args.out, "--picture": args.picture, "--warp": args.warp},
+        [args.source, args.target, args.model, args.weights, points_file(args.points)],
+    )
     points = None if args.points is None else read_points(args.points)
-    form = args.format or ("csv" if args.out is not None and args.out.suffix.lower() == ".csv" else "json")
     model = load_model(args)
     source, target = model.describe(args.source), model.describe(args.target)
     if points is not None:
@@ -67,7 +77,30 @@ def run(args: argparse.Namespace) -> None:
             save_picture(matches.picture(), args.picture)
     if args.warp is not None:
         warp = model.warp(source, target, sphere_weight=args.sphere_weight)
-        if args.warp.suffix.lower() == ".npz":
+        if _is_npz(args.warp):
             warp.save(args.warp)
         else:
             save_picture(warp.picture(), args.warp)
+
+
+def _format_of(out: Path | None) -> str:
+    """The format of the matches by the name of their file.
+
+    Raises:
+        InputError: if the name is in neither format.
+    """
+    from spheremap.errors import InputError
+
+    suffix = ".json" if out is None else out.suffix.lower()
+    if suffix not in (".json", ".csv"):
+        raise InputError(
+            "the format of the matches is unknown",
+            where=out,
+            expected="an --out that ends in .json or .csv, or --format json or csv",
+            found=f"the ending {suffix!r}" if suffix else "a name without an ending",
+        )
+    return suffix.removeprefix(".")
+
+
+def _is_npz(path: Path) -> bool:
+    return path.suffix.lower() == ".npz"

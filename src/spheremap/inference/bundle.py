@@ -49,7 +49,7 @@ SCHEMA = "spheremap-bundle-2"
 _FIRST = "spheremap-bundle-1"
 EMBEDDED = "backbone_file"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_FIX = "write the file again with `spheremap bundle`"
+_FIX = "name a file that `spheremap bundle` wrote, or make one with it"
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "the bundle cannot be read",
             where=path,
             expected="a file of `spheremap bundle`",
-            found=str(error).split("\n", maxsplit=1)[0],
+            found="a folder" if path.is_dir() else str(error).split("\n", maxsplit=1)[0],
             fix=_FIX,
         ) from error
     return state, content or {}

@@ -11,6 +11,7 @@ from spheremap.files import read_json
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _POINT = re.compile(rf"({_NUMBER})\s*,\s*({_NUMBER})")
+_FILE_NAME = re.compile(r"/|\.[A-Za-z]\w*$")  # of a text that is meant as a path, not as points
 
 
 def read_points(text: str) -> NDArray[np.float64]:
@@ -21,26 +22,43 @@ def read_points(text: str) -> NDArray[np.float64]:
     Raises:
         InputError: if it is neither.
     """
-    if _is_file(text):
-        path = Path(text)
+    path = points_file(text)
+    if path is not None:
         if path.suffix.lower() == ".json":
             return _from_json(path)
         try:
             lines = path.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError("cannot read the points", where=path, found=str(error)) from error
+            raise InputError(
+                "cannot read the points",
+                where=path,
+                expected="a text file in UTF-8",
+                found=(error.strerror if isinstance(error, OSError) else None) or str(error),
+            ) from error
         if re.fullmatch(r"\s*x\s*,\s*y\s*", lines[0], re.IGNORECASE):
             lines = lines[1:]
         return _parse([line.strip() for line in lines if line.strip()], path)
     # blanks around a comma belong to the point
-    return _parse(re.sub(r"\s*,\s*", ",", text).replace(";", " ").split(), "--points")
+    words = re.sub(r"\s*,\s*", ",", text).replace(";", " ").split()
+    if _FILE_NAME.search(text) and not all(map(_POINT.fullmatch, words)):
+        raise InputError(
+            "there is no such file of points",
+            where=text,
+            expected='a file of x,y lines (or .json), or the points as a text "x,y x,y …"',
+            fix="correct the path after --points",
+        )
+    return _parse(words, "--points")
 
 
-def _is_file(text: str) -> bool:
+def points_file(text: str | None) -> Path | None:
+    """The file that --points names, if it names what exists; None where it is a text or not given.
+
+    What exists may also be a folder or a pipe.
+    """
     try:
-        return Path(text).is_file()
+        return Path(text) if text and Path(text).exists() else None
     except (OSError, ValueError):  # too long for a name, or with characters that none has
-        return False
+        return None
 
 
 def _from_json(path: Path) -> NDArray[np.float64]:

@@ -14,13 +14,14 @@ from spheremap.cache.views import make_view
 from spheremap.errors import InputError
 from spheremap.files import atomic_path
 from spheremap.geometry import patch_of
-from spheremap.images import Photograph
+from spheremap.images import FORMATS, Photograph
 from spheremap.inference.drawing import draw_points, side_by_side
 
 PICTURE = 768  # px, longer side of a drawn photograph
 _CELL = 16  # px, side of a patch in the picture of a warp
 _GREY_SHARE = 0.15  # of the photograph in the picture of a sphere map, as in the report
 _OFF_OBJECT = 0.3  # brightness of what is not the object
+_WRITTEN = {*FORMATS, "PDF"}  # Pillow lists more, some without colour or only with another program
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,9 @@ class Warp:
             name: getattr(self, name) for name in ("source_xy", "target_xy", "similarity", "mutual", "inside")
         }
         sizes = {"source_size": np.array(self.source.size), "target_size": np.array(self.target.size)}
-        with atomic_path(path) as temporary:
-            np.savez(temporary, allow_pickle=False, **arrays, **sizes)
+        # through a stream: by name, NumPy would add .npz to .NPZ
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays, **sizes)
 
     def picture(self, side: int = PICTURE) -> Image.Image:
         """The source and, beside it, the source laid out anew from matching patches of the target."""
@@ -216,13 +218,22 @@ def shrink(photograph: Photograph, side: int) -> Image.Image:
     return Image.fromarray(photograph.pixels).resize(size, Image.Resampling.LANCZOS)
 
 
+def check_picture(path: Path, expected: str = "a name in .png or .jpg") -> None:
+    """Check that the suffix of a path is that of a format in which pictures are written.
+
+    Raises:
+        InputError: if it is none; it says what was `expected`.
+    """
+    if Image.registered_extensions().get(path.suffix.lower()) not in _WRITTEN & set(Image.SAVE):
+        raise InputError("cannot write this kind of picture", where=path, expected=expected)
+
+
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture in the format of the path's suffix.
 
     Raises:
         InputError: if no such format can be written.
     """
-    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
-        raise InputError("cannot write this kind of picture", where=path, expected="a name in .png or .jpg")
+    check_picture(path)
     with atomic_path(path) as temporary:
         picture.save(temporary)
