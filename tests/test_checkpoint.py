@@ -1,5 +1,6 @@
 """The head's file: round trip, the authors' layout, and everything that can be wrong with it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -102,14 +103,41 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, head: Head) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-@pytest.mark.parametrize("content", [None, b"", b"not a checkpoint at all"])
-def test_missing_or_foreign_files(tmp_path: Path, content: bytes | None, suffix: str) -> None:
-    path = tmp_path / f"head.{suffix}"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ProvenanceError, match=r"(?s)cannot be read.*head\."):
+def refused(path: Path, problem: str) -> str:
+    """What is said of a file that is no head; never that it should be deleted."""
+    with pytest.raises(ProvenanceError) as caught:
         load_head(path)
+    message = str(caught.value)
+    assert re.search(problem, message)
+    assert f"in: {path}" in message
+    assert "models/<dataset>/head.safetensors" in message
+    assert "to do: name a trained head" in message
+    assert "delete" not in message
+    return message
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_missing_or_foreign_files(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"head.{suffix}"
+    refused(path, "does not exist")
+    for content in (b"", b"not a checkpoint at all", b"dataset: shapes\n" * 99):
+        path.write_bytes(content)
+        refused(path, "cannot be read")
+    path.unlink()
+    path.mkdir()
+    assert "found: a folder" in refused(path, "cannot be read")
+
+
+def test_sound_files_of_other_things_are_not_to_be_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"patch_embed.proj.bias": torch.zeros(8)}, path)
+    assert "other tensors: patch_embed.proj.bias" in refused(path, "not a sphere head")
+    write_tensors(path, {"down.weight": torch.zeros(8)}, {"schema": "spheremap-adapter-1"})
+    refused(path, "not a head of this version")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    refused(path, "it was damaged")
 
 
 def test_truncated_file(tmp_path: Path, head: Head) -> None:
@@ -133,7 +161,12 @@ def test_a_flipped_bit_is_refused(tmp_path: Path, head: Head, what: str) -> None
     }
     content[place[what]] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ProvenanceError, match=r"(?s)cannot be read.*head\.safetensors.*to do"):
+    if what == "key":  # without the key nothing says what the file once was
+        refused(path, "cannot be read")
+        return
+    with pytest.raises(
+        ProvenanceError, match=r"(?s)cannot be read.*head\.safetensors.*to do: delete the file"
+    ):
         load_head(path)
 
 
@@ -147,20 +180,17 @@ def test_another_schema(tmp_path: Path, head: Head) -> None:
 def test_wrong_parameters(tmp_path: Path, head: Head) -> None:
     path = tmp_path / "head.safetensors"
 
-    def refused(state: dict[str, Tensor], message: str) -> None:
+    def wrong(state: dict[str, Tensor], message: str) -> None:
         save_file(state, path)
-        with pytest.raises(ProvenanceError, match=message):
-            load_head(path)
+        refused(path, message)
 
-    refused({"something": torch.zeros(2)}, "not a sphere head")
+    wrong({"something": torch.zeros(2)}, "not a sphere head")
     without = copies(head)
     del without["prototypes.blocks.1.norm2.bias"]
-    refused(without, r"missing: prototypes\.blocks\.1\.norm2\.bias")
-    refused(copies(head) | {"backbone.weight": torch.zeros(1)}, r"also holds: backbone\.weight")
-    refused(copies(head) | {"sphere_mapper.3.weight": torch.zeros(4, 64)}, "another shape")
-    refused(
-        copies(head) | {"prototypes.blocks.1.norm2.bias": torch.ones(128)}, "differs from its second copy"
-    )
+    wrong(without, r"missing: prototypes\.blocks\.1\.norm2\.bias")
+    wrong(copies(head) | {"backbone.weight": torch.zeros(1)}, r"also holds: backbone\.weight")
+    wrong(copies(head) | {"sphere_mapper.3.weight": torch.zeros(4, 64)}, "another shape")
+    wrong(copies(head) | {"prototypes.blocks.1.norm2.bias": torch.ones(128)}, "differs from its second copy")
 
 
 def test_other_categories_are_refused(tmp_path: Path, head: Head) -> None:

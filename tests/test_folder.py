@@ -355,6 +355,9 @@ def test_malformed_images_table(folder: Path, header: str, line: str, parts: lis
 def test_malformed_files(folder: Path) -> None:
     (folder / "images.csv").write_bytes(b"image,category\na.png,m\xff\n")
     refused(folder, "images.csv", "UTF-8")
+    for encoding in ("latin-1", "utf-16"):
+        (folder / "images.csv").write_bytes("image,category\na.png,café\n".encode(encoding))
+        assert "write it" not in refused(folder, "images.csv", "expected: UTF-8", "to do: save it as UTF-8")
     (folder / "images.csv").write_bytes(b"")
     refused(folder, "images.csv", "an empty file")
     images(folder, [])
@@ -370,7 +373,9 @@ def test_malformed_files(folder: Path) -> None:
     images(folder, ["a.png,mug"])
     refused(folder, "unreadable image", "a.png")
     (folder / "images.csv").unlink()
-    refused(folder, "images.csv", "folder.md")
+    refused(folder, "images.csv", "to do: write it", "folder.md")
+    (folder / "images.csv").mkdir()
+    refused(folder, "images.csv", "found: Is a directory", "to do: rename the folder")
 
 
 @pytest.mark.parametrize(

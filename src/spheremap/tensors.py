@@ -23,6 +23,18 @@ _SEAL = "sha256"
 _OTHERS = {"format"}  # metadata that other programs write
 
 
+class DamagedError(ValueError):
+    """A sealed file whose tensors and content do not have the SHA-256 that it names.
+
+    Attributes:
+        content: as the file has it.
+    """
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        super().__init__("its content does not have the SHA-256 that it names: it was damaged")
+        self.content = content
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
     """Write a file atomically; equal tensors and content give equal bytes.
 
@@ -48,7 +60,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
 
     Raises:
         OSError, SafetensorError: if it cannot be read or is no safetensors file.
-        ValueError: if it is damaged.
+        DamagedError: if it does not have the SHA-256 that it names.
+        ValueError: if it is sealed in another way.
     """
     with safe_open(path, framework="pt") as file:
         metadata = dict(file.metadata() or {})
@@ -61,7 +74,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     if not isinstance(content, dict) or _SEAL not in content:
         raise ValueError("no SHA-256 in its metadata")
     if content.pop(_SEAL) != _digest(tensors, content):
-        raise ValueError("its content does not have the SHA-256 that it names: it was damaged")
+        raise DamagedError(content)
     return tensors, content
 
 

@@ -79,15 +79,24 @@ def read_bytes(path: Path, what: str, *, fix: str) -> bytes:
         ) from error
 
 
-def read_text(path: Path, what: str, digest: FileDigest, *, fix: str) -> str:
-    """The content of a text file in UTF-8, included in `digest`; a byte order mark is not part of it."""
+def read_text(path: Path, what: str, digest: FileDigest, *, fix: str, fix_encoding: str | None = None) -> str:
+    """The content of a text file in UTF-8, included in `digest`; a byte order mark is not part of it.
+
+    Raises:
+        InputError: if it cannot be read, for which `fix` says what to do, or is not UTF-8, for which
+            `fix_encoding` does (default: `fix`).
+    """
     content = read_bytes(path, what, fix=fix)
     digest.add(path.name, content)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"the {what} is not a text file", where=path, expected="UTF-8", found=str(error), fix=fix
+            f"the {what} is not a text file",
+            where=path,
+            expected="UTF-8",
+            found=str(error),
+            fix=fix_encoding or fix,
         ) from error
 
 

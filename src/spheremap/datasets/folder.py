@@ -558,7 +558,14 @@ class _Table:
         self, path: Path, required: tuple[str, ...], optional: tuple[str, ...], digest: FileDigest
     ) -> None:
         self.path = path
-        text = read_text(path, "table", digest, fix="write it; docs/datasets/folder.md shows how")
+        way = "rename the folder, and write the table in its place" if path.is_dir() else "write it"
+        text = read_text(
+            path,
+            "table",
+            digest,
+            fix=f"{way}; docs/datasets/folder.md shows how",
+            fix_encoding='save it as UTF-8; spreadsheet programs call it "CSV UTF-8"',
+        )
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         lines: list[tuple[int, list[str]]] = []
         try:

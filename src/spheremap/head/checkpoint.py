@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spheremap.errors import ProvenanceError
 from spheremap.head.mapper import SphereMapper
 from spheremap.head.prototypes import Prototypes
-from spheremap.tensors import read_tensors, write_tensors
+from spheremap.tensors import DamagedError, read_tensors, write_tensors
 
 MAPPER, PROTOTYPES = "sphere_mapper.", "prototypes."
 LEFTOVER = "sphere.weight"  # in the authors' checkpoints; nothing uses it
@@ -79,7 +79,7 @@ class Head:
                 plan = build()
         except RuntimeError as error:  # more bytes than there are numbers
             raise ProvenanceError(
-                "no head has this size", where=where, found=f"a feature width of {dim}", fix=_RETRAIN
+                "no head has this size", where=where, found=f"a feature width of {dim}", fix=_NAME_ANOTHER
             ) from error
         plan.check_state(state, where)
         head = build()
@@ -129,7 +129,7 @@ class Head:
                     f"parameter {name!r} of the head differs from its second copy",
                     where=where,
                     expected="blocks.0 and blocks.1 to be the same block",
-                    fix=_RETRAIN,
+                    fix=_NAME_ANOTHER,
                 )
         with torch.no_grad():
             for name, tensor in state.items():
@@ -150,7 +150,7 @@ class Head:
                 where=where,
                 expected="all of sphere_mapper.* and prototypes.*" + _names("; missing", missing),
                 found="a file" + (_names(" that also holds", surplus) or " without them"),
-                fix=_RETRAIN,
+                fix=_NAME_ANOTHER,
             )
         shapes = [name for name, tensor in state.items() if tensor.shape != own[name].shape]
         if shapes:
@@ -159,11 +159,17 @@ class Head:
                 where=where,
                 expected=str(tuple(own[shapes[0]].shape)),
                 found=str(tuple(state[shapes[0]].shape)),
-                fix=_RETRAIN,
+                fix=_NAME_ANOTHER,
             )
 
 
 _FIRST, _SECOND = PROTOTYPES + "blocks.0.", PROTOTYPES + "blocks.1."
+_IS_HEAD = "a trained head (models/<dataset>/head.safetensors), or a state dict in " + ", ".join(PICKLED)
+_NAME_ANOTHER = (
+    "name a trained head: `snakemake --cores all` makes models/<dataset>/head.safetensors, "
+    "and with `--forcerun train` makes it anew"
+)
+# for a file that is certainly a head of spheremap, and of no use as it is
 _RETRAIN = "delete the file and run `snakemake --cores all` to train the head again"
 
 
@@ -201,7 +207,11 @@ def load_head(
         count = state[_FIRST + "attn.v.weight"].shape[1]
     except (KeyError, IndexError) as error:
         raise ProvenanceError(
-            "not a sphere head", where=path, expected="sphere_mapper.* and prototypes.*", fix=_RETRAIN
+            "not a sphere head",
+            where=path,
+            expected=f"{_IS_HEAD}, with sphere_mapper.* and prototypes.*",
+            found=f"other tensors{_names('', sorted(state))}",
+            fix=_NAME_ANOTHER,
         ) from error
     names = list(metadata.get("categories") or categories or map(str, range(count)))
     if len(names) != count or (categories is not None and names != list(categories)):
@@ -210,7 +220,7 @@ def load_head(
             where=path,
             expected=f"{count}: {', '.join(names)}" if categories is None else ", ".join(categories),
             found=f"{count} categories" if categories is None else ", ".join(names),
-            fix=_RETRAIN,
+            fix=_NAME_ANOTHER,
         )
     provenance = metadata.get("provenance", {})
     return Head.restore(state, Path(path), dim=dim, categories=names, provenance=provenance).to(device)
@@ -222,6 +232,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             state, metadata = dict(torch.load(path, map_location="cpu", weights_only=True)), None
         else:
             state, metadata = read_tensors(path)
+    except FileNotFoundError as error:
+        raise ProvenanceError(
+            "the head does not exist", where=path, expected=_IS_HEAD, fix=_NAME_ANOTHER
+        ) from error
     except (
         OSError,
         SafetensorError,
@@ -231,12 +245,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         EOFError,
         UnpicklingError,
     ) as error:
+        damaged = isinstance(error, DamagedError) and error.content.get("schema") == SCHEMA
         raise ProvenanceError(
             "the head cannot be read",
             where=path,
-            expected="a safetensors file, or a state dict in " + ", ".join(PICKLED),
-            found=str(error).split("\n", maxsplit=1)[0],
-            fix=_RETRAIN,
+            expected=_IS_HEAD,
+            found="a folder" if path.is_dir() else str(error).split("\n", maxsplit=1)[0],
+            fix=_RETRAIN if damaged else _NAME_ANOTHER,
         ) from error
     for name, tensor in state.items():
         # one value may stand for a tensor of any size in a pickle, and none for an empty one in safetensors
@@ -248,15 +263,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 where=path,
                 expected="tensors with a value for each element",
                 found=f"a {type(tensor).__name__}",
-                fix=_RETRAIN,
+                fix=_NAME_ANOTHER,
             )
     if metadata is not None and metadata.get("schema") != SCHEMA:
         raise ProvenanceError(
             "not a head of this version",
             where=path,
-            expected=SCHEMA,
-            found=str(metadata.get("schema")),
-            fix=_RETRAIN,
+            expected=f"{SCHEMA}: {_IS_HEAD}",
+            found=str(metadata.get("schema", "no schema")),
+            fix=_NAME_ANOTHER,
         )
     return state, metadata or {}
 
