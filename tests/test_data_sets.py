@@ -185,6 +185,7 @@ def test_the_paper_s_settings_plan_exactly_these_jobs(root: Path, tmp_path: Path
         "cache_index": 2,
         "features": 1,
         "train": 1,
+        "curves": 1,
         "evaluate": 1,
         "report_page": 1,
         "all": 1,
