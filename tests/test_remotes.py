@@ -77,12 +77,15 @@ def cached(project: Project, without: str = "") -> set[str]:
     cache = project.folder / ".dvc" / "cache" / "files" / "md5"
     found = {digest(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file()}
     in_git = project.run("git", "ls-files").split()
-    found -= {md5 for path, md5 in locked(project).items() if path in in_git}
-    if without:
-        listing = locked(project)[without]
-        entries = json.loads((cache / listing[:2] / listing[2:]).read_text())
-        found -= {listing, *(entry["md5"] for entry in entries)}
-    return found
+    folders = {path: listing for path, listing in locked(project).items() if listing.endswith(".dir")}
+    held = {
+        path: {entry["md5"] for entry in json.loads((cache / listing[:2] / listing[2:]).read_text())}
+        for path, listing in folders.items()
+    }
+    excluded = held.pop(without) | {folders[without]} if without else set()
+    # the training curves are in Git, and once more beside the head
+    kept = {md5 for path, md5 in locked(project).items() if path in in_git} - set().union(*held.values())
+    return found - excluded - kept
 
 
 def clone(project: Project, folder: Path, remote: Remote) -> Project:
