@@ -188,6 +188,13 @@ def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None
     assert "evaluate.sphere_weight: nan is not of type 'number'" in output
     assert "features.crop_scale: [1.5, 0.5] is not in ascending order" in output
     assert "'test': 0.2} is not adding up to 1" in output
+    malformed = {"features.crop_scale": 3, "features.crop_ratio": ["a", 1], "evaluate.window": "x"}
+    project.edit(malformed | {"datasets.mine": folder | {"shares": 1}})
+    output = project.snakemake("--dry-run", ok=False)
+    assert "features.crop_scale: 3 is not of type 'array'" in output
+    assert "features.crop_ratio.0: 'a' is not of type 'number'" in output
+    assert "evaluate.window: 'x' is not of type 'integer'" in output
+    assert "Traceback" not in output
     project.run("git", "checkout", "--quiet", "params.yaml")
     project.edit({"dataset": "shape"})
     assert "dataset is 'shape', expected one of shapes, spair-71k" in project.snakemake(ok=False)

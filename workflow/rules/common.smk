@@ -27,29 +27,33 @@ def numbers(value):
     return value
 
 
-def rule_of(holds, expected):
-    """A keyword of the schema, for what JSON schema cannot say."""
+def rule_of(kind, holds, expected):
+    """A keyword of the schema for lists or mappings of numbers, for what JSON schema cannot say.
+
+    Values of another type are left to the schema's own keywords.
+    """
 
     def check(validator, wanted, value, schema):
-        if wanted and not holds(value):
+        if not isinstance(value, kind):
+            return
+        parts = list(value.values()) if kind is dict else value
+        if all(finite(None, part) for part in parts) and not holds(parts):
             yield jsonschema.ValidationError(f"{value} is not {expected}")
 
     return check
 
 
-# keywords of ours look at values whose type is right
+def odd(validator, wanted, value, schema):
+    if isinstance(value, int) and value % 2 == 0:
+        yield jsonschema.ValidationError(f"{value} is not odd")
+
+
 RULES = {
-    "odd": rule_of(lambda value: not isinstance(value, int) or value % 2 == 1, "odd"),
+    "odd": odd,
     "ascending": rule_of(
-        lambda value: any(not isinstance(item, (int, float)) for item in value)
-        or list(value) == sorted(value),
-        "in ascending order",
+        list, lambda parts: parts == sorted(parts), "in ascending order"
     ),
-    "whole": rule_of(
-        lambda value: any(not isinstance(part, (int, float)) for part in value.values())
-        or abs(sum(value.values()) - 1) < 1e-6,
-        "adding up to 1",
-    ),
+    "whole": rule_of(dict, lambda parts: abs(sum(parts) - 1) < 1e-6, "adding up to 1"),
 }
 
 
