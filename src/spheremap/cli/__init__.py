@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from spheremap.errors import SpheremapError
+from spheremap.interruption import lasting_interrupts
 from spheremap.shortage import shortage_of
 
 
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.set_defaults(run=module.run)
     args = parser.parse_args(arguments)
     try:
-        args.run(args)
+        with lasting_interrupts():
+            args.run(args)
     except SpheremapError as error:
         print(f"spheremap {args.command}: {error}", file=sys.stderr)
         return 1

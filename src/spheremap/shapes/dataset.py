@@ -10,7 +10,6 @@ import hashlib
 import multiprocessing
 import os
 import shutil
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -27,6 +26,7 @@ from PIL import Image
 
 from spheremap.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.files import atomic_path, exclusive, publish, read_json, sha256_file, write_json
+from spheremap.interruption import held_interrupts
 from spheremap.progress import progress
 from spheremap.provenance import digest, provenance, seal, unseal
 from spheremap.shapes.camera import BIN_WIDTH, BINS, draw_camera
@@ -242,11 +242,14 @@ def _mapper(jobs: int) -> Iterator[Callable[..., Iterable[Any]]]:
     else:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, spawn, initializer=_end_with_parent) as pool:
+
+            def parallel(function: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
+                with held_interrupts():  # the processes start with the first item
+                    futures = [pool.submit(function, item) for item in items]
+                return (future.result() for future in as_completed(futures))
+
             try:
-                yield lambda function, items: (
-                    future.result()
-                    for future in as_completed([pool.submit(function, item) for item in items])
-                )
+                yield parallel
             except BrokenProcessPool as error:
                 raise SpheremapError(
                     "a process that draws pictures was killed",
@@ -259,11 +262,7 @@ def _mapper(jobs: int) -> Iterator[Callable[..., Iterable[Any]]]:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is gone, even if that was killed: else it would wait forever.
-
-    An interruption from the keyboard reaches the whole group; the parent alone answers it.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """End this process when its parent is gone, even if that was killed: else it would wait forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
