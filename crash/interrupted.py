@@ -9,6 +9,7 @@ from laboratory import Laboratory, Step
 from trials import Outcome, Trial, Verdict, finished
 
 SIGNALS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
+ATTEMPTS = 8  # to hit a command before its end
 
 
 def trials(laboratory: Laboratory, repeats: int, commands: int) -> Iterator[Trial]:
@@ -30,19 +31,23 @@ def trials(laboratory: Laboratory, repeats: int, commands: int) -> Iterator[Tria
 
 def _step(laboratory: Laboratory, rng: random.Random, step: Step, number: signal.Signals) -> Outcome:
     moment = rng.uniform(0.2, 1) * laboratory.duration(step)
-    while True:
+    for _ in range(ATTEMPTS):
         workshop = laboratory.workshop()
         workshop.delete(step.outputs)
         run = workshop.start(step)
         if run.wait(moment) is None:
+            run.send(number)
+            if run.wait() is None:
+                run.kill()
+        detail = f"after {moment:.2f} s, exit code {run.code}"
+        if run.code != 0:  # else it may have been too late
             break
         workshop.close()
         moment *= rng.uniform(0.5, 1)
-    run.send(number)
-    if run.wait() is None:
-        run.kill()
-    detail = f"after {moment:.2f} s, exit code {run.code}"
-    if number is signal.SIGINT and (run.code not in (0, 130) or "Traceback" in run.output):
+    else:
+        return Outcome(Verdict.WRONG, f"{detail}: none of {ATTEMPTS} signals ended it")
+    heeded = run.code == 130 if number is signal.SIGINT else run.code == -number
+    if not heeded or "Traceback" in run.output:
         return Outcome(Verdict.WRONG, f"{detail}: {run.output[-400:]}")
     outcome = finished(workshop, workshop.finish(step), detail)
     workshop.close()

@@ -5,6 +5,7 @@ for the present code is not tried again. Repetitions come in turns, so that the 
 """
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no trial after this time")
     options = parser.parse_args(arguments)
+    # what a shell starts in the background ignores Ctrl-C, and so would every command tried
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # here, since processes that render import this file as well
     from laboratory import Laboratory
     from table import Record, read, write_docs
