@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,28 @@ def test_errors_of_the_system_name_the_path_that_was_chosen(tmp_path: Path, inne
     with pytest.raises(FileNotFoundError) as untouched, atomic_path(final):
         raise other
     assert untouched.value is other
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk that cannot be written to."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a disk can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_read_only_disk_is_told_by_the_path_that_was_chosen(read_only: Path) -> None:
+    final = read_only / "result.csv"
+    expected = f"[Errno {errno.EROFS}] {os.strerror(errno.EROFS)}: '{final}'"
+    with pytest.raises(OSError, match="Read-only") as of_file, atomic_path(final) as temporary:
+        temporary.write_text("new")
+    with pytest.raises(OSError, match="Read-only") as of_scratch, scratch(final):
+        pass
+    assert (str(of_file.value), str(of_scratch.value)) == (expected, expected)
 
 
 def test_outputs_that_would_replace_what_is_needed(tmp_path: Path) -> None:

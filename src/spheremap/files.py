@@ -133,7 +133,8 @@ def scratch(final: Path) -> Iterator[Path]:
     _make_folder(final)
     _sweep(final.parent.resolve(), os.getpid())
     folder = _temporary(final, ".scratch")
-    folder.mkdir()
+    with _errors_of(final, folder, _UNUSABLE):
+        folder.mkdir()
     try:
         yield folder
     finally:
@@ -220,7 +221,7 @@ def publish(final: Path, staged: Path) -> Iterator[Path]:
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
+    elif os.path.lexists(path):  # on a read-only disk even removing nothing is an error
         path.unlink(missing_ok=True)
 
 
