@@ -263,8 +263,29 @@ def test_more_shards_than_images(sources: list[Source]) -> None:
         select_sources(make_tables(sources), "views", (0, 5))
     tables = make_tables(sources)
     trained = dataclasses.replace(tables, pairs=tables.pairs[tables.pairs["split"] == "train"])
+    assert select_sources(trained, "images", (1, 3)) == []
+    measured = dataclasses.replace(tables, pairs=tables.pairs[tables.pairs["split"] == "test"])
     with pytest.raises(InputError, match=r"too few images[\s\S]*found: 0[\s\S]*add pairs of these splits"):
-        select_sources(trained, "images")
+        select_sources(measured, "views")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_cache_of_nothing_where_nothing_is_measured(build: Build, tmp_path: Path, count: int) -> None:
+    size = BACKBONE.image_size.eval // 16
+    patches = size * size
+    shards = [tmp_path / f"images-{i}of{count}.h5" for i in range(count)]
+    for i, shard in enumerate(shards):
+        assert build(shard, sources=[], kind="images", shard=(i, count)).records == 0
+    index = tmp_path / "images.h5"
+    assert write_index(shards, index) == 0
+    for paths in (shards, [index]):
+        with FeatureCache.open(paths) as cache:
+            assert (len(cache), cache.kind, cache.masks.shape) == (0, "images", (0, patches))
+            assert cache.tokens([]).shape == (0, patches, cache.dim)
+            with pytest.raises(InputError, match=r"toy/0000[\s\S]*no image at all"):
+                cache.index("toy/0000")
+    with h5py.File(index) as file:
+        assert file["tokens"].shape == (0, patches, cache.dim)
 
 
 def test_as_many_shards_as_categories_are_one_category_each() -> None:

@@ -172,6 +172,31 @@ def test_a_folder_of_one_s_own_runs_to_metrics(root: Path, tmp_path: Path) -> No
     assert "rule ingest:" in project.snakemake("-n")
 
 
+@pytest.mark.slow
+def test_a_folder_without_keypoints_gives_a_head_to_use(root: Path, tmp_path: Path) -> None:
+    entry = {
+        "layout": "folder",
+        "root": "mine",
+        "bins": None,
+        "shares": {"train": 0.6, "val": 0.2, "test": 0.2},
+        "max_pairs": 20,
+        "min_shared_keypoints": 1,
+        "seed": 0,
+        "masks": {"source": "own"},
+    }
+    changes = {"dataset": "mine", "datasets.mine": entry, "train.steps": 4}
+    project = Project.copy(root, tmp_path / "project", TINY | changes)
+    write_folder(tmp_path / "project/mine", count=4, keypoints=False)
+    project.snakemake("trained")
+    assert "Nothing to be done" in project.snakemake("trained")
+    project.run("spheremap", "bundle", "--out", "mine.spheremap")
+    project.run("spheremap", "map", "mine/photos/mug/0.png", "--model", "mine.spheremap", "--out", "map.png")
+    assert (tmp_path / "project/map.png").stat().st_size
+    told = project.snakemake(ok=False)
+    assert "nothing to evaluate" in told
+    assert "found: 0 pairs" in told
+
+
 def test_the_paper_s_settings_plan_exactly_these_jobs(root: Path, tmp_path: Path) -> None:
     project = Project.copy(root, tmp_path, {})
     project.run("spheremap", "preset", "spair-71k", "--presets", str(root / "presets"))

@@ -127,10 +127,11 @@ def select_sources(tables: Tables, kind: Kind, shard: tuple[int, int] = (0, 1)) 
     """The images of one shard, by category, then id.
 
     Kind "views" takes the distinct source images of the train pairs, kind "images" every image of the val and
-    test pairs. Shard (i, n) is the i-th of n parts that keep categories apart, see `spheremap.cache.shards`.
+    test pairs: none where nothing is to be measured. Shard (i, n) is the i-th of n parts that keep categories
+    apart, see `spheremap.cache.shards`.
 
     Raises:
-        InputError: if there is no such image, or fewer images than shards.
+        InputError: if there is nothing to train on, or there are fewer images than shards.
     """
     pairs = tables.pairs
     if kind == "views":
@@ -139,6 +140,8 @@ def select_sources(tables: Tables, kind: Kind, shard: tuple[int, int] = (0, 1)) 
         held_out = pairs[pairs["split"].isin(("val", "test"))]
         wanted = set(held_out["source"]) | set(held_out["target"])
     images = tables.images[tables.images["image_id"].isin(wanted)].sort_values(["category", "image_id"])
+    if kind == "images" and images.empty:
+        return []
     index, count = shard
     if len(images) < count:
         splits = "train" if kind == "views" else "val and test"
@@ -201,7 +204,7 @@ def build_shard(
     size = spec.backbone.image_size.train if kind == "views" else spec.backbone.image_size.eval
     grid = extractor.grid(size)
     views = spec.features.views if kind == "views" else 1
-    if kind == "images":  # the largest image tells at once whether all fit
+    if kind == "images" and sources:  # the largest image tells at once whether all fit
         largest = max(sources, key=lambda source: max(source.size))
         whole_box(largest.size, spec.features.fit, size, grid, largest.path)
     identity = [provenance, kind, shard, extractor.device.type, [_content(source) for source in sources]]
@@ -216,7 +219,7 @@ def build_shard(
             path, bytes.fromhex(digest(identity)), shape, len(sources) * views, spec.features.batch
         ) as journal:
             summary = _fill(journal, extractor, sources, decode, views, spec.features.batch, threads)
-            _publish(journal, out, sources, kind, grid, shard, provenance)
+            _publish(journal, out, sources, views, kind, grid, shard, provenance)
         path.unlink()
     return summary
 
@@ -353,6 +356,7 @@ def _publish(
     journal: Journal,
     out: Path,
     sources: Sequence[Source],
+    views: int,
     kind: Kind,
     grid: Grid,
     shard: tuple[int, int],
@@ -360,7 +364,6 @@ def _publish(
 ) -> None:
     """Stream a finished journal into the shard's HDF5 file; `spheremap.cache.reader` describes its layout."""
     total = journal.count
-    views = total // len(sources)
     n, dim = journal.shape
     ids = [source.image_id.encode() for source in sources]
     shapes = {
@@ -370,12 +373,17 @@ def _publish(
         "view": (total,),
         "image_id": (total,),
     }
-    types = {**DTYPES, "image_id": f"S{max(map(len, ids))}"}
+    types = {**DTYPES, "image_id": f"S{max(map(len, ids), default=1)}"}
     # the file format of HDF5 1.10 has checksums for its own structures as well
     with atomic_path(out) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
         for name, shape in shapes.items():
-            chunk = (1, *shape[1:]) if name in ("tokens", "masks") else (min(total, 4096), *shape[1:])
-            file.create_dataset(name, shape, types[name], chunks=chunk, fletcher32=True, track_times=False)
+            records = 1 if name in ("tokens", "masks") else max(1, min(total, 4096))
+            # h5py wants room for a chunk, and there is none in a cache of nothing
+            room = None if total else (1, *shape[1:])
+            file.create_dataset(
+                name, shape, types[name], maxshape=room, chunks=(records, *shape[1:]), fletcher32=True,
+                track_times=False,
+            )  # fmt: skip
         boxes = np.full((total, 4), np.nan)
         for i, record in enumerate(progress(journal, total=total, desc=out.name, unit="records")):
             file["tokens"][i] = record.tokens

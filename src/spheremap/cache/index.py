@@ -51,7 +51,7 @@ def write_index(shards: Sequence[Path], out: Path) -> int:
             "view": (n,),
             "image_id": (n,),
         }
-        longest = max(len(image_id.encode()) for image_id in cache.image_ids)
+        longest = max((len(image_id.encode()) for image_id in cache.image_ids), default=1)
         types = {**DTYPES, "image_id": f"S{longest}"}
         kind, grid, provenance = cache.kind, cache.grid, cache.provenance
     with atomic_path(out) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
@@ -77,7 +77,7 @@ def _create_virtual(
     ):  # texts are filled with zero bytes anyway, and h5py 3.16 stores any other fill value wrongly
         properties.set_fill_value(np.array(FILL[name], dtype))
     space = h5py.h5s.create_simple(shape)
-    for path, records in files:
+    for path, records in files if shape[0] else ():
         own = (len(records), *shape[1:])
         space.select_hyperslab((records.start, *[0] * (len(shape) - 1)), own)
         properties.set_virtual(space, os.fsencode(path), name.encode(), h5py.h5s.create_simple(own))

@@ -175,7 +175,9 @@ class FeatureCache:
             raise InputError(
                 f"image {image_id!r} is not in the feature cache",
                 where=self._shards[0].path,
-                expected=f"one of {len(self._first)} images, such as {self.image_ids[0]!r}",
+                expected=f"one of {len(self._first)} images, such as {self.image_ids[0]!r}"
+                if self._first
+                else "no image at all: there were no val or test pairs",
                 fix=_REBUILD,
             ) from None
 
