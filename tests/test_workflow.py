@@ -198,6 +198,14 @@ def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None
     project.run("git", "checkout", "--quiet", "params.yaml")
     project.edit({"dataset": "shape"})
     assert "dataset is 'shape', expected one of shapes, spair-71k" in project.snakemake(ok=False)
+    project.run("git", "checkout", "--quiet", "params.yaml")
+    table = project.folder / "params.yaml"
+    table.write_text(table.read_text() + "device: cuda\n")
+    output = project.snakemake("--dry-run", ok=False)
+    assert re.search(
+        r'params.yaml cannot be used: line \d+: found duplicate key "device" with value "cuda"', output
+    )
+    assert "Traceback" not in output
 
 
 def test_every_way_to_write_a_number_is_read(project: Project) -> None:
