@@ -137,6 +137,8 @@ def test_strided_inputs_are_read_right() -> None:
     strided = reconstruction.T.contiguous().T
     assert not strided.is_contiguous()
     compare(features[:, :20], strided[:, 5:25], None)
+    every_second = torch.tensor([8, 0, 3, 0, 8, 0], device=DEVICE)[::2]
+    compare(features, reconstruction[:3], every_second)
 
 
 def test_runs_repeat_bit_by_bit() -> None:

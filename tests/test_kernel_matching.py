@@ -199,6 +199,18 @@ def test_descriptors_that_are_not_finite_are_not_hidden(where: str, value: float
     assert torch.nonzero(result.position.isnan().all(dim=1)).flatten().tolist() == broken
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's, of numpy
+@pytest.mark.parametrize(("weights", "part"), [((1.0, 0.0), "points"), ((0.0, 1.0), "")])
+def test_descriptors_of_no_weight_take_no_part(weights: tuple[float, float], part: str) -> None:
+    pairs = Pairs(9, [5, 6])
+    expected = pairs.match("triton", weights=weights)
+    for side in ("source", "target"):
+        getattr(pairs, f"{side}_{part}" if part else side).view(-1)[::7] = torch.nan
+    actual = compare(pairs, weights=weights)
+    for name in ("best", *FIELDS):
+        assert torch.equal(getattr(actual, name), getattr(expected, name))
+
+
 def test_nothing_to_match() -> None:
     for counts in ([], [0], [0, 0]):
         result = compare(Pairs(10, counts))

@@ -106,6 +106,17 @@ def test_nan_is_not_hidden() -> None:
     assert gradient.isnan().any()
 
 
+def test_strided_inputs_are_read_right() -> None:
+    inputs = scene(10, [30, 12])
+    strided = tuple(torch.stack([tensor, tensor + 1], dim=-1)[..., 0] for tensor in inputs)
+    assert not any(tensor.is_contiguous() for tensor in strided)
+    compare(strided)  # type: ignore[arg-type]
+    _, _, offsets, counts, key = strided
+    assert torch.equal(
+        _draw_triplets(offsets, counts, 8, key, 0), draw_triplets(*inputs[2:4], 8, inputs[4], 0)[0]
+    )
+
+
 def test_padding_gets_a_zero_gradient() -> None:
     points, *rest = scene(6, [30, 0, 12], padding=5)
     points.requires_grad_()

@@ -116,6 +116,8 @@ def scan_targets(
     RADII: tl.constexpr,
     RADII_PAD: tl.constexpr,
     SPLITS: tl.constexpr,
+    ON_FEATURES: tl.constexpr,
+    ON_SPHERE: tl.constexpr,
     UPCAST: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -151,7 +153,7 @@ def scan_targets(
         at = at_image * N + patch
         product = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
         squares = tl.zeros((BLOCK_N,), tl.float32)
-        for channel in range(0, D, BLOCK_D):
+        for channel in range(0, D if ON_FEATURES else 0, BLOCK_D):
             column = channel + tl.arange(0, BLOCK_D)
             there = exists[:, None] & (column < D)[None, :]
             t = tl.load(target + at[:, None] * D + column[None, :], mask=there, other=0.0)
@@ -163,17 +165,19 @@ def scan_targets(
             else:
                 product = tl.dot(t, s, product, input_precision="ieee")
             squares += tl.sum(long * long, 1)
-        scales = tl.load(scale + query, mask=mine, other=0.0)
-        sx, sy, sz = unit_points(source_points, query, mine)
-        target_scales = inverse_norm(squares)
-        tx, ty, tz = unit_points(target_points, at, exists)
-        on_sphere = tx[:, None] * sx[None, :] + ty[:, None] * sy[None, :] + tz[:, None] * sz[None, :]
-        on_features = product * (target_scales[:, None] * scales[None, :])
-        similarity = feature_weight * on_features + sphere_weight * on_sphere
-        # not finite as soon as one descriptor is not: comparisons alone would pass over NaN
-        check += (scales + sx + sy + sz) * 0.0 + tl.sum(
-            tl.where(exists, (target_scales + tx + ty + tz) * 0.0, 0.0)
-        )
+        # `check` is NaN as soon as a descriptor that takes part is not finite: comparisons would pass over it
+        similarity = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
+        if ON_FEATURES:
+            scales = tl.load(scale + query, mask=mine, other=0.0)
+            target_scales = inverse_norm(squares)
+            similarity += feature_weight * (product * (target_scales[:, None] * scales[None, :]))
+            check += scales * 0.0 + tl.sum(tl.where(exists, target_scales * 0.0, 0.0))
+        if ON_SPHERE:
+            sx, sy, sz = unit_points(source_points, query, mine)
+            tx, ty, tz = unit_points(target_points, at, exists)
+            on_sphere = tx[:, None] * sx[None, :] + ty[:, None] * sy[None, :] + tz[:, None] * sz[None, :]
+            similarity += sphere_weight * on_sphere
+            check += (sx + sy + sz) * 0.0 + tl.sum(tl.where(exists, (tx + ty + tz) * 0.0, 0.0))
 
         similarity = tl.where(similarity == similarity, similarity, 0.0)  # NaN has no rank
         candidates = tl.where(exists[:, None], similarity, -INFINITY)
@@ -245,6 +249,8 @@ def join_splits(
     D: tl.constexpr,
     RADII: tl.constexpr,
     SPLITS: tl.constexpr,
+    ON_FEATURES: tl.constexpr,
+    ON_SPHERE: tl.constexpr,
     WINDOW: tl.constexpr,
     BLOCK_W: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -284,18 +290,20 @@ def join_splits(
         at = tl.load(image + pair) * N + patch
         products = tl.zeros((BLOCK_W,), tl.float32)
         squares = tl.zeros((BLOCK_W,), tl.float32)
-        for channel in range(0, D, BLOCK_D):
+        for channel in range(0, D if ON_FEATURES else 0, BLOCK_D):
             column = channel + tl.arange(0, BLOCK_D)
             there = exists[:, None] & (column < D)[None, :]
             t = tl.load(target + at[:, None] * D + column[None, :], mask=there, other=0.0).to(tl.float32)
             s = tl.load(source + query * D + column, mask=column < D, other=0.0).to(tl.float32)
             products += tl.sum(t * s[None, :], 1)
             squares += tl.sum(t * t, 1)
-        on_features = products * inverse_norm(squares) * tl.load(scale + query)
-        tx, ty, tz = unit_points(target_points, at, exists)
-        sx, sy, sz = unit_points(source_points, query + cell * 0, exists)
-        on_sphere = tx * sx + ty * sy + tz * sz
-        similarity = feature_weight * on_features + sphere_weight * on_sphere
+        similarity = tl.zeros((BLOCK_W,), tl.float32)
+        if ON_FEATURES:
+            similarity += feature_weight * (products * inverse_norm(squares) * tl.load(scale + query))
+        if ON_SPHERE:
+            tx, ty, tz = unit_points(target_points, at, exists)
+            sx, sy, sz = unit_points(source_points, query + cell * 0, exists)
+            similarity += sphere_weight * (tx * sx + ty * sy + tz * sz)
         similarity = tl.where(exists, similarity, -INFINITY)
         weight = tl.exp((similarity - tl.max(similarity)) / temperature)
         weight = tl.where(exists, weight, 0.0)
@@ -339,6 +347,7 @@ def run(
     wanted = triton.cdiv(WAVES * _multiprocessors(device), max(pairs * blocks, 1))
     # a power of two, so that few variants are compiled; a split may be left without a tile
     splits = triton.next_power_of_2(min(triton.cdiv(patches, tile), wanted))
+    parts = {"ON_FEATURES": weights[0] != 0, "ON_SPHERE": weights[1] != 0}  # a weight of 0 takes no part
     scale = torch.empty(queries, dtype=torch.float32, device=device)
     nearest = torch.empty(queries, dtype=torch.int32, device=device)
     limits = torch.empty(pairs, radii, dtype=torch.float64, device=device)
@@ -389,6 +398,7 @@ def run(
         RADII=radii,
         RADII_PAD=triton.next_power_of_2(max(radii, 1)),
         SPLITS=splits,
+        **parts,
         # Triton's interpreter, which is what runs on a CPU, multiplies the bits of bfloat16 as integers
         UPCAST=source.dtype == torch.bfloat16 and not source.is_cuda,
         BLOCK_N=tile,
@@ -419,6 +429,7 @@ def run(
         D=dim,
         RADII=radii,
         SPLITS=splits,
+        **parts,
         WINDOW=window,
         BLOCK_W=triton.next_power_of_2(window * window),
         BLOCK_D=32,
