@@ -1,8 +1,9 @@
 """Presets: what they set, and that params.yaml as shipped is the demonstration's."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -64,6 +65,16 @@ def test_every_row_is_every_row(root: Path, params: Path) -> None:
     now = yaml.safe_load(params.read_text())
     assert now["adapter"]["enabled"] is False  # the paper has none of them
     assert now["evaluate"]["further"]["rows"] == []
+
+
+def test_whole_presets_leave_nothing_of_other_presets(root: Path) -> None:
+    keys = {path.stem: set(_keys(yaml.safe_load(path.read_text()))) for path in (root / "presets").iterdir()}
+    assert keys["demo"] == keys["spair-71k"] == set.union(*keys.values())
+
+
+def _keys(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield from _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
 
 
 @pytest.mark.parametrize("preset", ["train: {learning_rat: 1}", "- 1", "a: [", "nothing: {a: 1}"])
