@@ -811,5 +811,7 @@ def test_viewpoint_comes_in_between_two_steps() -> None:
     assert found == pytest.approx([0, 0, 0.1, 0.3, 0.4, 0.4])
     at_once = dataclasses.replace(config, viewpoint_ramp=(0, 0))
     assert at_once.viewpoint_weight(1) == 0.4
+    sudden = dataclasses.replace(config, viewpoint_ramp=(5, 5))
+    assert [sudden.viewpoint_weight(step) for step in (4, 5)] == [0, 0.4]
     with pytest.raises(InputError, match="viewpoint_ramp"):
         dataclasses.replace(CONFIG, viewpoint_ramp=(6, 2))

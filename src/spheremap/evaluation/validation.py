@@ -39,6 +39,8 @@ class _Questions:
         for own, target, similarity in answers:
             best = best_patch(similarity).cpu().numpy()
             predicted[own] = patch_centres(self.cache.boxes[target], self.cache.grid)[best]
+        if np.isnan(predicted).any():
+            raise RuntimeError("validation: some queries got no answer")
         distance = distances(predicted[common], queries.xy[common])
         return float(pck_point(correct(distance, self._radius[common]))[0])
 

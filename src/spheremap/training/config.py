@@ -44,7 +44,7 @@ class TrainConfig:
     batch: int = 64  # views
     learning_rate: float = 1e-3
     warmup: int = 0  # steps in which the rate rises to `learning_rate`
-    decay: Decay = "none"  # of the rate after that: none, or cosine to 0 at the last step
+    decay: Decay = "none"  # of the rate after that: none, or half a cosine, 0 right after the last step
     gradient_clip: float | None = None  # norm of the gradient at most; None: no limit
     # of the head's matrix products, see `settle_precision`; parameters, points and losses stay float32
     precision: Precision = "float32"
@@ -94,7 +94,7 @@ class TrainConfig:
     def viewpoint_weight(self, step: int) -> float:
         """Factor of the viewpoint loss in a step, counted from 1."""
         start, end = self.viewpoint_ramp
-        share = 1.0 if step >= end else max(0, step - start) / (end - start)
+        share = 1.0 if step >= end else max(0, step - start) / max(1, end - start)
         return self.weights.viewpoint * share
 
     def rate(self, step: int) -> float:

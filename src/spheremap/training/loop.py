@@ -35,7 +35,8 @@ class TrainResult:
     """What training leaves: the head is the one passed in, set to its best parameters.
 
     `best_step` is the step they come from; the tables have the columns `LOSS_COLUMNS` (means over the steps
-    since the row before, the total weighted), `HEALTH_COLUMNS` and `VALIDATION_COLUMNS`.
+    since the row before; the total is theirs, with the weights of the row's step), `HEALTH_COLUMNS` and
+    `VALIDATION_COLUMNS`.
     """
 
     best_step: int
