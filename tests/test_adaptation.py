@@ -496,3 +496,16 @@ def test_divergence_stops_with_a_message(tmp_path: Path) -> None:
 def test_a_validation_score_must_be_a_number(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="validation score is not a number"):
         run(tmp_path, scores=[math.nan])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperature", 0.5), ("matches", 1), ("sphere_weight", 1.0), ("cycle_radius", 100.0),
+     ("spread", 2.0), ("chain", 2), ("hop", 0), ("viewpoint_bins", 2), ("batch", 1), ("learning_rate", 1e-5)],
+)  # fmt: skip
+def test_every_parameter_reaches_the_adapter(tmp_path: Path, name: str, value: Any) -> None:
+    config = dataclasses.replace(CONFIG, steps=3, sphere_weight=0.1, angle=90.0)
+    assert getattr(config, name) != value
+    before, _ = run(tmp_path / "a", config)
+    after, _ = run(tmp_path / "b", dataclasses.replace(config, **{name: value}))
+    assert not same(before, after)

@@ -3,20 +3,23 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from project import Project
+from test_adaptation import CONFIG as ADAPTER
 from test_evaluation import PARAMS, made_with, write_cache
+from test_training import Project as Trained
 from tiny import TINY
 from world import make_world
 
 from spheremap.adaptation import Adapter, load_adapter, save_adapter
 from spheremap.cache.space import feature_space
 from spheremap.cli import main
-from spheremap.errors import InputError, ProvenanceError
+from spheremap.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.evaluation import check_adapter, evaluate, make_adapted_validation
 from spheremap.files import write_json
 from spheremap.head import Head, save_head, sphere_points
@@ -25,6 +28,7 @@ from spheremap.matching.queries import build_queries
 from spheremap.matching.rows import adapted_rows
 from spheremap.provenance import digest
 from spheremap.tables import tables_digest, write_tables
+from spheremap.training.config import ValidationConfig
 
 
 def trained(dim: int) -> Adapter:
@@ -130,6 +134,45 @@ def test_command_scores_the_adapter_s_rows(tmp_path: Path, capsys: pytest.Captur
     shown = capsys.readouterr().out
     assert "adapted_fused" in shown
     assert f"{metrics['adapted']['pck_point@0.10']:.1f}" in shown
+
+
+def test_the_command_adapts_as_the_parameters_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Trained(tmp_path, steps=2).run("trained") == 0
+    identities: list[str] = []
+    seen: dict[str, Any] = {}
+
+    def adapting(*_: Any, identity: str, **__: Any) -> Any:
+        identities.append(identity)
+        raise SpheremapError("enough")
+
+    def validating(*_: Any, **options: Any) -> None:
+        seen.update(options)
+
+    monkeypatch.setattr("spheremap.cli.adapt.adapt", adapting)
+    monkeypatch.setattr("spheremap.cli.adapt.make_adapted_validation", validating)
+
+    def run(out: str, **changes: Any) -> None:
+        write_json(
+            tmp_path / "adapt.json", {"adapter": asdict(replace(ADAPTER, **changes)), "dataset": "fake"}
+        )
+        files = {"params": "adapt.json", "tables": "tables", "views": "views.h5", "images": "images.h5"}
+        files |= {
+            "head": "trained/head.safetensors",
+            "out": out,
+            "curve": out + ".csv",
+            "work": out + ".work",
+        }
+        options = [f"--{name}={tmp_path / file}" for name, file in files.items()]
+        assert main(["adapt", *options, "--device=cpu", f"--threads={torch.get_num_threads()}"]) == 1
+
+    run("a")
+    run("b")  # where things lie does not matter
+    run("c", angle=20.0)
+    run("d", seed=3, validation=ValidationConfig(sphere_weight=0.45, alpha=0.07, pairs=5))
+    assert identities[0] == identities[1]
+    assert len(set(identities)) == 3
+    asked = {"split": "val", "sphere_weight": 0.45, "alpha": 0.07, "max_pairs": 5, "seed": 3}
+    assert {name: seen[name] for name in asked} == asked
 
 
 @pytest.mark.slow

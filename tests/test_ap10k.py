@@ -364,13 +364,14 @@ def test_malformed_fields(folder: Path, where: str, change: dict[str, Any], part
 
 
 def test_keypoints_outside_are_hidden_if_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    edit(folder, TRAIN, lambda v: v["annotations"][0].update(keypoints=[91, 2, 2, *[9, 9, 2] * 16]))
+    edit(folder, TRAIN, lambda v: v["annotations"][0].update(keypoints=[91, 2, 2, *[9, 9, 2] * 15, 9, 99, 2]))
     image = f"antelope/{load(folder, TRAIN)['annotations'][0]['image_id']:012d}"
     points = read(folder, outside="hide").keypoints.set_index(["image_id", "keypoint_id"])
-    assert points.loc[(image, "0"), "visible"] == 0
-    assert math.isnan(points.loc[(image, "0"), "x"])
+    for outside in ("0", "16"):
+        assert points.loc[(image, outside), "visible"] == 0
+        assert math.isnan(points.loc[(image, outside), "x"])
     assert points.loc[(image, "1"), "visible"] == 1
-    assert "keypoints outside their images hidden: 1" in capsys.readouterr().err
+    assert "keypoints outside their images hidden: 2" in capsys.readouterr().err
 
 
 def test_boxes_are_cut_off_at_the_border(folder: Path) -> None:

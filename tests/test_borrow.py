@@ -41,6 +41,15 @@ def test_categories_can_be_chosen(tmp_path) -> None:
     assert len(lent) == 2
 
 
+def test_a_pair_is_borrowed_if_both_its_images_are_of_the_categories(tmp_path) -> None:
+    lender = tables("lent", ["test"])
+    lender.pairs.loc[len(lender.pairs)] = ["test", "car/lent-test-0", "cow/lent-test-0"]
+    joined = borrow(tables("own", ["train"]), lender, Loan(["test"], ["car"]), "here")
+    validate(joined, tmp_path)
+    lent = joined.pairs[joined.pairs["split"] == "test"]
+    assert lent[["source", "target"]].to_numpy().tolist() == [["car/lent-test-0", "car/lent-test-1"]]
+
+
 def test_an_image_of_several_splits_is_lent_for_those_asked_for() -> None:
     lender = tables("lent", ["train"])
     lender.images["split"] = "train+test"

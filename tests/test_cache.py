@@ -1103,3 +1103,16 @@ def test_memory_does_not_grow_with_the_number_of_images(build: Build, tmp_path: 
     # an image is 48 KiB of pixels and 8 KiB of tokens; only its digests and its box may stay. How full the
     # bounded queues get at worst varies from run to run
     assert peaks[240] - peaks[60] < 180 * 4096, peaks
+
+
+def test_crops_are_those_of_the_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(path)
+    source = builder.Source("a/1", path, None, 1, (0.0, 0.0, 60.0, 40.0), (60, 40), (None, None))
+    features = dataclasses.replace(FEATURES, seed=7, crop_scale=(0.1, 0.2), crop_ratio=(1.5, 2.0), views=4)
+    found = [view.box.tolist() for view in builder.decode_views(source, features, "views", 32, (2, 2))]
+    expected = [
+        random_resized_crop(60, 40, (0.1, 0.2), (1.5, 2.0), view_generator(7, "a/1", view)).tolist()
+        for view in range(4)
+    ]
+    assert found == expected

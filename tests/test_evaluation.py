@@ -778,3 +778,10 @@ def test_validation_needs_a_common_keypoint() -> None:
     cache, tables, _ = make_world(0)
     with pytest.raises(InputError, match="split 'val'"):
         make_validation(cache, tables, "val", 0.2, 0.1, 10, 0)
+
+
+def test_gaps_count_in_the_bins_asked_for() -> None:
+    cache, tables, head = make_world(0)
+    tables.images["azimuth"] = np.linspace(0, 350, len(tables.images))
+    by_gap = evaluate(cache, tables, head, replace(PARAMS, viewpoint_bins=2), dataset="x").by_gap
+    assert set(by_gap["gap"]) == {0, 1}

@@ -97,6 +97,15 @@ def test_points_that_coincide_have_finite_gradients() -> None:
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+def test_a_tiny_faithful_map_costs_nothing(backend: str) -> None:
+    places = patch_coordinates((4, 4)).to(DEVICE)
+    points = F.normalize(torch.cat([1e-4 * places, torch.ones(16, 1, device=DEVICE)], dim=1), dim=-1)
+    sizes = torch.tensor([16], device=DEVICE)
+    losses = sphere_geometry(points, places, sizes - 16, sizes, draw_key(0, 1, DEVICE), backend=backend)
+    assert float(losses[1]) < 0.1  # as far apart as neighbours may be, they have a direction
+
+
 def test_nan_is_not_hidden() -> None:
     points, *rest = scene(5, [20])
     points[:] = torch.nan

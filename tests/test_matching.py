@@ -220,6 +220,15 @@ def test_without_memory_each_image_is_read_twice_at_most() -> None:
     assert max(cache.reads.values()) == 2
 
 
+def test_memory_for_one_image_spares_one_reading() -> None:
+    cache, tables, head = make_world(1, categories=1, images=5)
+    queries = build_queries(cache, tables, tables.pairs)
+    list(make_matcher(cache, head, kept_bytes=0).blocks(queries))
+    without, cache.reads = sum(cache.reads.values()), {}
+    list(make_matcher(cache, head, kept_bytes=int(1.5 * cache.data[0].nbytes)).blocks(queries))
+    assert sum(cache.reads.values()) == without - 1
+
+
 @pytest.mark.parametrize(
     "options", [{"max_rows": 1}, {"max_rows": 20}, {"batch": 1}, {"batch": 3}, {"kept_bytes": 0}]
 )

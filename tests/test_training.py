@@ -22,8 +22,15 @@ from spheremap.cli import main
 from spheremap.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.head import Head, load_head
 from spheremap.head.foreground import Foreground
-from spheremap.kernels import draw_key
-from spheremap.losses import patch_coordinates
+from spheremap.kernels import draw_key, draw_triplets
+from spheremap.losses import (
+    mean_directions,
+    orientation_loss,
+    patch_coordinates,
+    reconstruction_loss,
+    relative_distance_loss,
+    relative_viewpoint_loss,
+)
 from spheremap.params import parse
 from spheremap.provenance import provenance
 from spheremap.tables import Tables, tables_digest, write_tables
@@ -510,6 +517,47 @@ def test_a_foreign_state_is_ignored(tmp_path: Path, damage: str, capsys: pytest.
     assert len(result.losses) == 3
 
 
+def test_training_is_adam_on_the_weighted_losses(tmp_path: Path) -> None:
+    """Weights, ramp, rate, margin, threshold, seed and step of the configuration reach the optimiser."""
+    config = dataclasses.replace(
+        CONFIG, steps=4, batch=4, learning_rate=2e-3, warmup=2, decay="cosine", gradient_clip=None, seed=5,
+        weights=LossWeights(1.0, 0.2, 0.7, 0.4), viewpoint_ramp=(1, 3), distance_margin=0.15,
+        orientation_threshold=0.3, triplets=6,
+    )  # fmt: skip
+    found, result = run(tmp_path, config)
+
+    views, head = make_views(), Head.initialise(DIM, CATEGORIES, config.seed)
+    optimiser = torch.optim.Adam(head.trainable().values(), lr=1.0)
+    rates, ramp = [1e-3, 2e-3, 2e-3, 1e-3], [0.0, 0.2, 0.4, 0.4]  # by hand
+    rows = []
+    for step in range(1, 5):
+        batch = views.batch(records_of_step(step, views.usable, 4, config.seed))
+        own = batch.foreground
+        points = head.mapper(batch.tokens)[own.image, own.patch]
+        key = draw_key(config.seed, step)
+        triplets = [draw_triplets(own.offsets, own.counts, 6, key, stream) for stream in (0, 1)]
+        places = patch_coordinates(GRID)[own.patch]
+        losses = (
+            reconstruction_loss(batch.tokens[own.image, own.patch], head.prototypes(points, batch.category)),
+            relative_distance_loss(points, places, *triplets[0], 0.15),
+            orientation_loss(points, places, *triplets[1], 0.3),
+            relative_viewpoint_loss(mean_directions(points, own.image, 4), batch.azimuth, own.counts > 0),
+        )
+        total = losses[0] + 0.2 * losses[1] + 0.7 * losses[2] + ramp[step - 1] * losses[3]
+        rows.append([float(loss.detach()) for loss in losses])
+        optimiser.param_groups[0]["lr"] = rates[step - 1]
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+    np.testing.assert_allclose(
+        result.losses[["reconstruction", "distance", "orientation", "viewpoint"]].iloc[-1],
+        np.mean(rows, axis=0),
+        rtol=1e-4,
+    )  # one row: the mean of the four steps (log_every 5)
+    for name, parameter in head.trainable().items():
+        torch.testing.assert_close(found.trainable()[name], parameter, rtol=0, atol=2e-4, msg=name)
+
+
 def test_long_gradients_are_shortened_to_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[torch.Tensor] = []  # gradients that the optimiser sees
 
@@ -710,6 +758,63 @@ def test_kill_then_the_same_command_writes_the_same_bytes(tmp_path: Path) -> Non
     assert not (tmp_path / "killed/head.safetensors").exists()
     assert project.run("killed") == 0
     assert project.bytes("killed") == project.bytes("whole")
+
+
+def test_a_state_belongs_to_its_parameters_and_features(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identities: list[str] = []
+
+    def watched(*_: Any, identity: str, **__: Any) -> Any:
+        identities.append(identity)
+        raise SpheremapError("enough")
+
+    monkeypatch.setattr("spheremap.cli.train.train", watched)
+    project.run("a")
+    project.run("b")  # where things lie does not matter
+    project.params(steps=12, learning_rate=5e-4)
+    project.run("c")
+    project.params(steps=12)
+    for key, value in (("views", 3), ("seed", 9)):
+        made = provenance(
+            "cache", MADE | {key: value}, {"weights": "0", **tables_digest(project.folder / "tables")}
+        )
+        for kind in ("views", "images"):
+            write_cache(project.folder / f"{kind}.h5", FakeCache(), kind, made)
+        project.run(key)
+    assert len(identities) == 5
+    assert identities[0] == identities[1]
+    assert len(set(identities)) == 4
+
+
+def test_the_command_bins_viewpoints_as_the_parameters_say(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Views] = []
+
+    def watched(head: Head, views: Views, *_: Any, **__: Any) -> Any:
+        seen.append(views)
+        raise SpheremapError("enough")
+
+    monkeypatch.setattr("spheremap.cli.train.train", watched)
+    project.params(steps=2, viewpoint_bins=2)
+    assert project.run("watched") == 1
+    assert set(seen[0].azimuth) == {0, np.pi}
+
+
+def test_the_command_validates_as_the_parameters_say(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def watched(cache: Any, tables: Any, **options: Any) -> Any:
+        seen.update(options)
+        return lambda head: 0.0
+
+    monkeypatch.setattr("spheremap.cli.train.make_validation", watched)
+    project.params(steps=2, seed=3, validation={"sphere_weight": 0.45, "alpha": 0.07, "pairs": 5})
+    assert project.run("watched") == 0
+    assert seen == {"split": "val", "sphere_weight": 0.45, "alpha": 0.07, "max_pairs": 5, "seed": 3}
 
 
 def test_without_validation_pairs_the_command_says_so(
