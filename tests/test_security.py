@@ -716,8 +716,10 @@ def test_presets_build_nothing_but_values(sandbox: Sandbox, root: Path, kind: st
 )
 def test_hostile_parameter_files_run_nothing(sandbox: Sandbox, root: Path, line: str, message: str) -> None:
     project = Project.copy(root, sandbox.inside / "project", TINY)
-    with (project.folder / "params.yaml").open("a") as stream:
-        stream.write(line.format(canary=sandbox.canary) + "\n")
+    params = project.folder / "params.yaml"
+    text, count = re.subn("(?m)^device: .*\n", "", params.read_text())
+    assert count == 1
+    params.write_text(text + line.format(canary=sandbox.canary) + "\n")
     with sandbox.unharmed():
         assert message in project.snakemake("-n", ok=False)
 
