@@ -20,7 +20,7 @@ from layouts_folder import write_folder
 from layouts_freiburg_cars import write_freiburg_cars
 from layouts_pf_pascal import write_pf_pascal
 from layouts_spair_u import write_spair_71k, write_spair_u
-from project import Project
+from project import Project, stages_run
 from tiny import TINY
 
 DOWNLOADED = ["spair-71k", "spair-u", "freiburg-cars", "pf-pascal", "awa-pose", "ap-10k"]
@@ -189,6 +189,7 @@ def test_a_folder_without_keypoints_gives_a_head_to_use(root: Path, tmp_path: Pa
     write_folder(tmp_path / "project/mine", count=4, keypoints=False)
     project.snakemake("trained")
     assert "Nothing to be done" in project.snakemake("trained")
+    assert stages_run(project.run("dvc", "repro", "train")) == ["data", "weights", "features", "train"]
     project.run("spheremap", "bundle", "--out", "mine.spheremap")
     project.run("spheremap", "map", "mine/photos/mug/0.png", "--model", "mine.spheremap", "--out", "map.png")
     assert (tmp_path / "project/map.png").stat().st_size

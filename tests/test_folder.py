@@ -368,7 +368,7 @@ def test_malformed_files(folder: Path) -> None:
     Image.new("RGB", (4, 3)).save(folder / "sub/a.png")
     Image.new("RGB", (4, 3)).save(folder / "sub__a.png")
     images(folder, ["sub/a.png,mug", "sub__a.png,mug"])
-    refused(folder, "line 3", "'sub/a.png'")
+    refused(folder, "line 3", "'sub/a.png'", "both would be named 'mug/sub__a'")
     (folder / "a.png").write_bytes(b"text")
     images(folder, ["a.png,mug"])
     refused(folder, "unreadable image", "a.png")
@@ -376,6 +376,28 @@ def test_malformed_files(folder: Path) -> None:
     refused(folder, "images.csv", "to do: write it", "folder.md")
     (folder / "images.csv").mkdir()
     refused(folder, "images.csv", "found: Is a directory", "to do: rename the folder")
+
+
+@pytest.mark.parametrize("name", ["Images.csv", "keypoints.CSV", "Pairs.csv"])
+def test_a_table_under_a_name_in_other_letters_is_not_passed_over(folder: Path, name: str) -> None:
+    table(folder, name, "a,b")
+    refused(folder, name, f"expected: {name.lower()}", "to do: rename")
+
+
+def test_a_table_of_keypoints_has_rows(folder: Path) -> None:
+    table(folder, "keypoints.csv", "image,keypoint,x,y")
+    refused(folder, "keypoints.csv", "no rows", "remove the file")
+
+
+def test_splits_without_pairs_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images(folder, ["a.png,mug,train+test", "b.png,mug,test"], "image,category,split")
+    table(folder, "keypoints.csv", "image,keypoint,x,y", "a.png,rim,3,4", "b.png,rim,3,4")
+    assert "test" in set(read(folder, min_shared_keypoints=1).pairs["split"])
+    assert "'test'" not in capsys.readouterr().err
+    assert set(read(folder, min_shared_keypoints=2).pairs["split"]) == {"train"}
+    told = capsys.readouterr().err
+    assert "no pairs of the split 'test': there will be nothing to evaluate" in told
+    assert "It has 2 images" in told
 
 
 @pytest.mark.parametrize(
@@ -422,7 +444,7 @@ def test_turned_pictures_are_refused(folder: Path) -> None:
 def test_bad_masks(folder: Path) -> None:
     images(folder, ["a.png,mug,m.png"], "image,category,mask")
     Image.new("L", (30, 40), 255).save(folder / "m.png")
-    refused(folder, "mask of another size", "40 x 30", "30 x 40")
+    refused(folder, "mask of another size", "40 x 30", "30 x 40", "images.csv, line 2")
     Image.new("L", (40, 30)).save(folder / "m.png")
     refused(folder, "the mask is empty", "m.png")
     Image.new("RGBA", (40, 30)).save(folder / "m.png")

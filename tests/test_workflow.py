@@ -189,8 +189,10 @@ def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None
     assert "features.crop_scale: [1.5, 0.5] is not in ascending order" in output
     assert "'test': 0.2} is not adding up to 1" in output
     malformed = {"features.crop_scale": 3, "features.crop_ratio": ["a", 1], "evaluate.window": "x"}
+    del folder["seed"]
     project.edit(malformed | {"datasets.mine": folder | {"shares": 1}})
     output = project.snakemake("--dry-run", ok=False)
+    assert output.count("datasets.mine: 'seed' is a required property") == 1
     assert "features.crop_scale: 3 is not of type 'array'" in output
     assert "features.crop_ratio.0: 'a' is not of type 'number'" in output
     assert "evaluate.window: 'x' is not of type 'integer'" in output
@@ -206,6 +208,33 @@ def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None
         r'params.yaml cannot be used: line \d+: found duplicate key "device" with value "cuda"', output
     )
     assert "Traceback" not in output
+
+
+def test_a_mistyped_folder_costs_nothing(project: Project) -> None:
+    entry = {"layout": "spair", "root": "miine", "class_ids": {}, "masks": {"source": "own"}}
+    project.edit({"datasets.mine": entry, "dataset": "mine"})
+    (project.folder / "mine").mkdir()
+    tables = project.folder / "data/mine/canonical"
+    tables.mkdir(parents=True)
+    (tables / "images.csv").write_text("made before")
+    for extra in (["--dry-run"], []):
+        output = project.snakemake(*extra, ok=False)
+        assert "datasets.mine.root is 'miine', expected the folder of the data set" in output
+    assert (tables / "images.csv").exists()
+    project.edit({"datasets.mine.root": "mine"})
+    assert "rule ingest:" in project.snakemake("--dry-run")
+
+
+def test_a_failed_evaluation_leaves_no_page_of_other_results(project: Project) -> None:
+    losses = project.folder / "models/shapes/curves/losses.csv"
+    losses.write_text(losses.read_text() + "of another data set\n")
+    head = project.folder / "models/shapes/head.safetensors"
+    head.write_bytes(head.read_bytes()[:-100])
+    before = project.bytes_of("results/training/losses.csv")
+    assert "head.safetensors" in project.snakemake(ok=False)
+    assert project.bytes_of("results/training/losses.csv") == before
+    for name in ("metrics.json", "report.html", "report.params.json"):
+        assert not (project.folder / "results" / name).exists()
 
 
 def test_every_way_to_write_a_number_is_read(project: Project) -> None:

@@ -29,6 +29,7 @@ import io
 import math
 import re
 import struct
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -116,17 +117,19 @@ def read_folder(params: FolderParams) -> Ingested:
     """
     root = Path(params.root)
     _check_params(params)
+    _check_names(root)
     digests = {kind: FileDigest() for kind in ("tables", "images", "masks")}
     rows = _Table(root / "images.csv", ("image", "category"), _IMAGE_COLUMNS, digests["tables"])
     images: dict[str, _Image] = {}  # path as written -> image
     names: dict[str, str] = {}  # image_id -> path as written
     for row in progress(rows.rows, total=len(rows.rows), desc="ingest", unit="images"):
         name = row.path("image")
-        image = _read_image(row, root, name, params.bins, digests)
         if name in images:
             raise row.wrong("image", f"each image once (first in {images[name].where})")
+        image = _read_image(row, root, name, params.bins, digests)
         if image.image_id in names:
-            raise row.wrong("image", f"a path that differs from {names[image.image_id]!r} in more than '/'")
+            expected = f"a path that differs from {names[image.image_id]!r} in more than '/' and the ending"
+            raise row.wrong("image", f"{expected}: both would be named {image.image_id!r}")
         images[name], names[image.image_id] = image, name
     if not images:
         raise InputError("the data set has no images", where=rows.path, expected="one row or more")
@@ -152,6 +155,21 @@ def read_folder(params: FolderParams) -> Ingested:
         pairs=frame([dict(zip(PAIRS, pair, strict=True)) for pair in pairs], PAIRS),
     )
     return Ingested(tables, {kind: digest.hexdigest() for kind, digest in digests.items()})
+
+
+def _check_names(root: Path) -> None:
+    """Refuse a table whose name is written otherwise: it would be passed over."""
+    present = [path.name for path in root.iterdir()] if root.is_dir() else []
+    for expected in ("images.csv", "keypoints.csv", "pairs.csv"):
+        for found in present:
+            if found != expected and found.lower() == expected:
+                raise InputError(
+                    "the name of a table is written otherwise",
+                    where=root,
+                    expected=expected,
+                    found=found,
+                    fix="rename or remove the file",
+                )
 
 
 def _check_params(params: FolderParams) -> None:
@@ -382,6 +400,7 @@ def _read_mask(
             where=path,
             expected=f"{size[0]} x {size[1]} pixels as {row.values['image']}",
             found=f"{found[0]} x {found[1]} pixels",
+            fix=f"draw it over the picture as it is stored, or correct {row.where}",
         )
     if picture.mode not in MASK_MODES:
         raise InputError(
@@ -409,7 +428,16 @@ def _read_keypoints(path: Path, images: Mapping[str, _Image], digest: FileDigest
     """Put the keypoints into the images; whether there are any."""
     if not path.exists():
         return False
-    for row in _Table(path, ("image", "keypoint", "x", "y"), ("visible",), digest).rows:
+    rows = _Table(path, ("image", "keypoint", "x", "y"), ("visible",), digest).rows
+    if not rows:
+        raise InputError(
+            "the table of keypoints has no rows",
+            where=path,
+            expected="one row or more",
+            found="a header alone",
+            fix="write them, or remove the file: without it all pictures are for training",
+        )
+    for row in rows:
         image = row.image("image", images)
         name = row.values["keypoint"]
         if not is_text(name):
@@ -503,6 +531,16 @@ def _draw_pairs(images: Mapping[str, _Image], params: FolderParams) -> list[tupl
             seed=params.seed,
         )
         pairs += [(split, members[i].image_id, members[j].image_id) for i, j in drawn]
+        if not len(drawn):
+            outcome = {"val": "the last head will be kept", "test": "there will be nothing to evaluate"}[
+                split
+            ]
+            print(
+                f"ingest: no pairs of the split {split!r}: {outcome}, unless pairs are borrowed. It has"
+                f" {len(members)} images, and a pair shares min_shared_keypoints,"
+                f" {params.min_shared_keypoints}, visible keypoints",
+                file=sys.stderr,
+            )
     return pairs
 
 
