@@ -73,7 +73,7 @@ def check_params(params, schema):
         validator.iter_errors(params),
         key=lambda error: list(map(str, error.absolute_path)),
     )
-    lines = [line for error in errors for line in complaints(error)]
+    lines = list(dict.fromkeys(line for error in errors for line in complaints(error)))
     if lines:
         raise WorkflowError(
             "params.yaml cannot be used:\n" + "\n".join(f"  {line}" for line in lines)
@@ -189,6 +189,19 @@ def params_slice(step, content, record=None):
             later = max(time.time(), past + 1)
             os.utime(path, (later, later))
     return str(path)
+
+
+def check_folder(params, record):
+    """Refuse a folder that is not there, unless its tables are made: before they are removed to be made anew."""
+    made = (
+        Path(record).exists() and Path(record).read_bytes() == Path(params).read_bytes()
+    )
+    # on a volume that other machines see, perhaps
+    if not (made or STORAGE or "download" in SOURCE or Path(SOURCE["root"]).is_dir()):
+        raise WorkflowError(
+            f"params.yaml: datasets.{DATASET}.root is {SOURCE['root']!r}, expected the folder of the data set; "
+            "correct the path"
+        )
 
 
 def settle_dates():

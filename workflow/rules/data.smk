@@ -67,10 +67,14 @@ else:
             "logged {log} spheremap fetch --params {input.params} --name {wildcards.name} --out {params.out} "
             "--digests {params.digests} --work {params.work}"
 
+    DATA_PARAMS = params_slice("data", SOURCE, f"{CANONICAL}/params.json")
+    if workflow.is_main_process:
+        check_folder(DATA_PARAMS, f"{CANONICAL}/params.json")
+
     rule ingest:
         """Read a data set in its own layout, and choose its masks."""
         input:
-            params=params_slice("data", SOURCE, f"{CANONICAL}/params.json"),
+            params=DATA_PARAMS,
             masks=params_slice(
                 "masks", SOURCE["masks"], f"{CANONICAL}/masks.params.json"
             ),
