@@ -341,8 +341,6 @@ def test_a_killed_run_ends_in_the_same_bytes(command: str, made: Project, projec
     for name in stale:
         shutil.rmtree(project.folder / name)
     shutil.rmtree(project.folder / "logs")
-    if command == "evaluate":  # its inputs from `results` are made by training
-        shutil.copytree(made.folder / "results/training", project.folder / "results/training")
     run = project.start("snakemake", "--cores", "all")
     deadline = time.monotonic() + 120
     while not list(project.folder.glob(sign)):
