@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 from collections.abc import Iterator
 
 from killed import MILESTONES, again, command, stale
@@ -34,16 +35,16 @@ def _step(laboratory: Laboratory, rng: random.Random, step: Step, number: signal
     for _ in range(ATTEMPTS):
         workshop = laboratory.workshop()
         workshop.delete(step.outputs)
-        run = workshop.start(step)
+        run, start = workshop.start(step), time.monotonic()
         if run.wait(moment) is None:
             run.send(number)
             if run.wait() is None:
                 run.kill()
         detail = f"after {moment:.2f} s, exit code {run.code}"
-        if run.code != 0:  # else it may have been too late
+        if run.code != 0:
             break
         workshop.close()
-        moment *= rng.uniform(0.5, 1)
+        moment = rng.uniform(0.2, 1) * (time.monotonic() - start)  # so long it really takes
     else:
         return Outcome(Verdict.WRONG, f"{detail}: none of {ATTEMPTS} signals ended it")
     heeded = run.code == 130 if number is signal.SIGINT else run.code == -number
