@@ -3,6 +3,38 @@
 RESULTS = "results"
 
 
+rule curves:
+    """Lay the curves of the current data set beside its results; the head of each data set keeps its own."""
+    input:
+        losses=rules.train.output.losses,
+        health=rules.train.output.health,
+        validation=rules.train.output.validation,
+    output:
+        losses=report(
+            f"{RESULTS}/training/losses.csv",
+            caption="../report/losses.rst",
+            category="Training",
+        ),
+        health=report(
+            f"{RESULTS}/training/health.csv",
+            caption="../report/health.rst",
+            category="Training",
+        ),
+        validation=report(
+            f"{RESULTS}/training/validation.csv",
+            caption="../report/validation.rst",
+            category="Training",
+        ),
+    log:
+        "logs/curves.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    shell:
+        "cp {input.losses} {output.losses} 2> {log} && cp {input.health} {output.health} 2>> {log} "
+        "&& cp {input.validation} {output.validation} 2>> {log}"
+
+
 rule evaluate:
     """Match the pairs of the evaluation split with every row of the table and score them."""
     input:
@@ -54,6 +86,7 @@ rule evaluate:
     params:
         tables=subpath(input.provenance, parent=True),
         out=subpath(output.metrics, parent=True),
+        # if this fails, no page of other results shall stay
         stale=[f"{RESULTS}/report.html", f"{RESULTS}/report.params.json"],
         device=config["device"],
         adapter=lambda wildcards, input: (
@@ -61,41 +94,9 @@ rule evaluate:
         ),
     shell:
         "rm -f {params.stale} && logged {log} spheremap evaluate --params {input.params} --tables {params.tables} "
-        "--images {input.images[0]} --head {input.head} {params.adapter} --out {params.out} --device {params.device} --threads {threads} "
+        "--images {input.images[0]} --head {input.head} {params.adapter} --out {params.out} --device {params.device} "
+        "--threads {threads} "
         "&& cp {input.params} {output.params}"
-
-
-rule curves:
-    """Lay the curves of the current data set beside its results; the head of each data set keeps its own."""
-    input:
-        losses=rules.train.output.losses,
-        health=rules.train.output.health,
-        validation=rules.train.output.validation,
-        metrics=ancient(rules.evaluate.output.metrics),  # not beside the results of another data set
-    output:
-        losses=report(
-            f"{RESULTS}/training/losses.csv",
-            caption="../report/losses.rst",
-            category="Training",
-        ),
-        health=report(
-            f"{RESULTS}/training/health.csv",
-            caption="../report/health.rst",
-            category="Training",
-        ),
-        validation=report(
-            f"{RESULTS}/training/validation.csv",
-            caption="../report/validation.rst",
-            category="Training",
-        ),
-    log:
-        "logs/curves.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    shell:
-        "cp {input.losses} {output.losses} 2> {log} && cp {input.health} {output.health} 2>> {log} "
-        "&& cp {input.validation} {output.validation} 2>> {log}"
 
 
 rule report_page:

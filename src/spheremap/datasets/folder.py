@@ -519,7 +519,8 @@ def _draw_pairs(images: Mapping[str, _Image], params: FolderParams) -> list[tupl
     names = sorted({name for image in images.values() for name in image.points})
     categories = sorted({image.category for image in images.values()})
     pairs = []
-    for split in ("val", "test"):
+    outcomes = {"val": "the last head will be kept", "test": "there will be nothing to evaluate"}
+    for split, without in outcomes.items():
         members = [image for image in images.values() if split in image.split]
         visible = np.array([[im.points.get(name) is not None for name in names] for im in members], np.bool_)
         group = np.array([categories.index(image.category) for image in members], np.int64)
@@ -532,11 +533,8 @@ def _draw_pairs(images: Mapping[str, _Image], params: FolderParams) -> list[tupl
         )
         pairs += [(split, members[i].image_id, members[j].image_id) for i, j in drawn]
         if not len(drawn):
-            outcome = {"val": "the last head will be kept", "test": "there will be nothing to evaluate"}[
-                split
-            ]
             print(
-                f"ingest: no pairs of the split {split!r}: {outcome}, unless pairs are borrowed. It has"
+                f"ingest: no pairs of the split {split!r}: {without}, unless pairs are borrowed. It has"
                 f" {len(members)} images, and a pair shares min_shared_keypoints,"
                 f" {params.min_shared_keypoints}, visible keypoints",
                 file=sys.stderr,
