@@ -34,6 +34,7 @@ lint: env
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 	snakefmt --check workflow
 	snakemake --lint
 

@@ -12,7 +12,7 @@ import numpy as np
 from common import alternate, read_options, write_rows
 from synthetic import Views, write_cache
 
-from spheremap.cache import FeatureCache
+from spheremap.features.cache import FeatureCache
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from spheremap.device import choose_device
-from spheremap.files import write_csv
+from spheremap.base.device import choose_device
+from spheremap.base.files import write_csv
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "h5py", "timm")

@@ -14,8 +14,14 @@ from common import Options, Timing, alternate, read_options, write_rows
 from synthetic import photographs
 from training_step import PAPER, SMALL, TINY, Workload, make_backbone
 
-from spheremap.backbones.spec import BackboneSpec, ImageSizes, WeightsSpec
-from spheremap.cache.builder import CacheSpec, FeaturesSpec, build_shard, decode_views, select_sources
+from spheremap.features.backbones.spec import BackboneSpec, ImageSizes, WeightsSpec
+from spheremap.features.cache.builder import (
+    CacheSpec,
+    FeaturesSpec,
+    build_shard,
+    decode_views,
+    select_sources,
+)
 
 
 def cache_spec(work: Workload, batch: int, views: int = 1, precision: str = "float32") -> CacheSpec:

@@ -21,8 +21,8 @@ from common import Options, allocated_peak, read_options, wait_for, write_rows
 from synthetic import Views as SyntheticViews
 from training_step import Engine, Workload, choose_workload, measure
 
-from spheremap.head import Head
-from spheremap.training import TrainConfig, Views, train
+from spheremap.model.head import Head
+from spheremap.model.training import TrainConfig, Views, train
 
 SCHEDULE = 33_000  # steps: 200 epochs over ten entries per source image of SPair-71k, batch 64
 FASTER, OF_FLOOR, KERNELS_OF_FLOOR = 20.0, 0.5, 0.6  # what is asked for

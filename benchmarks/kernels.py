@@ -18,9 +18,9 @@ import torch
 from common import Options, Timing, alternate, copy_bandwidth, matmul_rate, read_options, write_rows
 from torch import Tensor
 
-from spheremap.geometry import patch_centres
+from spheremap.features.geometry import patch_centres
 from spheremap.kernels import Backend, Whereabouts, cosine_reconstruction, draw_key, match, sphere_geometry
-from spheremap.losses import patch_coordinates
+from spheremap.model.losses import patch_coordinates
 
 COLD = 256e6  # bytes of inputs to go round: several times what GPUs cache
 GRAPH_CALLS = 64  # calls in a graph, at least

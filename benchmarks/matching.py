@@ -28,19 +28,19 @@ from numpy.typing import NDArray
 from synthetic import photographs, write_cache
 from training_step import PAPER, SMALL, TINY, Workload, make_backbone
 
-from spheremap.cache import FeatureCache
-from spheremap.cache.builder import Source, build_shard, decode_views, select_sources
-from spheremap.device import choose_device
-from spheremap.evaluation import EvaluateParams, evaluate
-from spheremap.geometry import patch_of
-from spheremap.head import Head, sphere_points
-from spheremap.matching.descriptors import mix, row_weights, unit
-from spheremap.matching.matcher import Matcher
-from spheremap.matching.mutual import Mutual
-from spheremap.matching.queries import build_queries
-from spheremap.matching.rows import FurtherRows, Row
-from spheremap.matching.viewpoint import Viewpoint
-from spheremap.tables import Tables
+from spheremap.base.device import choose_device
+from spheremap.data.tables import Tables
+from spheremap.features.cache import FeatureCache
+from spheremap.features.cache.builder import Source, build_shard, decode_views, select_sources
+from spheremap.features.geometry import patch_of
+from spheremap.methods.descriptors import mix, row_weights, unit
+from spheremap.methods.matcher import Matcher
+from spheremap.methods.mutual import Mutual
+from spheremap.methods.queries import build_queries
+from spheremap.methods.rows import FurtherRows, Row
+from spheremap.methods.viewpoint import Viewpoint
+from spheremap.metrics.evaluation import EvaluateParams, evaluate
+from spheremap.model.head import Head, sphere_points
 
 SPHERE_WEIGHT = 0.2
 WEIGHTS = row_weights(SPHERE_WEIGHT)["fused"]

@@ -17,10 +17,10 @@ from common import allocated_peak, read_options, write_rows
 from synthetic import Views as SyntheticViews
 from synthetic import write_cache
 
-from spheremap.cache import FeatureCache
-from spheremap.device import choose_device
-from spheremap.head import Head
-from spheremap.training import TrainConfig, Views, train
+from spheremap.base.device import choose_device
+from spheremap.features.cache import FeatureCache
+from spheremap.model.head import Head
+from spheremap.model.training import TrainConfig, Views, train
 
 CATEGORIES = 2
 

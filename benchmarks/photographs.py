@@ -14,9 +14,9 @@ from common import alternate, read_options, write_rows
 from PIL import Image
 from training_step import SMALL, TINY, backbone_spec, make_backbone
 
-from spheremap.head import Head
-from spheremap.inference import load
-from spheremap.inference.bundle import write_bundle
+from spheremap.api import load
+from spheremap.api.bundle import write_bundle
+from spheremap.model.head import Head
 
 SIZE = (1200, 900)  # px of a photograph
 POINTS = 10

@@ -28,13 +28,13 @@ import torch
 from common import Options, allocated_peak, read_options, write_rows
 from PIL import Image
 
-from spheremap.cache import FeatureCache, builder
+from spheremap.base.files import write_json
 from spheremap.cli import main as spheremap
-from spheremap.datasets.voc import VOC_CLASS_IDS
-from spheremap.files import write_json
-from spheremap.tables import Tables, read_tables, write_tables
-from spheremap.training import Views
-from spheremap.training.batches import batches
+from spheremap.data.adapters.voc import VOC_CLASS_IDS
+from spheremap.data.tables import Tables, read_tables, write_tables
+from spheremap.features.cache import FeatureCache, builder
+from spheremap.model.training import Views
+from spheremap.model.training.batches import batches
 
 SPAIR_CATEGORIES = tuple(name for name in VOC_CLASS_IDS if name not in ("diningtable", "sofa"))
 

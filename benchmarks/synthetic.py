@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from spheremap.cache.reader import DTYPES, SCHEMA
-from spheremap.tables import Tables
+from spheremap.data.tables import Tables
+from spheremap.features.cache.reader import DTYPES, SCHEMA
 
 FOREGROUND = 0.2  # share of the patches, on average
 
@@ -20,7 +20,7 @@ FOREGROUND = 0.2  # share of the patches, on average
 class Views:
     """A cache of training views in memory; its tokens are noise, its masks ellipses of various sizes.
 
-    Has what `spheremap.training.Views` needs of a `FeatureCache`.
+    Has what `spheremap.model.training.Views` needs of a `FeatureCache`.
     """
 
     def __init__(self, count: int, grid: tuple[int, int], dim: int, categories: int, seed: int = 0) -> None:
@@ -67,7 +67,7 @@ def ellipses(count: int, grid: tuple[int, int], rng: np.random.Generator) -> NDA
 
 
 def write_cache(path: Path, views: Views, provenance: dict[str, Any]) -> None:
-    """Write views as a feature cache of one shard; `spheremap.cache.reader` describes the layout."""
+    """Write views as a feature cache of one shard; `spheremap.features.cache.reader` describes the layout."""
     count, patches = views.masks.shape
     ids = np.array([image_id.encode() for image_id in views.image_ids])
     arrays = {

@@ -20,16 +20,16 @@ from synthetic import Views as SyntheticViews
 from torch import Tensor
 from transcription import Draw, PlainHead, plain_losses
 
-from spheremap.backbones.extractor import Extractor
-from spheremap.backbones.spec import BackboneSpec, ImageSizes, WeightsSpec
-from spheremap.backbones.weights import fetch_weights
-from spheremap.head import Head
+from spheremap.features.backbones.extractor import Extractor
+from spheremap.features.backbones.spec import BackboneSpec, ImageSizes, WeightsSpec
+from spheremap.features.backbones.weights import fetch_weights
 from spheremap.kernels import draw_key, draw_triplets
-from spheremap.losses import patch_coordinates
-from spheremap.training import TrainConfig, Views
-from spheremap.training.batches import Batch, batches, records_of_step
-from spheremap.training.compiled import choose_losses
-from spheremap.training.step import compute_losses, weight_vector
+from spheremap.model.head import Head
+from spheremap.model.losses import patch_coordinates
+from spheremap.model.training import TrainConfig, Views
+from spheremap.model.training.batches import Batch, batches, records_of_step
+from spheremap.model.training.compiled import choose_losses
+from spheremap.model.training.step import compute_losses, weight_vector
 
 LIMIT = 1e-4  # relative difference of losses and gradients that float32 may make
 
@@ -61,7 +61,7 @@ def choose_workload(options: Options) -> Workload:
 
 
 class Engine:
-    """Our step, as in the loop of `spheremap.training`."""
+    """Our step, as in the loop of `spheremap.model.training`."""
 
     def __init__(
         self, work: Workload, data: SyntheticViews, config: TrainConfig, device: torch.device

@@ -2,7 +2,7 @@
 
 All tokens of an image go through mapper and prototypes, the prototypes attend to the category token by token,
 background is masked afterwards, and triplets are drawn image by image. Parameter names are those of
-`spheremap.head.Head`.
+`spheremap.model.head.Head`.
 """
 
 import math
@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from spheremap.head import Head
-from spheremap.training import TrainConfig
+from spheremap.model.head import Head
+from spheremap.model.training import TrainConfig
 
 Draw = Callable[
     [int, int, int], Tensor

@@ -109,7 +109,7 @@ def _unfinished(workshop: Workshop, step: Step, prepare, pattern: str, rng: rand
 
 def _journal(laboratory: Laboratory, rng: random.Random, harm) -> Outcome:
     def prepare() -> None:
-        from spheremap.cache.journal import Journal
+        from spheremap.features.cache.journal import Journal
 
         append, after = Journal.append, rng.randrange(1, 4)
 
@@ -126,7 +126,7 @@ def _journal(laboratory: Laboratory, rng: random.Random, harm) -> Outcome:
 
 def _state(laboratory: Laboratory, rng: random.Random, harm) -> Outcome:
     def prepare() -> None:
-        from spheremap.training import loop
+        from spheremap.model.training import loop
 
         save = loop.save_state
 
@@ -144,7 +144,7 @@ def _drawn(laboratory: Laboratory, rng: random.Random, harm) -> Outcome:
     """A picture, mask or record that `render` has finished."""
 
     def prepare() -> None:
-        from spheremap.shapes import dataset
+        from spheremap.data.shapes import dataset
 
         dataset._tables = lambda *_: os._exit(9)
 

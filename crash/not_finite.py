@@ -77,7 +77,7 @@ def _weights(laboratory: Laboratory, rng: random.Random, value: float) -> Outcom
 
 
 def _spoil(path: Path, where: float, value: float) -> None:
-    from spheremap.tensors import read_tensors, write_tensors
+    from spheremap.base.tensors import read_tensors, write_tensors
 
     tensors, content = read_tensors(path)
     bias = tensors["patch_embed.proj.bias"]

@@ -8,9 +8,9 @@ from trials import Outcome, Trial, refused
 
 # step -> what computes in it
 PLACES = {
-    "cache images": ("spheremap.backbones.extractor", "Extractor", "__call__"),
-    "train": ("spheremap.training.batches", "Views", "batch"),
-    "evaluate": ("spheremap.head.mapper", "SphereMapper", "forward"),
+    "cache images": ("spheremap.features.backbones.extractor", "Extractor", "__call__"),
+    "train": ("spheremap.model.training.batches", "Views", "batch"),
+    "evaluate": ("spheremap.model.head.mapper", "SphereMapper", "forward"),
 }
 
 

@@ -13,11 +13,11 @@ from matplotlib.patches import Circle, Ellipse, FancyArrowPatch, Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
+from spheremap.data.shapes.camera import Camera, framed, look_at_origin
+from spheremap.data.shapes.models import make_instance
+from spheremap.data.shapes.raster import rasterise
+from spheremap.data.shapes.scene import Solid, render, solid
 from spheremap.report.sphere_colours import colours, draw_legend
-from spheremap.shapes.camera import Camera, framed, look_at_origin
-from spheremap.shapes.models import make_instance
-from spheremap.shapes.raster import rasterise
-from spheremap.shapes.scene import Solid, render, solid
 
 OUT = Path(__file__).parent / "figures"
 SIDE = 240  # px of a rendered picture

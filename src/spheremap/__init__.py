@@ -16,7 +16,7 @@ importing the package costs nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spheremap.inference import Matcher, Matches, SphereMap, load
+    from spheremap.api import Matcher, Matches, SphereMap, load
 
 __all__ = ["Matcher", "Matches", "SphereMap", "load"]
 
@@ -24,9 +24,9 @@ __all__ = ["Matcher", "Matches", "SphereMap", "load"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from spheremap import inference
+    from spheremap import api
 
-    return getattr(inference, name)
+    return getattr(api, name)
 
 
 def __dir__() -> list[str]:

@@ -6,9 +6,9 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
-from spheremap.errors import SpheremapError
-from spheremap.interruption import lasting_interrupts
-from spheremap.shortage import shortage_of
+from spheremap.base.errors import SpheremapError
+from spheremap.base.interruption import lasting_interrupts
+from spheremap.base.shortage import shortage_of
 
 
 def command_names() -> list[str]:

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import torch
 
-from spheremap.adaptation import Adapter, AdapterConfig, AdapterParams, adapt, save_adapter
-from spheremap.cache import FeatureCache
-from spheremap.cache.space import check_same_space, feature_space
-from spheremap.device import HELP as DEVICE_HELP
-from spheremap.device import choose_device, deterministic
-from spheremap.evaluation import AdaptedValidation, check_agreement, make_adapted_validation
-from spheremap.files import exclusive, sha256_file, write_csv
-from spheremap.head import Head, load_head
-from spheremap.params import read_slice
-from spheremap.provenance import digest, provenance
-from spheremap.tables import Tables, read_tables, tables_digest
-from spheremap.training import Views
+from spheremap.base.device import HELP as DEVICE_HELP
+from spheremap.base.device import choose_device, deterministic
+from spheremap.base.files import exclusive, sha256_file, write_csv
+from spheremap.base.provenance import digest, provenance
+from spheremap.config.slices import read_slice
+from spheremap.data.tables import Tables, read_tables, tables_digest
+from spheremap.features.cache import FeatureCache
+from spheremap.features.cache.space import check_same_space, feature_space
+from spheremap.methods.adaptation import Adapter, AdapterConfig, AdapterParams, adapt, save_adapter
+from spheremap.metrics.evaluation import AdaptedValidation, check_agreement, make_adapted_validation
+from spheremap.model.head import Head, load_head
+from spheremap.model.training import Views
 
 HELP = "train a feature adapter on pseudo-labels from cached training views"
 STATE = "state.safetensors"

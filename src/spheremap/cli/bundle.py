@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the file."""
-    from spheremap.files import check_outputs
-    from spheremap.head import load_head
-    from spheremap.inference.bundle import write_bundle
-    from spheremap.inference.project import read_project
+    from spheremap.api.bundle import write_bundle
+    from spheremap.api.project import read_project
+    from spheremap.base.files import check_outputs
+    from spheremap.model.head import load_head
 
     project = read_project(args.params)
     head = args.head or args.params.parent / "models" / project.dataset / "head.safetensors"

@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from spheremap.errors import InputError
+from spheremap.base.errors import InputError
 
 HELP = "extract patch tokens of training views or whole images into a shard of a feature cache"
 
@@ -38,12 +38,12 @@ def run(args: argparse.Namespace) -> None:
     """Build the shard."""
     import torch
 
-    from spheremap.cache.builder import CacheSpec, build_shard, select_sources
-    from spheremap.device import choose_device
-    from spheremap.files import read_json, sha256_file
-    from spheremap.params import read_slice
-    from spheremap.provenance import provenance
-    from spheremap.tables import read_tables, tables_digest
+    from spheremap.base.device import choose_device
+    from spheremap.base.files import read_json, sha256_file
+    from spheremap.base.provenance import provenance
+    from spheremap.config.slices import read_slice
+    from spheremap.data.tables import read_tables, tables_digest
+    from spheremap.features.cache.builder import CacheSpec, build_shard, select_sources
 
     spec = read_slice(args.params, CacheSpec)
     torch.set_num_threads(max(1, args.threads))

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check the shards and write the index."""
-    from spheremap.cache.index import write_index
+    from spheremap.features.cache.index import write_index
 
     records = write_index(args.shards, args.out)
     print(f"{args.out}: {records} records in {len(args.shards)} shards")

@@ -6,17 +6,23 @@ from pathlib import Path
 
 import torch
 
-from spheremap.adaptation import Adapter, load_adapter
-from spheremap.cache.reader import FeatureCache
-from spheremap.device import HELP as DEVICE_HELP
-from spheremap.device import choose_device
-from spheremap.errors import InputError
-from spheremap.evaluation import EvaluateSlice, check_adapter, check_agreement, evaluate, write_results
-from spheremap.files import sha256_file
-from spheremap.head import load_head
-from spheremap.params import read_slice
-from spheremap.provenance import digest, provenance
-from spheremap.tables import read_tables, tables_digest
+from spheremap.base.device import HELP as DEVICE_HELP
+from spheremap.base.device import choose_device
+from spheremap.base.errors import InputError
+from spheremap.base.files import sha256_file
+from spheremap.base.provenance import digest, provenance
+from spheremap.config.slices import read_slice
+from spheremap.data.tables import read_tables, tables_digest
+from spheremap.features.cache.reader import FeatureCache
+from spheremap.methods.adaptation import Adapter, load_adapter
+from spheremap.metrics.evaluation import (
+    EvaluateSlice,
+    check_adapter,
+    check_agreement,
+    evaluate,
+    write_results,
+)
+from spheremap.model.head import load_head
 
 HELP = "match the pairs of a split with features, sphere and both, and score them (PCK, KAP, intervals)"
 

@@ -9,7 +9,7 @@ HELP = "show two photographs in the browser, on this machine only: click a point
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    from spheremap.inference.arguments import add_matching_arguments, add_model_arguments
+    from spheremap.api.arguments import add_matching_arguments, add_model_arguments
 
     parser.add_argument("source", type=Path, help="photograph to click in")
     parser.add_argument("target", type=Path, help="photograph to find points in")
@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Serve until interrupted."""
-    from spheremap.inference.arguments import load_model
-    from spheremap.inference.server import Explorer, ExplorerServer
+    from spheremap.api.arguments import load_model
+    from spheremap.api.server import Explorer, ExplorerServer
 
     model = load_model(args)
     explorer = Explorer(model, model.describe(args.source), model.describe(args.target))

@@ -22,10 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Export."""
-    from spheremap.files import check_outputs
-    from spheremap.head import load_head
-    from spheremap.inference.bundle import read_bundle
-    from spheremap.inference.onnx_export import export_onnx
+    from spheremap.api.bundle import read_bundle
+    from spheremap.api.onnx_export import export_onnx
+    from spheremap.base.files import check_outputs
+    from spheremap.model.head import load_head
 
     check_outputs({"--out": args.out}, [args.model, args.head])
     head = read_bundle(args.model).head if args.model is not None else load_head(args.head)

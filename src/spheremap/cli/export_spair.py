@@ -4,11 +4,11 @@ import argparse
 import json
 from pathlib import Path
 
-from spheremap.datasets.spair_export import export_spair
-from spheremap.errors import InputError
-from spheremap.files import atomic_path, read_json, write_json
-from spheremap.provenance import provenance
-from spheremap.tables import PROVENANCE, read_tables, tables_digest
+from spheremap.base.errors import InputError
+from spheremap.base.files import atomic_path, read_json, write_json
+from spheremap.base.provenance import provenance
+from spheremap.data.adapters.spair_export import export_spair
+from spheremap.data.tables import PROVENANCE, read_tables, tables_digest
 
 HELP = "write any data set as a folder in SPair-71k layout"
 STEP = "export-spair"

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from spheremap.download import DownloadEntry, fetch_entry
-from spheremap.params import read_slice
+from spheremap.config.slices import read_slice
+from spheremap.data.download import DownloadEntry, fetch_entry
 
 HELP = "download a data set, check and unpack it"
 

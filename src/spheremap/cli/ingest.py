@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from spheremap import datasets
-from spheremap.tables import write_tables
+from spheremap.data import adapters as datasets
+from spheremap.data.tables import write_tables
 
 HELP = "read a data set from its own layout into the canonical tables"
 

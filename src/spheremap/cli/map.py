@@ -8,8 +8,8 @@ HELP = "colour a photograph by position on the sphere: the same colour means the
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    from spheremap.inference.arguments import add_model_arguments
-    from spheremap.inference.results import PICTURE
+    from spheremap.api.arguments import add_model_arguments
+    from spheremap.api.results import PICTURE
 
     parser.add_argument("image", type=Path, help="photograph")
     parser.add_argument("--out", type=Path, required=True, help="picture to write, such as map.png")
@@ -26,11 +26,11 @@ def run(args: argparse.Namespace) -> None:
     """Map and draw."""
     import numpy as np
 
-    from spheremap.errors import InputError
-    from spheremap.files import check_outputs
-    from spheremap.images import load_photograph
-    from spheremap.inference.arguments import load_model
-    from spheremap.inference.results import check_picture, save_picture
+    from spheremap.api.arguments import load_model
+    from spheremap.api.results import check_picture, save_picture
+    from spheremap.base.errors import InputError
+    from spheremap.base.files import check_outputs
+    from spheremap.data.images import load_photograph
 
     if args.side < 1:
         raise InputError("bad value for --side", expected="1 or more", found=str(args.side))

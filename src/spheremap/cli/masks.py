@@ -18,16 +18,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the tables, and say which masks came of it."""
-    from spheremap.masks import write_masks
-    from spheremap.masks.params import DetectedMasks, read_masks_params
+    from spheremap.data.masks import write_masks
+    from spheremap.data.masks.params import DetectedMasks, read_masks_params
 
     params = read_masks_params(args.params)
     detector = None
     if isinstance(params, DetectedMasks):
         import torch
 
-        from spheremap.device import choose_device
-        from spheremap.masks.detector import MaskRCNNDetector
+        from spheremap.base.device import choose_device
+        from spheremap.data.masks.detector import MaskRCNNDetector
 
         torch.set_num_threads(max(1, args.threads))
         detector = MaskRCNNDetector(params, choose_device(args.device))

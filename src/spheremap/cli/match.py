@@ -12,7 +12,7 @@ HELP = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    from spheremap.inference.arguments import add_matching_arguments, add_model_arguments
+    from spheremap.api.arguments import add_matching_arguments, add_model_arguments
 
     parser.add_argument("source", type=Path, help="photograph with the points")
     parser.add_argument("target", type=Path, help="photograph to find them in")
@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Match, and write what was asked for."""
-    from spheremap.errors import InputError
-    from spheremap.files import check_outputs, write_csv, write_json
-    from spheremap.inference.arguments import load_model
-    from spheremap.inference.points import points_file, read_points
-    from spheremap.inference.results import check_picture, save_picture
+    from spheremap.api.arguments import load_model
+    from spheremap.api.points import points_file, read_points
+    from spheremap.api.results import check_picture, save_picture
+    from spheremap.base.errors import InputError
+    from spheremap.base.files import check_outputs, write_csv, write_json
 
     if args.points is None and (args.warp is None or args.out or args.picture):
         raise InputError("no points to match", expected="--points, or --warp alone")
@@ -89,7 +89,7 @@ def _format_of(out: Path | None) -> str:
     Raises:
         InputError: if the name is in neither format.
     """
-    from spheremap.errors import InputError
+    from spheremap.base.errors import InputError
 
     suffix = ".json" if out is None else out.suffix.lower()
     if suffix not in (".json", ".csv"):

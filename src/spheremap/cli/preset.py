@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from spheremap.errors import InputError
-from spheremap.presets import apply_preset
+from spheremap.base.errors import InputError
+from spheremap.config.presets import apply_preset
 
 HELP = "write the settings of a preset into params.yaml"
 

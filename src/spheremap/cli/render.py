@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from spheremap.params import read_slice
-from spheremap.shapes.dataset import ShapesParams, render_dataset
+from spheremap.config.slices import read_slice
+from spheremap.data.shapes.dataset import ShapesParams, render_dataset
 
 HELP = "render the embedded data set: pictures, masks and canonical tables"
 

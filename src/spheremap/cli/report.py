@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from spheremap.params import read_slice
+from spheremap.config.slices import read_slice
 from spheremap.report import ReportSlice, build_report
 
 HELP = "write the report page: scores, curves, spheres, matches and an explorer in one HTML file"

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from spheremap.evaluation.table import format_file
+from spheremap.metrics.evaluation.table import format_file
 
 HELP = "print metrics.json as a table"
 

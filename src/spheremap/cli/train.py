@@ -7,18 +7,18 @@ from pathlib import Path
 
 import torch
 
-from spheremap.cache import FeatureCache
-from spheremap.cache.space import check_same_space, feature_space
-from spheremap.device import HELP as DEVICE_HELP
-from spheremap.device import deterministic
-from spheremap.evaluation import make_validation
-from spheremap.files import exclusive, sha256_file, write_csv
-from spheremap.head import Head, save_head
-from spheremap.params import read_slice
-from spheremap.provenance import digest, provenance
-from spheremap.tables import Tables, read_tables, tables_digest
-from spheremap.training import TrainConfig, TrainParams, Validator, Views, settle_precision, train
-from spheremap.training.group import Group, join
+from spheremap.base.device import HELP as DEVICE_HELP
+from spheremap.base.device import deterministic
+from spheremap.base.files import exclusive, sha256_file, write_csv
+from spheremap.base.provenance import digest, provenance
+from spheremap.config.slices import read_slice
+from spheremap.data.tables import Tables, read_tables, tables_digest
+from spheremap.features.cache import FeatureCache
+from spheremap.features.cache.space import check_same_space, feature_space
+from spheremap.metrics.evaluation import make_validation
+from spheremap.model.head import Head, save_head
+from spheremap.model.training import TrainConfig, TrainParams, Validator, Views, settle_precision, train
+from spheremap.model.training.group import Group, join
 
 HELP = "train the sphere head on cached training views"
 STATE = "state.safetensors"

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from spheremap.backbones.spec import ModelSpec
-from spheremap.params import read_slice
+from spheremap.config.slices import read_slice
+from spheremap.features.backbones.spec import ModelSpec
 
 HELP = "fetch, check and convert the weights of a backbone"
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the weights."""
-    from spheremap.backbones.weights import fetch_weights
+    from spheremap.features.backbones.weights import fetch_weights
 
     spec = read_slice(args.params, ModelSpec)
     count = fetch_weights(spec, args.out)

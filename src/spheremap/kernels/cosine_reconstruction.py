@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spheremap.errors import InputError
+from spheremap.base.errors import InputError
 from spheremap.kernels.dispatch import Backend, use_triton
-from spheremap.losses import reconstruction_loss
+from spheremap.model.losses import reconstruction_loss
 
 
 def cosine_reconstruction(

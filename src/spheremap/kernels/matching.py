@@ -10,9 +10,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from spheremap.errors import InputError
+from spheremap.base.errors import InputError
 from spheremap.kernels.dispatch import Backend, use_triton
-from spheremap.matching.descriptors import mix, unit
+from spheremap.methods.descriptors import mix, unit
 from spheremap.metrics.kap import extremes, inside_radius
 
 

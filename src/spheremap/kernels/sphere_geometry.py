@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spheremap.errors import InputError
+from spheremap.base.errors import InputError
 from spheremap.kernels.dispatch import Backend, use_triton
 from spheremap.kernels.philox import below, philox, split_words
-from spheremap.losses import orientation_loss, relative_distance_loss
+from spheremap.model.losses import orientation_loss, relative_distance_loss
 
 STREAMS = ("distance", "orientation")  # each loss draws its own triplets
 
@@ -76,7 +76,7 @@ def sphere_geometry(
 ) -> Tensor:
     """Relative distance and orientation losses, each over its own draw of triplets.
 
-    Mariotti et al. 2024, Section 3.2; see `spheremap.losses` for the losses and `draw_triplets` for the draw.
+    Mariotti et al. 2024, Section 3.2; `spheremap.model.losses` has the losses, `draw_triplets` the draw.
 
     Args:
         points: `(M, 3)` packed unit vectors, float16, bfloat16 or float32. Rows of no image are padding.

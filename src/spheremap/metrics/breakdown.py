@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from spheremap.viewpoint_bins import UNKNOWN
+from spheremap.data.viewpoint_bins import UNKNOWN
 
 
 def azimuth_gap(source: NDArray[np.int64], target: NDArray[np.int64], bins: int) -> NDArray[np.int64]:

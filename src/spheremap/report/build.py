@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from spheremap.cache.reader import FeatureCache
-from spheremap.evaluation import check_agreement
-from spheremap.files import atomic_path
-from spheremap.head import load_head
+from spheremap.base.files import atomic_path
+from spheremap.data.tables import Tables, read_provenance, read_tables
+from spheremap.features.cache.reader import FeatureCache
+from spheremap.metrics.evaluation import check_agreement
+from spheremap.model.head import load_head
 from spheremap.report import figures, scores
 from spheremap.report.confusion import confusions
 from spheremap.report.gallery import explorer_of, matched_pairs, sphere_maps
@@ -21,7 +22,6 @@ from spheremap.report.params import ReportSlice
 from spheremap.report.pictures import data_uri
 from spheremap.report.sphere_colours import draw_legend
 from spheremap.report.sphere_figures import draw_sphere
-from spheremap.tables import Tables, read_provenance, read_tables
 
 LEGEND = 150  # px
 FAR = 2  # bins

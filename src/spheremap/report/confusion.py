@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spheremap.errors import InputError
+from spheremap.base.errors import InputError
+from spheremap.data.tables import Tables
 from spheremap.report.names import readable
-from spheremap.tables import Tables
 
 
 @dataclass(frozen=True)

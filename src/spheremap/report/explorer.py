@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from spheremap.cache.reader import FeatureCache
-from spheremap.head import Head, sphere_points
-from spheremap.matching.descriptors import mix, row_weights, unit
-from spheremap.progress import progress
+from spheremap.base.progress import progress
+from spheremap.features.cache.reader import FeatureCache
+from spheremap.methods.descriptors import mix, row_weights, unit
+from spheremap.model.head import Head, sphere_points
 from spheremap.report.matches import Match
 from spheremap.report.names import readable
 from spheremap.report.pictures import data_uri

@@ -10,11 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from spheremap.cache.reader import FeatureCache
-from spheremap.head import Head, sphere_points
-from spheremap.images import load_mask, load_rgb
-from spheremap.matching.descriptors import row_weights
+from spheremap.data.images import load_mask, load_rgb
+from spheremap.data.tables import Tables
+from spheremap.data.viewpoint_bins import UNKNOWN, azimuth_bin
+from spheremap.features.cache.reader import FeatureCache
+from spheremap.methods.descriptors import row_weights
 from spheremap.metrics.breakdown import azimuth_gap
+from spheremap.model.head import Head, sphere_points
 from spheremap.report.choice import choose_extremes, choose_pairs, choose_views
 from spheremap.report.explorer import Explorer, build_explorer
 from spheremap.report.inputs import COMPARED, Inputs
@@ -24,8 +26,6 @@ from spheremap.report.page import MapGroup, Pair, Picture
 from spheremap.report.params import ReportSlice
 from spheremap.report.pictures import Crop, box_corners, data_uri
 from spheremap.report.sphere_colours import draw_map
-from spheremap.tables import Tables
-from spheremap.viewpoint_bins import UNKNOWN, azimuth_bin
 
 PANEL, MAP = 400, 300  # px
 

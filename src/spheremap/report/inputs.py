@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spheremap.errors import InputError, ProvenanceError
-from spheremap.evaluation.params import EvaluateParams, alpha_label
-from spheremap.evaluation.results import BY_CATEGORY, BY_GAP, METRICS, PREDICTIONS, PROVENANCE
-from spheremap.evaluation.table import ordered
-from spheremap.files import read_json, sha256_file
-from spheremap.provenance import check_provenance, unseal
+from spheremap.base.errors import InputError, ProvenanceError
+from spheremap.base.files import read_json, sha256_file
+from spheremap.base.provenance import check_provenance, unseal
+from spheremap.metrics.evaluation.params import EvaluateParams, alpha_label
+from spheremap.metrics.evaluation.results import BY_CATEGORY, BY_GAP, METRICS, PREDICTIONS, PROVENANCE
+from spheremap.metrics.evaluation.table import ordered
 
 TRAINING = "training"
 CURVES = ("losses", "health", "validation")

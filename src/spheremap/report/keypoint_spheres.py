@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spheremap.cache.reader import FeatureCache
-from spheremap.geometry import patch_of
-from spheremap.head import Head, sphere_points
-from spheremap.progress import progress
-from spheremap.tables import Tables
+from spheremap.base.progress import progress
+from spheremap.data.tables import Tables
+from spheremap.features.cache.reader import FeatureCache
+from spheremap.features.geometry import patch_of
+from spheremap.model.head import Head, sphere_points
 
 LEFT, RIGHT, MIDDLE = "left", "right", "neither"
 _BATCH = 16  # images

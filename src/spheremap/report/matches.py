@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from spheremap.errors import InputError
-from spheremap.images import load_rgb
+from spheremap.base.errors import InputError
+from spheremap.data.images import load_rgb
+from spheremap.data.tables import Tables
 from spheremap.report.inputs import COMPARED
 from spheremap.report.pictures import Crop, box_corners
-from spheremap.tables import Tables
 
 RIGHT, WRONG, NEUTRAL = (0, 158, 115), (213, 94, 0), (0, 92, 158)  # Okabe-Ito; shapes differ, too
 LABELS = {"features": "features alone", "fused": "features + sphere", "sphere": "sphere alone"}

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from spheremap.errors import InputError
-from spheremap.evaluation import EvaluateParams
+from spheremap.base.errors import InputError
+from spheremap.metrics.evaluation import EvaluateParams
 
 
 @dataclass(frozen=True)

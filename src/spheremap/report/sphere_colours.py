@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from spheremap.geometry import Grid
+from spheremap.features.geometry import Grid
 from spheremap.report.pictures import Crop
 
 _OVERLAY = 0.85  # share of the colour on the object; the rest is the photograph, in grey

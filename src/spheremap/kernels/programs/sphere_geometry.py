@@ -8,7 +8,7 @@ from torch import Tensor
 from spheremap.kernels.programs.launch import launch, storage_type
 from spheremap.kernels.programs.reduction import reduce_partials
 
-EPSILON: tl.constexpr = tl.constexpr(1e-6)  # as in spheremap.losses.vectors
+EPSILON: tl.constexpr = tl.constexpr(1e-6)  # as in spheremap.model.losses.vectors
 SPLIT = 4  # programs that share the backward pass of an image, each with its own points
 TILE = 1024  # points x triplets compared at once in the backward pass
 WARPS = 4

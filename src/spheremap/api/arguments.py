@@ -1,0 +1,66 @@
+"""Command-line arguments that the commands for one's own photographs share."""
+
+import argparse
+from pathlib import Path
+from typing import Any, get_args
+
+from spheremap.api.matcher import Matcher, load
+from spheremap.base.device import HELP as DEVICE_HELP
+from spheremap.features.cache.views import Fit
+from spheremap.methods.readout import ReadoutKind
+from spheremap.methods.sampling import Sampling
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how the model is loaded."""
+    parser.add_argument("--model", type=Path, required=True, help="bundle, as `spheremap bundle` writes it")
+    parser.add_argument(
+        "--weights", type=Path, help="weights of the backbone (default: the bundle's own, else their source)"
+    )
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    parser.add_argument(
+        "--size",
+        type=int,
+        help="side of the network's input in px, a multiple of the patch (default: bundle's)",
+    )
+    parser.add_argument(
+        "--fit",
+        choices=get_args(Fit),
+        help="how a photograph becomes the square input: pad (black borders), stretch, or original "
+        "(resolution, black around) (default: bundle's)",
+    )
+
+
+def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how points are described and places read, beside `add_model_arguments`."""
+    parser.add_argument(
+        "--source",
+        dest="sampling",  # the photograph has the name
+        choices=get_args(Sampling),
+        help="tokens that describe a point: of its patch, or a bilinear mixture of four (default: bundle's)",
+    )
+    parser.add_argument(
+        "--readout",
+        choices=get_args(ReadoutKind),
+        help="of a place from similarities: argmax, or window (soft-argmax) (default: bundle's)",
+    )
+    parser.add_argument(
+        "--window", type=int, help="side of the read-out's window in patches, odd (default: bundle's)"
+    )
+    parser.add_argument("--temperature", type=float, help="of its soft-argmax (default: bundle's)")
+
+
+def load_model(args: argparse.Namespace) -> Matcher:
+    """Load what the arguments name."""
+    matching: dict[str, Any] = {
+        name: vars(args).get(option)
+        for option, name in (
+            ("sampling", "source"),
+            ("readout", "readout"),
+            ("window", "window"),
+            ("temperature", "temperature"),
+        )
+    }
+    return load(
+        args.model, weights=args.weights, device=args.device, size=args.size, fit=args.fit, **matching
+    )

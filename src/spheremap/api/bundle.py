@@ -1,0 +1,259 @@
+"""The portable file: a head, what its backbone is, and how to recognise the backbone's weights.
+
+It is a safetensors file with the head's tensors under the authors' names and, if wanted, the whole weights
+file of the backbone as bytes. Its content, sealed as `spheremap.base.tensors` does it:
+
+| key              | content                                                                        |
+|------------------|--------------------------------------------------------------------------------|
+| schema           | "spheremap-bundle-2"                                                           |
+| dim, categories  | of the head                                                                    |
+| provenance       | how the head was made                                                          |
+| backbone         | the backbone's entry in params.yaml: model, weights, block, norm, facet, sizes |
+| weights_sha256   | SHA-256 of the weights file that the features were made with                   |
+| precision        | of the backbone                                                                |
+| sphere_weight    | of the sphere in the fused similarity                                          |
+| protocol         | fit, source, readout, window, temperature, as in params.yaml                   |
+
+Version 1 lacks the protocol: it was made when photographs were padded, points described by their patch and
+the centre of the best one taken, and is read as such.
+"""
+
+import dataclasses
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from spheremap.api.protocol import Protocol
+from spheremap.base.errors import InputError, ProvenanceError
+from spheremap.base.files import atomic_path, sha256_file
+from spheremap.base.provenance import digest
+from spheremap.base.tensors import read_tensors, write_tensors
+from spheremap.config.slices import parse
+from spheremap.features.backbones.extractor import Precision
+from spheremap.features.backbones.spec import BackboneSpec
+from spheremap.features.backbones.weights import fetch_weights
+from spheremap.features.cache.space import feature_space
+from spheremap.model.head import Head
+
+SCHEMA = "spheremap-bundle-2"
+_FIRST = "spheremap-bundle-1"
+EMBEDDED = "backbone_file"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FIX = "name a file that `spheremap bundle` wrote, or make one with it"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a bundle says of itself.
+
+    Attributes:
+        dim: D, width of the features.
+        categories: in the order of the prototypes.
+        provenance: how the head was made.
+        backbone: the ViT, its layer, and where its weights come from.
+        weights_sha256: of the weights file, as `spheremap weights` writes it.
+        precision: of the backbone.
+        sphere_weight: default weight of the sphere in the fused similarity.
+        protocol: how photographs are fitted, points described and places read by default.
+    """
+
+    dim: int
+    categories: list[str]
+    provenance: dict[str, Any]
+    backbone: BackboneSpec
+    weights_sha256: str
+    precision: Precision
+    sphere_weight: float
+    protocol: Protocol
+
+    def __post_init__(self) -> None:
+        # a file of this name is written, and the head is built in this size
+        if not _SHA256.fullmatch(self.weights_sha256):
+            raise InputError(
+                "bad value for weights_sha256",
+                expected="64 hexadecimal digits",
+                found=repr(self.weights_sha256),
+            )
+        if not 0 <= self.sphere_weight <= 1:
+            raise InputError(
+                "bad value for sphere_weight", expected="a share in [0, 1]", found=str(self.sphere_weight)
+            )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory: its description, the head, and the backbone's weights file if it is inside."""
+
+    path: Path
+    about: About
+    head: Head
+    embedded: bytes | None
+
+    @contextmanager
+    def weights(self, given: Path | None = None) -> Iterator[Path]:
+        """The backbone's weights file for the time of the block, checked against its SHA-256.
+
+        It is the one given, or else the one inside the bundle, or else the one in the user's cache folder
+        ($XDG_CACHE_HOME/spheremap), where it is fetched from its source if it is not there yet.
+
+        Raises:
+            InputError: if the file does not exist or its source cannot be reached.
+            ProvenanceError: if it holds other weights than those that the head was trained with.
+        """
+        if given is None and self.embedded is not None:
+            with tempfile.TemporaryDirectory(prefix="spheremap-") as folder:
+                path = Path(folder) / "backbone.safetensors"
+                path.write_bytes(self.embedded)
+                self._check(path, self.path)
+                yield path
+            return
+        path = self._fetched() if given is None else Path(given)
+        if not path.is_file():
+            raise InputError("the weights of the backbone do not exist", where=path)
+        self._check(path, path)
+        yield path
+
+    def _fetched(self) -> Path:
+        path = cache_folder() / f"{self.about.weights_sha256}.safetensors"
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                fetch_weights(self.about.backbone, temporary)
+                self._check(temporary, f"weights from source {self.about.backbone.weights.source!r}")
+        return path
+
+    def _check(self, path: Path, where: Path | str) -> None:
+        found, wanted = sha256_file(path), self.about.weights_sha256
+        if found != wanted:
+            raise ProvenanceError(
+                "these are not the weights of the backbone that the head was trained with",
+                where=where,
+                expected=f"{self.about.backbone.model}, a file of SHA-256 {wanted[:12]}…",
+                found=f"SHA-256 {found[:12]}…",
+                fix="give the file that `spheremap weights` wrote for the features of the training, "
+                "or bundle head and weights with --embed",
+            )
+
+
+def cache_folder() -> Path:
+    """Where fetched weights are kept: $XDG_CACHE_HOME/spheremap, or ~/.cache/spheremap."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spheremap"
+
+
+def write_bundle(
+    path: Path,
+    head: Head,
+    backbone: BackboneSpec,
+    weights: Path,
+    *,
+    where: Path,
+    precision: Precision = "float32",
+    sphere_weight: float = 0.2,
+    protocol: Protocol | None = None,
+    embed: bool = False,
+) -> None:
+    """Write head and backbone as one file; equal parts give equal bytes.
+
+    Args:
+        path: the file.
+        head: the trained head.
+        backbone: the ViT and layer that it was trained on.
+        weights: its weights file, as `spheremap weights` writes it.
+        where: the head's file, for messages.
+        precision: of the backbone.
+        sphere_weight: default weight of the sphere in the fused similarity.
+        protocol: default protocol; None: that of `Protocol()`.
+        embed: whether to put the weights themselves in, so that nothing needs to be fetched.
+
+    Raises:
+        InputError: if the weights do not exist.
+        ProvenanceError: if the head was trained on other features.
+    """
+    if not weights.is_file():
+        raise InputError("the weights of the backbone do not exist", where=weights)
+    digits = sha256_file(weights)
+    _check_agreement(head, backbone, digits, where)
+    about = About(
+        dim=head.dim,
+        categories=head.categories,
+        provenance=head.provenance,
+        backbone=backbone,
+        weights_sha256=digits,
+        precision=precision,
+        sphere_weight=sphere_weight,
+        protocol=protocol or Protocol(),
+    )
+    tensors = head.state_dict()
+    if embed:
+        tensors[EMBEDDED] = torch.from_numpy(np.fromfile(weights, dtype=np.uint8))
+    metadata = {"schema": SCHEMA, **dataclasses.asdict(about)}
+    write_tensors(path, tensors, metadata)
+
+
+def read_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
+    """Read a bundle; the head goes to `device`.
+
+    Raises:
+        ProvenanceError: if the file is missing, damaged or something else.
+    """
+    path = Path(path)
+    state, metadata = _read(path)
+    schema = metadata.pop("schema", None)
+    if schema == _FIRST:
+        metadata["protocol"] = {"fit": "pad", "source": "patch", "readout": "argmax"}
+    elif schema != SCHEMA:
+        raise ProvenanceError(
+            "not a bundle of this version", where=path, expected=f"a file of schema {SCHEMA}", fix=_FIX
+        )
+    about = parse(metadata, About, where=path)
+    embedded = state.pop(EMBEDDED, None)
+    head = Head.restore(state, path, dim=about.dim, categories=about.categories, provenance=about.provenance)
+    return Bundle(path, about, head.to(device), None if embedded is None else embedded.numpy().tobytes())
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not path.exists():
+        raise ProvenanceError(
+            "the bundle does not exist",
+            where=path,
+            fix="make one with `spheremap bundle`, or correct the path",
+        )
+    try:
+        state, content = read_tensors(path)
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise ProvenanceError(
+            "the bundle cannot be read",
+            where=path,
+            expected="a file of `spheremap bundle`",
+            found="a folder" if path.is_dir() else str(error).split("\n", maxsplit=1)[0],
+            fix=_FIX,
+        ) from error
+    return state, content or {}
+
+
+def _check_agreement(head: Head, backbone: BackboneSpec, weights_sha256: str, where: Path) -> None:
+    """A head without provenance (the authors') is held to its width alone, when a matcher is made of it."""
+    if not head.provenance:
+        return
+    space = feature_space(
+        {"params": {"backbone": dataclasses.asdict(backbone)}, "inputs": {"weights": weights_sha256}}
+    )
+    own, trained = digest(space), head.provenance.get("inputs", {}).get("features", "none")
+    if own != trained:
+        raise ProvenanceError(
+            "the head was trained on other features",
+            where=where,
+            expected=f"a head for features of digest {own[:12]}: "
+            + ", ".join(f"{key} {value}" for key, value in space.items()),
+            found=f"digest {trained[:12]}: another backbone, weights or layer",
+            fix="name the backbone and weights that the head was trained with",
+        )

@@ -1,0 +1,45 @@
+"""How photographs are shown to the network and places read from its answers, as the evaluation does it."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from spheremap.config.slices import parse
+from spheremap.features.cache.views import Fit
+from spheremap.methods.readout import Readout, ReadoutKind
+from spheremap.methods.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The settings of params.yaml that matches depend on; docs/protocols.md says who published with which.
+
+    Attributes:
+        fit: how a photograph becomes the square input, `features.fit`.
+        source: which tokens describe a point of the source, `evaluate.source`.
+        readout: how a place is read from similarities, `evaluate.readout`.
+        window: odd side of the read-out's window, in patches.
+        temperature: of its soft-argmax.
+    """
+
+    fit: Fit = "pad"
+    source: Sampling = "patch"
+    readout: ReadoutKind = "argmax"
+    window: int = 15
+    temperature: float = 0.02
+
+    def __post_init__(self) -> None:
+        self.make_readout()  # refuses bad numbers
+
+    def make_readout(self) -> Readout:
+        """The read-out that these settings describe."""
+        return Readout(self.readout, self.window, self.temperature)
+
+    def changed(self, **settings: str | int | float | None) -> "Protocol":
+        """The same with other settings; None keeps one.
+
+        Raises:
+            InputError: if a value is none of its setting's.
+        """
+        given = {name: value for name, value in settings.items() if value is not None}
+        changed: Protocol = parse({**dataclasses.asdict(self), **given}, Protocol, where="protocol")
+        return changed

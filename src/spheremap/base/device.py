@@ -1,0 +1,62 @@
+"""Where networks run, and how reproducibly."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from spheremap.base.errors import InputError
+
+HELP = "where networks run: auto, cpu, cuda or cuda:N (default: auto)"
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for matrix products in bfloat16; without them PyTorch crawls."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def choose_device(name: str, turn: int | None = None) -> torch.device:
+    """The device of that name; "auto" is a GPU if there is one, else the CPU.
+
+    Args:
+        name: auto, cpu, cuda or cuda:N.
+        turn: number of a process among those that may run side by side, counted from 0. Where the name leaves
+            open which GPU, they take turns; without a number it is the first.
+
+    Raises:
+        InputError: if the name is none or the device cannot be used.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and turn is not None:
+        name = f"cuda:{turn % max(torch.cuda.device_count(), 1)}"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {name!r} cannot be used",
+            expected="auto, cpu, cuda or cuda:N",
+            found=str(error).splitlines()[0],
+            fix="correct --device, or `device` in params.yaml",
+        ) from error
+    return device
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Only deterministic algorithms inside the block."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the GPU is first used
+    before = torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]

@@ -1,5 +1,0 @@
-"""Feature caches: patch tokens of a frozen backbone in checksummed HDF5 files."""
-
-from spheremap.cache.reader import FeatureCache
-
-__all__ = ["FeatureCache"]

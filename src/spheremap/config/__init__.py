@@ -1,0 +1,1 @@
+"""Parameters: how slices of params.yaml are read."""

@@ -1,0 +1,62 @@
+"""Named groups of settings that are written into params.yaml, so that what stands there is what runs."""
+
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from spheremap.base.errors import InputError
+from spheremap.base.files import atomic_path
+
+
+def apply_preset(preset: Path, params: Path) -> list[str]:
+    """Set every value of `preset` in `params`, keeping comments, order and all other values.
+
+    Returns:
+        The changes, as lines "key: old → new".
+
+    Raises:
+        InputError: if a file cannot be read or the preset names a key that `params` does not have.
+    """
+    round_trip = YAML(typ="rt")  # builds plain values only
+    round_trip.preserve_quotes = True
+    round_trip.width = 120
+    document = _load(round_trip, params)
+    changes = list(_merge(document, _load(round_trip, preset), where=preset))
+    if changes:
+        with atomic_path(params) as temporary, temporary.open("w", encoding="utf-8") as stream:
+            round_trip.dump(document, stream)
+    return changes
+
+
+def _merge(
+    target: MutableMapping[str, Any], source: Mapping[str, Any], where: Path, prefix: str = ""
+) -> list[str]:
+    changes: list[str] = []
+    for key, value in source.items():
+        if key not in target:
+            raise InputError(f"the preset sets {prefix}{key}, which params.yaml does not have", where=where)
+        if isinstance(value, Mapping):
+            changes += _merge(target[key], value, where, f"{prefix}{key}.")
+        elif target[key] != value:
+            changes.append(f"{prefix}{key}: {_plain(target[key])} → {_plain(value)}")
+            target[key] = value
+    return changes
+
+
+def _plain(value: Any) -> str:
+    return str(list(value)) if isinstance(value, list) else str(value)
+
+
+def _load(round_trip: YAML, path: Path) -> MutableMapping[str, Any]:
+    try:
+        document = round_trip.load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError("cannot read the file", where=path, found=error.strerror or str(error)) from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError("not a YAML file", where=path, found=str(error)) from error
+    if not isinstance(document, MutableMapping):
+        raise InputError("not a set of parameters", where=path, expected="a mapping of sections")
+    return document

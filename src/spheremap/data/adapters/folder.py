@@ -1,0 +1,661 @@
+"""Adapter for one's own photographs: a folder with pictures anywhere in it, and up to three CSV tables.
+
+    images.csv      image, category; if wanted azimuth or azimuth_bin, split, instance, mask, x1, y1, x2, y2
+    keypoints.csv   image, keypoint, x, y; if wanted visible      only where matches are to be measured
+    pairs.csv       split, source, target                         only where the pairs are not to be drawn
+
+The layout is this project's own; docs/datasets/folder.md leads through it with examples. `image`, `mask`,
+`source` and `target` are paths relative to the folder. Coordinates are (x, y) in pixels from the upper left
+corner of the picture. What a field or table that is absent means:
+
+    azimuth, azimuth_bin    unknown: the image sits out the viewpoint loss. Degrees may be given from -360 to
+                            360; bin b of `bins` is b * 360 / bins degrees. 0 frontal, 90 facing image-left
+    split                   instances are divided by `shares`, seeded, category by category; without keypoints
+                            all images are for training, and with pairs.csv the pairs decide
+    instance                each image shows an object of its own
+    mask                    the whole box counts as the object
+    x1, y1, x2, y2          the box about the mask, else the whole picture
+    keypoints.csv           nothing can be measured: no pairs are drawn for val and test
+    pairs.csv               up to `max_pairs` ordered pairs of a category in val and in test, drawn by `seed`
+
+A mask is any picture of the image's size: where it is transparent anywhere, the object is what is not wholly
+transparent, else the pixels with a value above 0. An EXIF orientation is not applied anywhere in this
+package, so a picture that carries one is refused here: annotations made on the turned picture would go wrong.
+"""
+
+import csv
+import difflib
+import io
+import math
+import re
+import struct
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from spheremap.base.errors import InputError
+from spheremap.base.progress import progress
+from spheremap.data.adapters.common import (
+    FileDigest,
+    Ingested,
+    frame,
+    is_text,
+    read_bytes,
+    read_text,
+    short,
+    short_path,
+    tell_left_out,
+)
+from spheremap.data.adapters.pairs import sample_pairs
+from spheremap.data.images import ANY_VALUE, foreground, open_picture
+from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, SPLITS, Tables
+
+BOX = ("x1", "y1", "x2", "y2")
+MASK_MODES = ("1", "L", "P", "I", "I;16", "RGB", "LA", "PA", "RGBA")
+EXIF_ORIENTATION = 0x0112
+# whatever Pillow raises for bytes that are no picture
+_UNREADABLE = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How instances are divided where images.csv has no column `split`; the three add up to 1."""
+
+    train: float
+    val: float
+    test: float
+
+
+@dataclass(frozen=True)
+class FolderParams:
+    """Entry of params.yaml's `datasets`."""
+
+    layout: Literal["folder"]
+    root: str
+    bins: int | None  # of the column azimuth_bin; null where azimuths are degrees or unknown
+    shares: Shares
+    max_pairs: int  # drawn for val, and for test
+    min_shared_keypoints: int  # visible in both images of a pair that is drawn
+    seed: int
+
+
+@dataclass
+class _Image:
+    """One row of images.csv, checked; `split` is filled in once all rows are known."""
+
+    where: str
+    image_id: str
+    path: Path
+    category: str
+    instance: str
+    azimuth: float  # degrees in [0, 360), NaN if unknown
+    width: int
+    height: int
+    box: tuple[float, float, float, float]
+    mask_path: Path | None
+    mask_value: int
+    split: set[str]
+    points: dict[str, tuple[float, float] | None] = field(default_factory=dict)  # None: not visible
+
+
+def read_folder(params: FolderParams) -> Ingested:
+    """Read a folder of one's own into the canonical tables.
+
+    Every row of images.csv becomes an image, `<category>/<path without suffix>` with `__` for `/`. An image
+    has rows for all keypoints that its category has in keypoints.csv. A train image that is the source of no
+    train pair is paired with itself, since the sources of the train pairs are what is trained on.
+
+    Raises:
+        InputError: naming the file, and the line of a table, that is missing or malformed.
+    """
+    root = Path(params.root)
+    _check_params(params)
+    _check_names(root)
+    digests = {kind: FileDigest() for kind in ("tables", "images", "masks")}
+    rows = _Table(root / "images.csv", ("image", "category"), _IMAGE_COLUMNS, digests["tables"])
+    images: dict[str, _Image] = {}  # path as written -> image
+    names: dict[str, str] = {}  # image_id -> path as written
+    for row in progress(rows.rows, total=len(rows.rows), desc="ingest", unit="images"):
+        name = row.path("image")
+        if name in images:
+            raise row.wrong("image", f"each image once (first in {images[name].where})")
+        image = _read_image(row, root, name, params.bins, digests)
+        if image.image_id in names:
+            expected = f"a path that differs from {names[image.image_id]!r} in more than '/' and the ending"
+            raise row.wrong("image", f"{expected}: both would be named {image.image_id!r}")
+        images[name], names[image.image_id] = image, name
+    if not images:
+        raise InputError("the data set has no images", where=rows.path, expected="one row or more")
+
+    measured = _read_keypoints(root / "keypoints.csv", images, digests["tables"])
+    pairs = _read_pairs(root / "pairs.csv", images, "split" in rows.columns, digests["tables"])
+    if "split" not in rows.columns and pairs is None:
+        _divide(list(images.values()), params.shares if measured else Shares(1.0, 0.0, 0.0), params.seed)
+    if pairs is None:
+        pairs = _draw_pairs(images, params) if measured else []
+        if not measured:
+            unpaired = sum(1 for image in images.values() if image.split & {"val", "test"})
+            tell_left_out(unpaired, "val and test images without pairs, for want of keypoints")
+    sources = {source for split, source, _ in pairs if split == "train"}
+    pairs += [
+        ("train", image.image_id, image.image_id)
+        for image in images.values()
+        if "train" in image.split and image.image_id not in sources
+    ]
+    tables = Tables(
+        images=frame([_image_row(image) for image in images.values()], IMAGES),
+        keypoints=frame(_keypoint_rows(images), KEYPOINTS),
+        pairs=frame([dict(zip(PAIRS, pair, strict=True)) for pair in pairs], PAIRS),
+    )
+    return Ingested(tables, {kind: digest.hexdigest() for kind, digest in digests.items()})
+
+
+def _check_names(root: Path) -> None:
+    """Refuse a table whose name is written otherwise: it would be passed over."""
+    present = [path.name for path in root.iterdir()] if root.is_dir() else []
+    for expected in ("images.csv", "keypoints.csv", "pairs.csv"):
+        for found in present:
+            if found != expected and found.lower() == expected:
+                raise InputError(
+                    "the name of a table is written otherwise",
+                    where=root,
+                    expected=expected,
+                    found=found,
+                    fix="rename or remove the file",
+                )
+
+
+def _check_params(params: FolderParams) -> None:
+    shares = (params.shares.train, params.shares.val, params.shares.test)
+    for name, good, expected, found in (
+        ("bins", params.bins is None or params.bins >= 1, "null or a whole number from 1", params.bins),
+        (
+            "shares",
+            min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6,
+            "three shares from 0 that add up to 1",
+            shares,
+        ),
+        ("max_pairs", params.max_pairs >= 1, "a whole number from 1", params.max_pairs),
+        ("min_shared_keypoints", params.min_shared_keypoints >= 1, "from 1", params.min_shared_keypoints),
+        ("seed", params.seed >= 0, "a whole number from 0", params.seed),
+    ):
+        if not good:
+            raise InputError(
+                f"wrong value for {name!r}",
+                where="the data set's entry in params.yaml",
+                expected=expected,
+                found=str(found),
+            )
+
+
+# --- images.csv ---------------------------------------------------------------------------------------------
+
+_IMAGE_COLUMNS = ("azimuth", "azimuth_bin", "split", "instance", "mask", *BOX)
+
+
+def _read_image(
+    row: "_Row", root: Path, name: str, bins: int | None, digests: Mapping[str, FileDigest]
+) -> _Image:
+    category = row.values["category"]
+    if re.fullmatch(r"\w[\w+.-]*", category) is None:
+        raise row.wrong("category", "a name of letters and digits, then also '_', '+', '.', '-'; no spaces")
+    path = root / name
+    width, height = _picture_size(path, row, digests["images"])
+    mask_path, mask_value, inside = None, 1, None
+    if mask := row.values.get("mask"):
+        mask_path = root / row.path("mask")
+        mask_value, inside = _read_mask(mask_path, (width, height), row, digests["masks"], mask)
+    image_id = f"{category}/{PurePosixPath(name).with_suffix('').as_posix().replace('/', '__')}"
+    return _Image(
+        where=row.where,
+        image_id=image_id,
+        path=path,
+        category=category,
+        instance=_instance(row) or image_id,
+        azimuth=_azimuth(row, bins),
+        width=width,
+        height=height,
+        box=_box(row, width, height, inside),
+        mask_path=mask_path,
+        mask_value=mask_value,
+        split=_splits(row),
+    )
+
+
+def _instance(row: "_Row") -> str:
+    instance = row.values.get("instance", "")
+    if instance and not is_text(instance):
+        raise row.wrong("instance", "a text of printable characters, or nothing")
+    return instance
+
+
+def _azimuth(row: "_Row", bins: int | None) -> float:
+    if row.values.get("azimuth_bin"):
+        if bins is None:
+            raise InputError(
+                "images.csv has azimuth bins, but their number is not known",
+                where=row.where,
+                expected="`bins` in the data set's entry in params.yaml",
+                found="null",
+                fix="set it to the number of bins in the full circle",
+            )
+        text = row.values["azimuth_bin"]
+        if re.fullmatch(r"[0-9]{1,9}", text) is None or int(text) >= bins:
+            raise row.wrong("azimuth_bin", f"a whole number from 0 to {bins - 1}, or nothing")
+        return int(text) * 360.0 / bins
+    if row.values.get("azimuth"):
+        degrees = row.number("azimuth", -360, 360, "degrees from -360 to 360, or nothing") % 360.0
+        return 0.0 if degrees == 360.0 else degrees  # a tiny negative number is rounded up to 360
+    return math.nan
+
+
+def _splits(row: "_Row") -> set[str]:
+    if "split" not in row.values:
+        return set()
+    splits = row.values["split"].split("+")
+    if not set(splits) <= set(SPLITS) or len(set(splits)) < len(splits):
+        raise row.wrong("split", "train, val or test (several joined by '+')")
+    return set(splits)
+
+
+def _box(
+    row: "_Row", width: int, height: int, inside: NDArray[np.bool_] | None
+) -> tuple[float, float, float, float]:
+    given = [row.values.get(side, "") for side in BOX]
+    if any(given):
+        expected = f"0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}, or nothing in all four"
+        x1, y1, x2, y2 = (
+            row.number(side, 0, limit, expected)
+            for side, limit in zip(BOX, (width, height, width, height), strict=True)
+        )
+        if not (x1 < x2 and y1 < y2):
+            raise row.wrong("x2" if x1 >= x2 else "y2", expected)
+        return x1, y1, x2, y2
+    if inside is not None:
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+    return 0.0, 0.0, float(width), float(height)
+
+
+def _image_row(image: _Image) -> dict[str, Any]:
+    x1, y1, x2, y2 = image.box
+    return {
+        "image_id": image.image_id,
+        "path": image.path.as_posix(),
+        "mask_path": image.mask_path.as_posix() if image.mask_path is not None else "",
+        "mask_value": image.mask_value,
+        "category": image.category,
+        "azimuth": image.azimuth,
+        "x1": x1,
+        "y1": y1,
+        "x2": x2,
+        "y2": y2,
+        "width": image.width,
+        "height": image.height,
+        "split": "+".join(split for split in SPLITS if split in image.split),
+        "instance": image.instance,
+    }
+
+
+def _divide(images: list[_Image], shares: Shares, seed: int) -> None:
+    """Give each image its split: instances are shuffled per category and cut into test, val and train.
+
+    A share above 0 gets one instance at least, as long as there are enough of them for train, test and val in
+    this order.
+    """
+    generator = np.random.default_rng(seed)
+    by_category: dict[str, set[str]] = {}
+    for image in images:
+        by_category.setdefault(image.category, set()).add(image.instance)
+    for category in sorted(by_category):
+        instances = [str(name) for name in generator.permutation(sorted(by_category[category]))]
+        free = len(instances) - (shares.train > 0)
+        test = min(free, max(round(len(instances) * shares.test), int(shares.test > 0)))
+        free -= test
+        val = min(free, max(round(len(instances) * shares.val), int(shares.val > 0)))
+        if shares.train == 0:  # nothing is left over for train
+            val, test = (val, len(instances) - val) if shares.test > 0 else (len(instances), 0)
+        split_of = {
+            name: "test" if i < test else "val" if i < test + val else "train"
+            for i, name in enumerate(instances)
+        }
+        for image in images:
+            if image.category == category:
+                image.split = {split_of[image.instance]}
+
+
+# --- pictures -----------------------------------------------------------------------------------------------
+
+
+def _picture_size(path: Path, row: "_Row", digest: FileDigest) -> tuple[int, int]:
+    """(width, height) as stored; only the header is read."""
+    content = read_bytes(path, f"image named in {row.where}", fix="correct the path, or remove the line")
+    digest.add(row.values["image"], content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a huge picture is no danger yet; damaged EXIF says nothing
+            with open_picture(io.BytesIO(content)) as picture:
+                size = picture.size
+                orientation = _orientation(picture)
+    except _UNREADABLE as error:
+        raise InputError(
+            "unreadable image",
+            where=short_path(path),
+            expected="a picture file",
+            found=f"{len(content)} bytes that are not one",
+            fix=f"replace the file, or remove it from {row.where}",
+        ) from error
+    if orientation != 1:
+        raise InputError(
+            "the picture is stored turned: its EXIF orientation is not 1",
+            where=path,
+            expected="pixels stored upright, as coordinates and viewpoints refer to them",
+            found=f"EXIF orientation {orientation}",
+            fix="turn the stored pixels (docs/datasets/folder.md shows how), or remove the EXIF tag if the"
+            " annotations refer to the pixels as stored",
+        )
+    return size
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
+    except (*_UNREADABLE, TypeError, KeyError, EOFError, ZeroDivisionError):
+        return 1  # damaged EXIF data do not turn a picture
+    return orientation if orientation in range(2, 9) else 1
+
+
+def _read_mask(
+    path: Path, size: tuple[int, int], row: "_Row", digest: FileDigest, name: str
+) -> tuple[int, NDArray[np.bool_]]:
+    """The value of the object's pixels, or `ANY_VALUE` if there are several, and where they are, `(H, W)`."""
+    content = read_bytes(path, f"mask named in {row.where}", fix="correct the path, or leave the field empty")
+    digest.add(name, content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a picture that cannot be used raises an error
+            with open_picture(io.BytesIO(content)) as mask:
+                found = mask.size
+                if found == size:  # others are not decoded, however large they say they are
+                    mask.load()
+                    picture = mask.copy()
+    except _UNREADABLE as error:
+        raise InputError(
+            "unreadable mask",
+            where=short_path(path),
+            expected="a picture file",
+            found=f"{len(content)} bytes that are not one",
+            fix="replace the file, or leave the field `mask` empty",
+        ) from error
+    if found != size:
+        raise InputError(
+            "mask of another size than its image",
+            where=path,
+            expected=f"{size[0]} x {size[1]} pixels as {row.values['image']}",
+            found=f"{found[0]} x {found[1]} pixels",
+            fix=f"draw it over the picture as it is stored, or correct {row.where}",
+        )
+    if picture.mode not in MASK_MODES:
+        raise InputError(
+            "mask of an unknown kind", where=path, expected="a PNG in grey, colour or with transparency",
+            found=f"mode {picture.mode}",
+        )  # fmt: skip
+    inside = foreground(picture)
+    if not inside.any():
+        raise InputError(
+            "the mask is empty", where=path, expected="pixels above 0 where the object is", found="none",
+            fix="draw the object, or leave the field `mask` empty: the whole box then counts",
+        )  # fmt: skip
+    values = np.asarray(picture)
+    if values.ndim == 2 and np.array_equal(values > 0, inside):
+        distinct = np.unique(values[inside])
+        if len(distinct) == 1:
+            return int(distinct[0]), inside
+    return ANY_VALUE, inside
+
+
+# --- keypoints.csv and pairs.csv ----------------------------------------------------------------------------
+
+
+def _read_keypoints(path: Path, images: Mapping[str, _Image], digest: FileDigest) -> bool:
+    """Put the keypoints into the images; whether there are any."""
+    if not path.exists():
+        return False
+    rows = _Table(path, ("image", "keypoint", "x", "y"), ("visible",), digest).rows
+    if not rows:
+        raise InputError(
+            "the table of keypoints has no rows",
+            where=path,
+            expected="one row or more",
+            found="a header alone",
+            fix="write them, or remove the file: without it all pictures are for training",
+        )
+    for row in rows:
+        image = row.image("image", images)
+        name = row.values["keypoint"]
+        if not is_text(name):
+            raise row.wrong("keypoint", "a name of printable characters")
+        if name in image.points:
+            raise row.wrong("keypoint", "each keypoint once per image")
+        visible = row.values.get("visible", "")
+        if visible not in ("", "0", "1"):
+            raise row.wrong("visible", "0, 1 or nothing")
+        placed = bool(row.values["x"] or row.values["y"])
+        if not placed and visible == "1":
+            raise row.wrong("x", "a place, since the keypoint is said to be visible")
+        if not placed:
+            image.points[name] = None
+            continue
+        x = row.number("x", 0, image.width, f"a number from 0 to {image.width}, the picture's width")
+        y = row.number("y", 0, image.height, f"a number from 0 to {image.height}, the picture's height")
+        image.points[name] = None if visible == "0" else (x, y)
+    return any(point is not None for image in images.values() for point in image.points.values())
+
+
+def _keypoint_rows(images: Mapping[str, _Image]) -> list[dict[str, Any]]:
+    """Rows of all keypoints that an image's category has; one name is one number in all categories."""
+    names = sorted({name for image in images.values() for name in image.points})
+    numbers = {name: str(i) for i, name in enumerate(names)}
+    of_category: dict[str, set[str]] = {}
+    for image in images.values():
+        of_category.setdefault(image.category, set()).update(image.points)
+    rows = []
+    for image in images.values():
+        for name in sorted(of_category[image.category]):
+            point = image.points.get(name)
+            x, y = point if point is not None else (math.nan, math.nan)
+            rows.append(
+                {
+                    "image_id": image.image_id,
+                    "keypoint_id": numbers[name],
+                    "name": name,
+                    "x": x,
+                    "y": y,
+                    "visible": int(point is not None),
+                }
+            )
+    return rows
+
+
+def _read_pairs(
+    path: Path, images: Mapping[str, _Image], split_known: bool, digest: FileDigest
+) -> list[tuple[str, str, str]] | None:
+    """The listed pairs (split, source, target), or None if there is no list.
+
+    If images.csv does not say the images' splits, they are those of the pairs, and train for the others.
+    """
+    if not path.exists():
+        return None
+    pairs: dict[tuple[str, str, str], str] = {}  # and the line
+    for row in _Table(path, ("split", "source", "target"), (), digest).rows:
+        split = row.values["split"]
+        if split not in SPLITS:
+            raise row.wrong("split", "train, val or test")
+        source, target = row.image("source", images), row.image("target", images)
+        if source is target:
+            raise row.wrong("target", "another image than the source")
+        for column, image in (("source", source), ("target", target)):
+            if split_known and split not in image.split:
+                raise row.wrong(column, f"an image of split {split} ({image.where} says otherwise)")
+            if not split_known:
+                image.split.add(split)
+        pair = (split, source.image_id, target.image_id)
+        if pair in pairs:
+            raise row.wrong("target", f"each pair once (first in {pairs[pair]})")
+        pairs[pair] = row.where
+    for image in images.values():
+        image.split = image.split or {"train"}
+    return list(pairs)
+
+
+def _draw_pairs(images: Mapping[str, _Image], params: FolderParams) -> list[tuple[str, str, str]]:
+    names = sorted({name for image in images.values() for name in image.points})
+    categories = sorted({image.category for image in images.values()})
+    pairs = []
+    outcomes = {"val": "the last head will be kept", "test": "there will be nothing to evaluate"}
+    for split, without in outcomes.items():
+        members = [image for image in images.values() if split in image.split]
+        visible = np.array([[im.points.get(name) is not None for name in names] for im in members], np.bool_)
+        group = np.array([categories.index(image.category) for image in members], np.int64)
+        drawn = sample_pairs(
+            visible.reshape(len(members), len(names)),
+            group,
+            count=params.max_pairs,
+            min_shared=params.min_shared_keypoints,
+            seed=params.seed,
+        )
+        pairs += [(split, members[i].image_id, members[j].image_id) for i, j in drawn]
+        if not len(drawn):
+            print(
+                f"ingest: no pairs of the split {split!r}: {without}, unless pairs are borrowed. It has"
+                f" {len(members)} images, and a pair shares min_shared_keypoints,"
+                f" {params.min_shared_keypoints}, visible keypoints",
+                file=sys.stderr,
+            )
+    return pairs
+
+
+# --- CSV ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One line of a table: field by column name, stripped."""
+
+    where: str  # file and line
+    values: dict[str, str]
+
+    def wrong(self, column: str, expected: str) -> InputError:
+        """The error for a field that is not as expected."""
+        return InputError(
+            f"bad value in column {column!r}",
+            where=self.where,
+            expected=expected,
+            found=short(self.values[column]),
+            fix="correct the line",
+        )
+
+    def number(self, column: str, low: float, high: float, expected: str) -> float:
+        text = self.values[column]
+        # `float` would also take "nan", "1_0" and digits of other scripts
+        if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) is None:
+            raise self.wrong(column, expected)
+        value = float(text)
+        if not low <= value <= high:
+            raise self.wrong(column, expected)
+        return value + 0.0  # no negative zero
+
+    def path(self, column: str) -> str:
+        """A path that stays in the folder; `./a//b.jpg` is `a/b.jpg`."""
+        text = self.values[column]
+        path = PurePosixPath(text)
+        if not is_text(text) or "\\" in text or path.is_absolute() or ".." in path.parts or not path.name:
+            raise self.wrong(column, "a path relative to the data set's folder, with '/' and without '..'")
+        return path.as_posix()
+
+    def image(self, column: str, images: Mapping[str, _Image]) -> _Image:
+        name = self.path(column)
+        if name not in images:
+            raise self.wrong(column, "an image of images.csv, written in the same way")
+        return images[name]
+
+
+class _Table:
+    """A CSV table with a header, in UTF-8."""
+
+    def __init__(
+        self, path: Path, required: tuple[str, ...], optional: tuple[str, ...], digest: FileDigest
+    ) -> None:
+        self.path = path
+        way = "rename the folder, and write the table in its place" if path.is_dir() else "write it"
+        text = read_text(
+            path,
+            "table",
+            digest,
+            fix=f"{way}; docs/datasets/folder.md shows how",
+            fix_encoding='save it as UTF-8; spreadsheet programs call it "CSV UTF-8"',
+        )
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        lines: list[tuple[int, list[str]]] = []
+        try:
+            for fields in reader:
+                if any(value.strip() for value in fields):
+                    lines.append((reader.line_num, [value.strip() for value in fields]))
+        except csv.Error as error:
+            raise InputError(
+                "not a CSV table",
+                where=f"{path}, line {reader.line_num}",
+                expected="fields separated by commas, those with a comma or quote in double quotes",
+                found=short(str(error)),
+            ) from error
+        self.columns = lines[0][1] if lines else []
+        self._check_header(required, optional)
+        self.rows: list[_Row] = []
+        for number, fields in lines[1:]:
+            where = f"{path}, line {number}"
+            if len(fields) != len(self.columns):
+                raise InputError(
+                    "line of another length than the header",
+                    where=where,
+                    expected=f"{len(self.columns)} fields: " + ", ".join(self.columns),
+                    found=f"{len(fields)} fields",
+                )
+            self.rows.append(_Row(where, dict(zip(self.columns, fields, strict=True))))
+
+    def _check_header(self, required: tuple[str, ...], optional: tuple[str, ...]) -> None:
+        known = (*required, *optional)
+        expected = "columns " + ", ".join(required)
+        if optional:
+            expected += " and any of " + ", ".join(optional)
+        unknown = [column for column in self.columns if column not in known]
+        missing = [column for column in required if column not in self.columns]
+        problem = None
+        if unknown:
+            problem = f"unknown column {short(unknown[0])}"
+        elif missing:
+            problem = f"column {missing[0]!r} is missing"
+        elif len(set(self.columns)) < len(self.columns):
+            problem = "a column occurs twice"
+        elif {"azimuth", "azimuth_bin"} <= set(self.columns):
+            problem = "columns 'azimuth' and 'azimuth_bin' at once"
+        elif set(self.columns) & set(BOX) and not set(BOX) <= set(self.columns):
+            problem = "a box needs all of x1, y1, x2, y2"
+        if problem is not None:
+            separated = not any(set(column) & set(";\t") for column in self.columns)
+            near = difflib.get_close_matches(unknown[0], known, n=1) if unknown and separated else []
+            raise InputError(
+                problem,
+                where=f"{self.path}, line 1",
+                expected=expected,
+                found=short(", ".join(self.columns)) if self.columns else "an empty file",
+                fix=f"did you mean {near[0]!r}?"
+                if near
+                else "correct the header; the fields are separated by commas",
+            )

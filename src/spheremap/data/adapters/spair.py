@@ -1,0 +1,481 @@
+"""Adapter for folders in the layout of SPair-71k (Min et al. 2019, arXiv 1908.10543).
+
+    Layout/large/{trn,val,test}.txt             pairs, one per line: 000001-<source>-<target>:<category>
+    ImageAnnotation/<category>/<image>.json     size, bndbox, kps "0".."29" (a point or null), azimuth_id 0..7
+    JPEGImages/<category>/<image>.jpg
+    Segmentation/<category>/<image>.png         the object is the pixels equal to the category's class id
+
+The data set is the images that its pairs name; an annotation that no pair names belongs to no split and is
+left out. PairAnnotation is not read, since it only repeats the other files. If the folder Segmentation is
+absent, no image has a mask.
+
+Beyond SPair-71k, these are understood (`spair_export` writes them where needed):
+
+    annotation "azimuth"            degrees in [0, 360), finer than azimuth_id, which may then be null
+    annotation "azimuth_id": null   azimuth unknown
+    annotation "instance"           the object shown, where several images show the same one
+    annotation "keypoint_names"     {"0": "wheel_front_left", …}: exactly the keypoints the image can have
+    Layout/large/unpaired.txt       images of a split without a pair, one per line: <split>:<category>/<image>
+"""
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from spheremap.base.errors import InputError
+from spheremap.base.progress import progress
+from spheremap.data.adapters.common import (
+    FileDigest,
+    Ingested,
+    frame,
+    is_file_name,
+    is_number,
+    is_text,
+    parse_json_object,
+    read_bytes,
+    short,
+)
+from spheremap.data.adapters.voc import VOC_CLASS_IDS
+from spheremap.data.images import open_picture
+from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, Tables
+
+AZIMUTH_BINS = 8
+KEYPOINT_IDS = tuple(str(number) for number in range(30))
+LAYOUT_FILES = {"train": "trn", "val": "val", "test": "test"}  # split -> file name
+UNPAIRED_FILE = "unpaired.txt"
+MASK_MODES = ("1", "L", "P", "I", "I;16")  # one channel, so that a pixel can equal a class id
+
+
+@dataclass(frozen=True)
+class SPairParams:
+    """Entry of params.yaml's `datasets`: the folder, and class ids beyond those of PASCAL VOC."""
+
+    layout: Literal["spair"]
+    root: str
+    class_ids: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the layout files say."""
+
+    pairs: list[tuple[str, str, str]]  # split, source, target
+    splits: dict[str, set[str]]  # image_id -> the splits it belongs to
+    named_at: dict[str, str]  # image_id -> file and line that first names it, for messages
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    """One checked annotation file."""
+
+    path: Path
+    filename: str
+    width: int
+    height: int
+    azimuth: float  # degrees, NaN if unknown
+    box: tuple[float, float, float, float]
+    points: dict[str, tuple[float, float]]  # the visible keypoints
+    names: dict[str, str] | None  # of all keypoints that the image can have; None if the file does not say
+    instance: str | None
+
+
+def read_spair(params: SPairParams) -> Ingested:
+    """Read a folder in SPair-71k layout into the canonical tables.
+
+    Images come sorted by image_id, keypoints likewise and by number, pairs as listed (train, val, test). A
+    keypoint number is kept for a category if it is set in any of its images or named in "keypoint_names".
+
+    Raises:
+        InputError: naming the file (and line) that is missing or malformed.
+    """
+    root = Path(params.root)
+    class_ids = _class_ids(params.class_ids)
+    for folder in ("Layout/large", "ImageAnnotation", "JPEGImages"):
+        if not (root / folder).is_dir():
+            raise InputError(
+                "the data set is missing or not in SPair-71k layout",
+                where=root,
+                expected=f"a folder {folder} in it",
+                found=f"no such folder in {root.resolve()}",
+                fix="unpack the data set there or correct its `root` in params.yaml",
+            )
+    digests = {kind: FileDigest() for kind in ("layout", "annotations", "images", "masks")}
+    layout = _read_layout(root, digests["layout"])
+    masked = (root / "Segmentation").is_dir()
+
+    annotations: dict[str, _Annotation] = {}
+    rows: list[dict[str, Any]] = []
+    with warnings.catch_warnings():
+        # only headers are read here, so a huge picture is no danger yet
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        for image_id in progress(
+            sorted(layout.splits), total=len(layout.splits), desc="ingest", unit="images"
+        ):
+            category, name = image_id.split("/")
+            named_at = layout.named_at[image_id]
+            if category not in class_ids:
+                raise InputError(
+                    f"category {category!r} has no class id",
+                    where=named_at,
+                    expected="one of " + ", ".join(class_ids),
+                    found=category,
+                    fix=f"add {category}: <its mask value> to the data set's class_ids in params.yaml",
+                )
+            annotation = _read_annotation(root, category, name, named_at, digests["annotations"])
+            path = root / "JPEGImages" / category / annotation.filename
+            _check_picture(path, annotation, "image", None, digests["images"])
+            mask_path = root / "Segmentation" / category / f"{name}.png"
+            if masked:
+                _check_picture(mask_path, annotation, "mask", MASK_MODES, digests["masks"])
+            annotations[image_id] = annotation
+            x1, y1, x2, y2 = annotation.box
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "path": path.as_posix(),
+                    "mask_path": mask_path.as_posix() if masked else "",
+                    "mask_value": class_ids[category],
+                    "category": category,
+                    "azimuth": annotation.azimuth,
+                    "x1": x1,
+                    "y1": y1,
+                    "x2": x2,
+                    "y2": y2,
+                    "width": annotation.width,
+                    "height": annotation.height,
+                    "split": "+".join(s for s in LAYOUT_FILES if s in layout.splits[image_id]),
+                    "instance": annotation.instance if annotation.instance is not None else image_id,
+                }
+            )
+    tables = Tables(
+        images=frame(rows, IMAGES),
+        keypoints=frame(_keypoint_rows(annotations), KEYPOINTS),
+        pairs=frame([dict(zip(PAIRS, pair, strict=True)) for pair in layout.pairs], PAIRS),
+    )
+    return Ingested(tables, {kind: digest.hexdigest() for kind, digest in digests.items()})
+
+
+def split_pair(stems: str, known: Mapping[str, Any] | set[str]) -> list[tuple[str, str]]:
+    """All readings of `<source>-<target>`; names may hold "-" themselves, and then `known` names decide."""
+    parts = stems.split("-")
+    readings = [("-".join(parts[:i]), "-".join(parts[i:])) for i in range(1, len(parts))]
+    if len(readings) > 1:
+        readings = [(source, target) for source, target in readings if source in known and target in known]
+    return readings
+
+
+def _class_ids(extra: Mapping[str, int]) -> dict[str, int]:
+    for category, value in extra.items():
+        if not 1 <= value <= 255:
+            raise InputError(
+                f"wrong class id for {category!r}",
+                where="class_ids of the data set in params.yaml",
+                expected="a whole number from 1 to 255 (0 is the background)",
+                found=str(value),
+            )
+    return {**VOC_CLASS_IDS, **extra}
+
+
+# --- layout files -------------------------------------------------------------------------------------------
+
+
+def _read_layout(root: Path, digest: FileDigest) -> _Layout:
+    layout = _Layout([], {}, {})
+    folder = root / "Layout" / "large"
+    known: dict[str, set[str]] = {}  # category -> its annotated images; listed on demand
+    for split, stem in LAYOUT_FILES.items():
+        path = folder / f"{stem}.txt"
+        for number, line in _lines(path, digest):
+            category, source, target = _parse_pair(line, f"{path}, line {number}", root, known)
+            pair = (f"{category}/{source}", f"{category}/{target}")
+            layout.pairs.append((split, *pair))
+            for image_id in pair:
+                layout.splits.setdefault(image_id, set()).add(split)
+                layout.named_at.setdefault(image_id, f"{path}, line {number}")
+    unpaired = folder / UNPAIRED_FILE
+    if unpaired.exists():
+        for number, line in _lines(unpaired, digest):
+            split, image_id = _parse_unpaired(line, f"{unpaired}, line {number}")
+            layout.splits.setdefault(image_id, set()).add(split)
+            layout.named_at.setdefault(image_id, f"{unpaired}, line {number}")
+    if not layout.splits:
+        raise InputError(
+            "the data set has no pairs",
+            where=folder,
+            expected="one pair or more in trn.txt, val.txt or test.txt",
+            found="empty files",
+        )
+    return layout
+
+
+def _lines(path: Path, digest: FileDigest) -> list[tuple[int, str]]:
+    """The numbered lines of a layout file that are not blank."""
+    content = read_bytes(
+        path, "layout file", fix="write the pairs of the split into it; it may be empty if there are none"
+    )
+    digest.add(path.name, content)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "the layout file is not a text file", where=path, expected="UTF-8", found=str(error)
+        ) from error
+    return [(i, line.strip()) for i, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
+def _parse_pair(line: str, where: str, root: Path, known: dict[str, set[str]]) -> tuple[str, str, str]:
+    match = re.fullmatch(r"[0-9]+-(.+):([^:]+)", line)
+    if match is None or not is_file_name(match[2]):
+        raise InputError(
+            "malformed pair",
+            where=where,
+            expected="<number>-<source>-<target>:<category>",
+            found=repr(line),
+            fix="correct the line; image and category names may not hold '/'",
+        )
+    stems, category = match[1], match[2]
+    if stems.count("-") > 1 and category not in known:
+        folder = root / "ImageAnnotation" / category
+        known[category] = {path.stem for path in folder.glob("*.json")}
+    readings = split_pair(stems, known.get(category, set()))
+    if len(readings) != 1:
+        raise InputError(
+            "ambiguous pair" if readings else "pair of unknown images",
+            where=where,
+            expected=f"one way to read it as <source>-<target>, both annotated in ImageAnnotation/{category}",
+            found=f"{line!r}, " + (" or ".join(map(str, readings)) or "which no annotated images match"),
+            fix="rename the images so that their names hold no '-'" if readings else "correct the line",
+        )
+    source, target = readings[0]
+    if not (is_file_name(source) and is_file_name(target)):
+        raise InputError(
+            "malformed image name in a pair",
+            where=where,
+            expected="two names of files in JPEGImages/<category>, without folder and suffix",
+            found=repr(line),
+        )
+    return category, source, target
+
+
+def _parse_unpaired(line: str, where: str) -> tuple[str, str]:
+    split, _, image_id = line.partition(":")
+    category, _, name = image_id.partition("/")
+    if split not in LAYOUT_FILES or not is_file_name(category) or ":" in category or not is_file_name(name):
+        raise InputError(
+            "malformed line",
+            where=where,
+            expected="<split>:<category>/<image> with split one of " + ", ".join(LAYOUT_FILES),
+            found=repr(line),
+        )
+    return split, image_id
+
+
+# --- annotations --------------------------------------------------------------------------------------------
+
+
+class _Fields:
+    """Checked access to the fields of one annotation file."""
+
+    def __init__(self, path: Path, values: dict[str, Any]) -> None:
+        self.path = path
+        self.values = values
+
+    def wrong(self, field: str, expected: str) -> InputError:
+        """The error for a field that is absent or not as expected."""
+        found = short(self.values[field]) if field in self.values else "no such field"
+        return InputError(
+            f"malformed annotation: field {field!r}", where=self.path, expected=expected, found=found
+        )
+
+    def text(self, field: str, expected: str = "a text of printable characters") -> str:
+        value = self.values.get(field)
+        if not is_text(value):
+            raise self.wrong(field, expected)
+        return str(value)
+
+    def whole(self, field: str, low: int, high: int) -> int:
+        value = self.values.get(field)
+        if not isinstance(value, int) or not is_number(value, low, high):
+            raise self.wrong(field, f"a whole number from {low} to {high}")
+        return value
+
+
+def _read_annotation(root: Path, category: str, name: str, named_at: str, digest: FileDigest) -> _Annotation:
+    path = root / "ImageAnnotation" / category / f"{name}.json"
+    content = read_bytes(path, f"annotation of the image named in {named_at}", fix="restore it")
+    digest.add(f"{category}/{name}", content)
+    fields = _Fields(path, parse_json_object(content, path))
+
+    filename = fields.text("filename")
+    if not is_file_name(filename) or Path(filename).stem != name or not Path(filename).suffix:
+        raise fields.wrong("filename", f"{name!r} with a suffix such as .jpg")
+    if fields.text("category") != category:
+        raise fields.wrong("category", f"{category!r} as its folder says")
+    width, height = (fields.whole(side, 1, 10**6) for side in ("image_width", "image_height"))
+    points = _points(fields, width, height)
+    return _Annotation(
+        path=path,
+        filename=filename,
+        width=width,
+        height=height,
+        azimuth=_azimuth(fields),
+        box=_box(fields, width, height),
+        points=points,
+        names=_names(fields, points),
+        instance=fields.text("instance") if "instance" in fields.values else None,
+    )
+
+
+def _azimuth(fields: _Fields) -> float:
+    if "azimuth_id" not in fields.values or fields.values["azimuth_id"] is not None:
+        coarse = 360.0 / AZIMUTH_BINS * fields.whole("azimuth_id", 0, AZIMUTH_BINS - 1)
+    else:
+        coarse = math.nan
+    if "azimuth" not in fields.values:
+        return coarse
+    fine = fields.values["azimuth"]
+    if not is_number(fine, 0, 360) or fine == 360:
+        raise fields.wrong("azimuth", "a number of degrees in [0, 360)")
+    return float(fine)
+
+
+def _box(fields: _Fields, width: int, height: int) -> tuple[float, float, float, float]:
+    box = fields.values.get("bndbox")
+    limits = (width, height, width, height)
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(is_number(value, 0, limit) for value, limit in zip(box, limits, strict=True))
+        or not (box[0] < box[2] and box[1] < box[3])
+    ):
+        raise fields.wrong("bndbox", f"[x1, y1, x2, y2], 0 <= x1 < x2 <= {width}, 0 <= y1 < y2 <= {height}")
+    x1, y1, x2, y2 = map(float, box)
+    return x1, y1, x2, y2
+
+
+def _points(fields: _Fields, width: int, height: int) -> dict[str, tuple[float, float]]:
+    kps = fields.values.get("kps")
+    if not isinstance(kps, dict) or set(kps) != set(KEYPOINT_IDS):
+        raise fields.wrong("kps", 'an object with the 30 keys "0".."29", each a point or null')
+    points: dict[str, tuple[float, float]] = {}
+    for keypoint_id in KEYPOINT_IDS:
+        point = kps[keypoint_id]
+        if point is None:
+            continue
+        if not isinstance(point, list) or len(point) != 2 or not all(map(is_number, point)):
+            problem, expected = "malformed annotation", "[x, y] or null"
+        elif not (is_number(point[0], 0, width) and is_number(point[1], 0, height)):
+            problem = "keypoint outside the image"
+            expected = f"[x, y] with 0 <= x <= {width}, 0 <= y <= {height}"
+        else:
+            points[keypoint_id] = (float(point[0]), float(point[1]))
+            continue
+        raise InputError(
+            f"{problem}: keypoint {keypoint_id!r} of field 'kps'",
+            where=fields.path,
+            expected=expected,
+            found=short(point),
+            fix="correct the point, or set it to null if it cannot be seen",
+        )
+    return points
+
+
+def _names(fields: _Fields, points: Mapping[str, Any]) -> dict[str, str] | None:
+    if "keypoint_names" not in fields.values:
+        return None
+    names = fields.values["keypoint_names"]
+    if (
+        not isinstance(names, dict)
+        or not set(names) <= set(KEYPOINT_IDS)
+        or not all(map(is_text, names.values()))
+    ):
+        raise fields.wrong("keypoint_names", 'an object with keys from "0".."29", each with a name')
+    if not set(points) <= set(names):
+        raise fields.wrong("keypoint_names", "a name for each point that is set in 'kps'")
+    return dict(names)
+
+
+def _keypoint_rows(annotations: Mapping[str, _Annotation]) -> list[dict[str, Any]]:
+    """Rows of all keypoints that an image can have, set or not."""
+    names: dict[str, dict[str, str]] = {}  # category -> id -> name
+    said_by: dict[tuple[str, str], Path] = {}
+    kept: dict[str, set[str]] = {}  # category -> ids
+    for image_id, annotation in annotations.items():
+        category = image_id.split("/")[0]
+        kept.setdefault(category, set()).update(annotation.points, annotation.names or ())
+        for keypoint_id, name in (annotation.names or {}).items():
+            known = names.setdefault(category, {}).setdefault(keypoint_id, name)
+            first = said_by.setdefault((category, keypoint_id), annotation.path)
+            if known != name:
+                raise InputError(
+                    f"keypoint {keypoint_id!r} has two names in category {category!r}",
+                    where=annotation.path,
+                    expected=f"{known!r} as in {first}",
+                    found=repr(name),
+                    fix="give a keypoint one name in all images of a category",
+                )
+    rows = []
+    for image_id, annotation in annotations.items():
+        category = image_id.split("/")[0]
+        ids = kept[category] if annotation.names is None else set(annotation.names)
+        for keypoint_id in sorted(ids, key=int):
+            x, y = annotation.points.get(keypoint_id, (math.nan, math.nan))
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "keypoint_id": keypoint_id,
+                    "name": names.get(category, {}).get(keypoint_id, keypoint_id),
+                    "x": x,
+                    "y": y,
+                    "visible": int(keypoint_id in annotation.points),
+                }
+            )
+    return rows
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def _check_picture(
+    path: Path,
+    annotation: _Annotation,
+    what: str,
+    modes: tuple[str, ...] | None,
+    digest: FileDigest,
+) -> None:
+    """Compare a picture's header with the annotation; nothing is decoded."""
+    content = read_bytes(path, f"{what} that belongs to {annotation.path}", fix=f"restore the {what}")
+    digest.add("/".join(path.parts[-2:]), content)
+    try:
+        with open_picture(io.BytesIO(content)) as picture:
+            size, mode = picture.size, picture.mode
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"unreadable {what}",
+            where=path,
+            expected="a picture file",
+            found=f"{len(content)} bytes that are not one",
+            fix=f"restore the {what}",
+        ) from error
+    if size != (annotation.width, annotation.height):
+        raise InputError(
+            f"{what} of another size than its annotation says",
+            where=path,
+            expected=f"{annotation.width} x {annotation.height} pixels as in {annotation.path}",
+            found=f"{size[0]} x {size[1]} pixels",
+            fix="correct image_width and image_height, or restore the file",
+        )
+    if modes is not None and mode not in modes:
+        raise InputError(
+            f"{what} with several channels",
+            where=path,
+            expected="one channel (palette or grey) whose values are class ids",
+            found=f"mode {mode}",
+        )

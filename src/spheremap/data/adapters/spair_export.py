@@ -1,0 +1,278 @@
+"""Write canonical tables as a folder in the layout of SPair-71k, for tools that read nothing else.
+
+`spair.read_spair` reads the folder back to equal tables, apart from the paths: what SPair-71k cannot say
+(finer azimuths, instances, names of keypoints, images without a pair) goes into the extra fields that its
+module describes.
+"""
+
+import itertools
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from spheremap.base.errors import InputError
+from spheremap.base.progress import progress
+from spheremap.data.adapters.common import is_file_name
+from spheremap.data.adapters.spair import (
+    AZIMUTH_BINS,
+    KEYPOINT_IDS,
+    LAYOUT_FILES,
+    UNPAIRED_FILE,
+    SPairParams,
+    read_spair,
+    split_pair,
+)
+from spheremap.data.adapters.voc import VOC_CLASS_IDS
+from spheremap.data.images import open_picture
+from spheremap.data.tables import Tables, sort_tables
+from spheremap.data.viewpoint_bins import azimuth_bin
+
+POSES = ("Frontal", "Left", "Left", "Left", "Rear", "Right", "Right", "Right")  # by azimuth_id
+SCALE_STEPS = (1.5, 2.5)  # ratio of the boxes' longer sides that makes scale_variation 1 and 2
+
+
+def export_spair(tables: Tables, directory: Path) -> dict[str, int]:
+    """Write the tables into an empty directory, then read it back and compare.
+
+    Returns:
+        The `class_ids` that the data set's entry in params.yaml needs: those that PASCAL VOC does not have.
+
+    Raises:
+        InputError: for what the layout cannot hold, a missing picture, or if the folder reads back otherwise.
+    """
+    class_ids = _class_ids(tables.images)
+    images = {str(row["image_id"]): row for row in _records(tables.images.sort_values("image_id"))}
+    for image_id, row in images.items():
+        category, _, name = image_id.partition("/")
+        if category != row["category"] or not (is_file_name(name) and is_file_name(category)):
+            raise _unfit("an image_id <category>/<name>", image_id)
+        if ":" in category:
+            raise _unfit("category names without ':'", category)
+    if not set(tables.keypoints["keypoint_id"]) <= set(KEYPOINT_IDS):
+        raise _unfit('keypoint ids "0".."29"', ", ".join(sorted(set(tables.keypoints["keypoint_id"]))))
+
+    tables = sort_tables(tables)  # so that equal tables are equal bytes, whatever the order of their rows
+    keypoints: dict[str, list[dict[str, Any]]] = {image_id: [] for image_id in images}
+    for point in _records(tables.keypoints):
+        keypoints[point["image_id"]].append(point)
+    annotations = {
+        image_id: _write_image(row, keypoints[image_id], directory)
+        for image_id, row in progress(images.items(), total=len(images), desc="export images", unit="images")
+    }
+    _write_pairs(tables, images, annotations, directory)
+    _write_unpaired(tables, directory)
+    _compare(tables, directory, class_ids)
+    return class_ids
+
+
+def _class_ids(images: pd.DataFrame) -> dict[str, int]:
+    """Class ids that differ from PASCAL VOC's."""
+    masks = images["mask_path"] != ""
+    if masks.any() and not masks.all():
+        raise _unfit("masks for all images or for none", f"{int((~masks).sum())} images without a mask")
+    values: dict[str, int] = {}
+    for category, group in images.groupby("category"):
+        distinct = sorted(map(int, group["mask_value"].unique()))
+        if len(distinct) > 1 or not 1 <= distinct[0] <= 255:
+            raise _unfit("one mask_value from 1 to 255 per category", f"{category}: {distinct}")
+        values[str(category)] = distinct[0]
+    return {category: value for category, value in values.items() if VOC_CLASS_IDS.get(category) != value}
+
+
+def _write_image(row: Mapping[str, Any], points: list[dict[str, Any]], directory: Path) -> dict[str, Any]:
+    """Copy an image and its mask and write its annotation, which is returned."""
+    category, name = row["category"], row["image_id"].split("/")[1]
+    picture = Path(row["path"])
+    filename = name + picture.suffix
+    if not picture.suffix:
+        raise _unfit("image files with a suffix such as .jpg", row["path"])
+    copy = directory / "JPEGImages" / category / filename
+    _copy(picture, copy)
+    if row["mask_path"]:
+        if Path(row["mask_path"]).suffix != ".png":
+            raise _unfit("masks as PNG files", row["mask_path"])
+        _copy(Path(row["mask_path"]), directory / "Segmentation" / category / f"{name}.png")
+
+    azimuth = row["azimuth"]
+    azimuth_id = None if math.isnan(azimuth) else int(azimuth_bin(np.array([azimuth]), AZIMUTH_BINS)[0])
+    visible = {p["keypoint_id"]: [_plain(p["x"]), _plain(p["y"])] for p in points if p["visible"]}
+    box = [_plain(row[corner]) for corner in ("x1", "y1", "x2", "y2")]
+    # a box within a pixel of the border is most likely cut off by it
+    truncated = min(box[:2]) <= 1 or box[2] >= row["width"] - 1 or box[3] >= row["height"] - 1
+    annotation = {
+        "filename": filename,
+        "src_database": "spheremap",
+        "src_annotation": "spheremap",
+        "src_image": "spheremap",
+        "image_width": row["width"],
+        "image_height": row["height"],
+        "image_depth": _depth(copy),
+        "category": category,
+        "pose": "Unspecified" if azimuth_id is None else POSES[azimuth_id],
+        "truncated": int(truncated),
+        "occluded": 0,
+        "difficult": 0,
+        "bndbox": box,
+        "kps": {keypoint_id: visible.get(keypoint_id) for keypoint_id in KEYPOINT_IDS},
+        "azimuth_id": azimuth_id,
+        "keypoint_names": {p["keypoint_id"]: p["name"] for p in points},
+    }
+    if azimuth_id is not None and azimuth != azimuth_id * 360 / AZIMUTH_BINS:
+        annotation["azimuth"] = azimuth
+    if row["instance"] != row["image_id"]:
+        annotation["instance"] = row["instance"]
+    _write_json(directory / "ImageAnnotation" / category / f"{name}.json", annotation)
+    return annotation
+
+
+def _write_pairs(
+    tables: Tables, images: Mapping[str, Any], annotations: Mapping[str, dict[str, Any]], directory: Path
+) -> None:
+    names: dict[str, set[str]] = {}
+    for image_id in images:
+        category, name = image_id.split("/")
+        names.setdefault(category, set()).add(name)
+    numbers = itertools.count(1)
+    with progress(total=len(tables.pairs), desc="export pairs", unit="pairs") as bar:
+        for split, stem in LAYOUT_FILES.items():
+            (directory / "PairAnnotation" / stem).mkdir(parents=True)
+            lines = []
+            for pair in _records(tables.pairs_of(split)):
+                category, source = pair["source"].split("/")
+                target = pair["target"].split("/")[1]
+                if len(split_pair(f"{source}-{target}", names[category])) != 1:
+                    raise _unfit("image names that '-' can separate", f"{source!r} and {target!r}")
+                number = next(numbers)
+                line = f"{number:06d}-{source}-{target}:{category}"
+                record = _pair_annotation(
+                    number, line, annotations[pair["source"]], annotations[pair["target"]]
+                )
+                _write_json(directory / "PairAnnotation" / stem / f"{line}.json", record)
+                lines.append(line + "\n")
+                bar.update()
+            _write_text(directory / "Layout" / "large" / f"{stem}.txt", "".join(lines))
+
+
+def _pair_annotation(
+    number: int, line: str, source: dict[str, Any], target: dict[str, Any]
+) -> dict[str, Any]:
+    """SPair-71k's record of a pair, from the annotations of its images.
+
+    SPair-71k's levels of variation were set by people; these are rules of our own: viewpoint 0, 1, 2 for an
+    azimuth gap of 0, 1, more bins; scale by the ratio of the boxes' longer sides; truncation and occlusion 0
+    none, 1 source, 2 target, 3 both.
+    """
+    common = [i for i in KEYPOINT_IDS if source["kps"][i] is not None and target["kps"][i] is not None]
+    boxes = source["bndbox"], target["bndbox"]
+    short, long = sorted(max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes)
+    known = source["azimuth_id"] is not None and target["azimuth_id"] is not None
+    turn = (source["azimuth_id"] - target["azimuth_id"]) % AZIMUTH_BINS if known else 0
+    return {
+        "pair_id": number,
+        "filename": line,
+        "src_imname": source["filename"],
+        "trg_imname": target["filename"],
+        "src_imsize": [source["image_width"], source["image_height"], source["image_depth"]],
+        "trg_imsize": [target["image_width"], target["image_height"], target["image_depth"]],
+        "src_bndbox": source["bndbox"],
+        "trg_bndbox": target["bndbox"],
+        "category": source["category"],
+        "src_pose": source["pose"],
+        "trg_pose": target["pose"],
+        "src_kps": [source["kps"][i] for i in common],
+        "trg_kps": [target["kps"][i] for i in common],
+        "kps_ids": common,
+        "mirror": 0,
+        "viewpoint_variation": min(turn, AZIMUTH_BINS - turn, 2),
+        "scale_variation": sum(long / short >= step for step in SCALE_STEPS),
+        "truncation": source["truncated"] + 2 * target["truncated"],
+        "occlusion": source["occluded"] + 2 * target["occluded"],
+    }
+
+
+def _write_unpaired(tables: Tables, directory: Path) -> None:
+    paired = {
+        (split, image_id)
+        for column in ("source", "target")
+        for split, image_id in zip(tables.pairs["split"], tables.pairs[column], strict=True)
+    }
+    lines = [
+        f"{split}:{image_id}\n"
+        for image_id, splits in zip(tables.images["image_id"], tables.images["split"], strict=True)
+        for split in splits.split("+")
+        if (split, image_id) not in paired
+    ]
+    if lines:
+        _write_text(directory / "Layout" / "large" / UNPAIRED_FILE, "".join(lines))
+
+
+def _compare(tables: Tables, directory: Path, class_ids: dict[str, int]) -> None:
+    back = read_spair(SPairParams("spair", str(directory), class_ids)).tables
+    for name in ("images", "keypoints", "pairs"):
+        before, after = (
+            getattr(t, name).drop(columns=["path", "mask_path"], errors="ignore") for t in (tables, back)
+        )
+        if len(before) != len(after):
+            raise _unfit(f"{len(before)} rows of {name} when read back", f"{len(after)} rows")
+        same = (before.to_numpy() == after.to_numpy()) | (before.isna() & after.isna()).to_numpy()
+        if not same.all():
+            row, column = (int(index[0]) for index in (~same).nonzero())
+            want, have = (repr(frame.iat[row, column]) for frame in (before, after))
+            label = f"{before.columns[column]} of row {row + 1} of {name}"
+            raise _unfit(f"{label} = {want} when read back", have)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _unfit(expected: str, found: str) -> InputError:
+    return InputError(
+        "the tables do not fit the layout of SPair-71k",
+        expected=expected,
+        found=found,
+        fix="change the tables' source or leave the data set in its own layout",
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise InputError(
+            "cannot copy a picture",
+            where=source,
+            found=error.strerror or str(error),
+            fix="run the command in the project's root, since paths in the tables are relative to it",
+        ) from error
+
+
+def _depth(path: Path) -> int:
+    try:
+        with open_picture(path) as picture:
+            return len(picture.getbands())
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError("unreadable image", where=path, expected="a picture file") from error
+
+
+def _plain(value: float) -> int | float:
+    """Whole numbers without the decimal point, as in SPair-71k."""
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def _write_json(path: Path, record: dict[str, Any]) -> None:
+    # on one line and in SPair-71k's order of fields; the caller publishes the whole directory at once
+    _write_text(path, json.dumps(record, ensure_ascii=False))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

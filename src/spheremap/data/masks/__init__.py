@@ -1,0 +1,291 @@
+"""Foreground masks by choice: the data set's own, those of a detector, or none.
+
+Canonical tables go in, canonical tables with other masks come out, with a table of what each image got and a
+contact sheet to look at:
+
+    images.csv, keypoints.csv, pairs.csv, pictures.csv, provenance.json
+    masks.csv               per image: used, reason, score, iou, agreement, area; see `store.Outcome`
+    contact_sheet.jpg
+    masks/<image_id>.png    source "maskrcnn" only: 255 is the object
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spheremap.base.errors import InputError
+from spheremap.base.files import exclusive, publish, sha256_file, write_csv
+from spheremap.base.progress import progress
+from spheremap.base.provenance import provenance
+from spheremap.data.adapters.common import FileDigest
+from spheremap.data.images import load_rgb
+from spheremap.data.masks.detections import Detector, box_iou, choose, coco_classes
+from spheremap.data.masks.params import DetectedMasks, MasksParams, OwnMasks
+from spheremap.data.masks.sheet import NAMES, Entry, count_used, draw_sheet
+from spheremap.data.masks.store import FOREGROUND, Outcome, Store, Subject, Used
+from spheremap.data.tables import IMAGES, PROVENANCE, Tables, fill_tables, read_tables, tables_digest
+
+_HERE = Path(__file__).parent
+
+
+def write_masks(
+    params: MasksParams, tables: Path, out: Path, work: Path, detector: Detector | None = None
+) -> str:
+    """Write tables with other masks; `out` appears complete or not at all.
+
+    Args:
+        params: which masks.
+        tables: directory of canonical tables.
+        out: directory to write; an existing one is replaced.
+        work: directory of finished masks, which later runs use again.
+        detector: what finds the objects; needed for source "maskrcnn" and for no other.
+
+    Returns:
+        How many images got which mask, in words.
+
+    Raises:
+        InputError: for tables, images or masks that are missing, unreadable or do not fit each other, and for
+            an own mask without a pixel of the object.
+    """
+    _check_places(tables, out, work)
+    before = read_tables(tables)
+    subjects = _subjects(before, tables)
+    inputs = {**tables_digest(tables), PROVENANCE: sha256_file(tables / PROVENANCE)}
+    with exclusive(work / "lock"):
+        if isinstance(params, DetectedMasks):
+            assert detector is not None
+            store = Store(work / "found", {"detector": dict(detector.identity), "code": _code()})
+            entries = _detect(params, subjects, detector, store)
+            inputs["weights"] = detector.weights_sha256
+        else:
+            store = None
+            look = _own if isinstance(params, OwnMasks) else _whole_box
+            entries = [look(subject) for subject in _watched(subjects)]
+        record = provenance("masks", dataclasses.asdict(params), inputs)
+        pictures = dict(before.pictures)
+        with publish(out, work / "complete") as staged:
+            draw_sheet(entries, staged / "contact_sheet.jpg")
+            write_csv(staged / "masks.csv", _report(entries))
+            if store is not None:
+                record["versions"]["torchvision"] = version("torchvision")
+                record["masks_sha256"], copied = _copy_masks(entries, staged)
+                pictures |= {(out / name).as_posix(): sha256 for name, sha256 in copied.items()}
+                entries = [_moved(entry, out) for entry in entries]
+            fill_tables(staged, _with_masks(before, entries, pictures), record)
+        if store is not None:
+            store.forget_others()
+    return _summary(entries)
+
+
+# ------------------------------------------------------------------------------------------ one image's mask
+
+
+def _own(subject: Subject) -> Entry:
+    """The data set's own mask, or the whole box where there is none."""
+    if subject.mask_path is None:
+        return _whole_box(subject, "the data set has no mask of it")
+    mask = subject.mask()
+    if not mask.any():
+        raise InputError(
+            f"the mask of image {subject.image_id!r} is empty",
+            where=subject.mask_path,
+            expected=f"pixels equal to {subject.mask_value}",
+            found="none",
+            fix="correct the mask, or choose `masks: {source: maskrcnn, …}`, which falls back to the box",
+        )
+    return Entry(subject, _outcome("own", "", mask, subject))
+
+
+def _whole_box(subject: Subject, reason: str = "") -> Entry:
+    bare = dataclasses.replace(subject, mask_path=None)
+    return Entry(bare, dataclasses.replace(_outcome("box", reason, bare.mask(), bare), agreement=1.0))
+
+
+def _detect(
+    params: DetectedMasks, subjects: Sequence[Subject], detector: Detector, store: Store
+) -> list[Entry]:
+    """The masks that the detector finds, else the data set's own, else none."""
+    categories = sorted({subject.category for subject in subjects})
+    wanted = coco_classes(categories, params.classes, detector.classes)
+    entries = []
+    for subject in _watched(subjects):
+        rule = {"class": wanted[subject.category], "min_iou": params.min_iou}
+        content = {**_content(subject), **rule}
+        outcome = store.get(subject.image_id, content)
+        if outcome is None:
+            outcome, mask = find_mask(subject, detector, wanted[subject.category], params.min_iou)
+            store.put(subject.image_id, content, outcome, mask)
+        path = None if outcome.used == "box" else store.mask(subject.image_id)
+        entries.append(Entry(dataclasses.replace(subject, mask_path=path, mask_value=FOREGROUND), outcome))
+    return entries
+
+
+def find_mask(
+    subject: Subject, detector: Detector, wanted: str, min_iou: float | None
+) -> tuple[Outcome, NDArray[np.bool_] | None]:
+    """The mask `(H, W)` of one image: the detector's, else its own, else None for the whole box.
+
+    Raises:
+        InputError: if the image or its own mask cannot be read or is not of the size in the tables.
+    """
+    image = load_rgb(subject.path)
+    width, height = subject.size
+    if image.shape[:2] != (height, width):
+        raise InputError(
+            f"image {subject.image_id!r} is not of the size in the tables", where=subject.path,
+            expected=f"{width}×{height}", found=f"{image.shape[1]}×{image.shape[0]}",
+        )  # fmt: skip
+    choice = choose(detector(image), wanted, subject.box, min_iou)
+    mask, reason = choice.mask, choice.reason
+    if mask is not None:
+        outcome = _outcome("maskrcnn", reason, mask, subject)
+    elif subject.mask_path is None:
+        outcome = _whole_box(subject, reason).outcome
+    else:
+        own = subject.mask()
+        if own.any():
+            mask, outcome = own, _outcome("own", reason, own, subject)
+        else:
+            outcome = _whole_box(subject, f"{reason}; its own mask is empty").outcome
+    return dataclasses.replace(outcome, score=choice.score, iou=choice.iou), mask
+
+
+def _outcome(used: Used, reason: str, mask: NDArray[np.bool_], subject: Subject) -> Outcome:
+    """Describe a mask `(H, W)` that is not empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    extent = np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], dtype=np.float64)
+    return Outcome(
+        used=used,
+        reason=reason,
+        score=None,
+        iou=None,
+        agreement=round(float(box_iou(extent, subject.box)[0]), 4),
+        area=round(float(mask.mean()), 4),
+    )
+
+
+# ------------------------------------------------------------------------------------------ tables and places
+
+
+def _subjects(tables: Tables, where: Path) -> list[Subject]:
+    """The images in the order of their ids."""
+    subjects = [
+        Subject(
+            image_id=row["image_id"],
+            category=row["category"],
+            path=Path(row["path"]),
+            mask_path=Path(row["mask_path"]) if row["mask_path"] else None,
+            mask_value=row["mask_value"],
+            box=(row["x1"], row["y1"], row["x2"], row["y2"]),
+            size=(row["width"], row["height"]),
+        )
+        for row in tables.images.sort_values("image_id").to_dict("records")
+    ]
+    for subject in subjects:  # masks are named after their images
+        parts = subject.image_id.split("/")
+        if len(parts) != 2 or any(part in ("", ".", "..") or "\0" in part for part in parts):
+            raise InputError(
+                "an image_id cannot name a file",
+                where=where / "images.csv",
+                expected="<category>/<name>",
+                found=repr(subject.image_id),
+            )
+    return subjects
+
+
+def _content(subject: Subject) -> dict[str, Any]:
+    """Everything that an image contributes to its mask."""
+    digests = []
+    for path in (subject.path, subject.mask_path):
+        try:
+            digests.append(sha256_file(path) if path else "")
+        except OSError as error:
+            raise InputError(
+                f"cannot read a file of image {subject.image_id!r}",
+                where=path,
+                found=error.strerror or str(error),
+            ) from error
+    return {
+        "files": digests,
+        "mask_value": subject.mask_value,
+        "box": list(subject.box),
+        "size": list(subject.size),
+    }
+
+
+def _watched(subjects: Sequence[Subject]) -> Iterable[Subject]:
+    return progress(subjects, total=len(subjects), desc="masks", unit="images")
+
+
+def _moved(entry: Entry, out: Path) -> Entry:
+    """The entry with its mask where it will lie in `out`."""
+    if entry.subject.mask_path is None:
+        return entry
+    path = out / "masks" / f"{entry.subject.image_id}.png"
+    return dataclasses.replace(entry, subject=dataclasses.replace(entry.subject, mask_path=path))
+
+
+def _copy_masks(entries: Sequence[Entry], directory: Path) -> tuple[str, dict[str, str]]:
+    """Copy the masks found into an output directory; returns a digest of all, and of each by its name."""
+    digests, single = FileDigest(), {}
+    for entry in entries:
+        if entry.subject.mask_path is not None:
+            content = entry.subject.mask_path.read_bytes()
+            target = directory / "masks" / f"{entry.subject.image_id}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+            digests.add(entry.subject.image_id, content)
+            single[target.relative_to(directory).as_posix()] = hashlib.sha256(content).hexdigest()
+    return digests.hexdigest(), single
+
+
+def _with_masks(before: Tables, entries: Sequence[Entry], pictures: Mapping[str, str]) -> Tables:
+    """The tables, pointing to the masks that the images got; for `pictures`, see `Tables`."""
+    masks = pd.DataFrame(
+        {
+            "mask_path": [e.subject.mask_path.as_posix() if e.subject.mask_path else "" for e in entries],
+            "mask_value": [entry.subject.mask_value for entry in entries],
+        },
+        index=[entry.subject.image_id for entry in entries],
+    ).loc[before.images["image_id"]]
+    images = before.images.assign(
+        mask_path=masks["mask_path"].astype("str").to_numpy(),
+        mask_value=masks["mask_value"].astype("int64").to_numpy(),
+    )
+    return Tables(images.astype(IMAGES), before.keypoints, before.pairs, pictures)
+
+
+def _report(entries: Sequence[Entry]) -> pd.DataFrame:
+    """What each image got: the columns of masks.csv."""
+    return pd.DataFrame(
+        [{"image_id": entry.subject.image_id, **dataclasses.asdict(entry.outcome)} for entry in entries]
+    )
+
+
+def _summary(entries: Sequence[Entry]) -> str:
+    counts = count_used([entry.outcome for entry in entries])
+    return f"{len(entries)} images: " + ", ".join(f"{NAMES[used]} {n}" for used, n in counts.items())
+
+
+def _check_places(tables: Path, out: Path, work: Path) -> None:
+    """`out` is replaced as a whole, so that nothing needed may lie in it."""
+    for what, path in (("the tables read", tables), ("the work directory", work)):
+        if path.resolve().is_relative_to(out.resolve()):
+            raise InputError(
+                f"{what} may not lie in the directory to write",
+                where=out,
+                found=str(path),
+                fix="choose another --out",
+            )
+
+
+def _code() -> dict[str, str]:
+    """Digests of the code that finds masks."""
+    return {path.name: sha256_file(path) for path in sorted(_HERE.glob("*.py"))}

@@ -1,0 +1,318 @@
+"""Canonical tables: the one form in which every data set reaches the rest of spheremap.
+
+A directory holds `images.csv`, `keypoints.csv`, `pairs.csv`, `pictures.csv` (SHA-256 of every image and mask
+named) and `provenance.json`, which holds the SHA-256 of the tables and of itself: what was changed or damaged
+afterwards is refused. Coordinates are (x, y) in original pixels, the image spanning [0, width] × [0, height].
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spheremap.base.errors import InputError, ProvenanceError
+from spheremap.base.files import atomic_path, read_json, sha256_file, write_csv, write_json
+from spheremap.base.provenance import seal, unseal
+
+# column -> pandas dtype
+IMAGES = {
+    "image_id": "str",  # "<category>/<name>"
+    "path": "str",
+    "mask_path": "str",  # empty: no mask, the whole box counts as the object
+    "mask_value": "int64",  # the object is the mask's pixels equal to this (-1: see `images.foreground`)
+    "category": "str",
+    "azimuth": "float64",  # degrees in [0, 360), NaN if unknown; 0 frontal, 90 facing image-left
+    "x1": "float64",  # bounding box of the object
+    "y1": "float64",
+    "x2": "float64",
+    "y2": "float64",
+    "width": "int64",
+    "height": "int64",
+    "split": "str",  # train, val or test; several joined by "+"
+    "instance": "str",
+}
+KEYPOINTS = {
+    "image_id": "str",
+    "keypoint_id": "str",
+    "name": "str",
+    "x": "float64",  # NaN when not visible
+    "y": "float64",
+    "visible": "int64",  # 0 or 1
+}
+PAIRS = {"split": "str", "source": "str", "target": "str"}
+SCHEMAS = {"images": IMAGES, "keypoints": KEYPOINTS, "pairs": PAIRS}
+PICTURES = {"path": "str", "sha256": "str"}  # sha256 empty: there was no such file
+FILES = (*(f"{name}.csv" for name in SCHEMAS), "pictures.csv")
+SPLITS = ("train", "val", "test")
+PROVENANCE = "provenance.json"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The three canonical tables of a data set; see the module's schemas for the columns.
+
+    `pictures` holds the SHA-256 of images and masks by path, as far as known: those of tables that were read
+    are complete.
+    """
+
+    images: pd.DataFrame
+    keypoints: pd.DataFrame
+    pairs: pd.DataFrame
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def categories(self) -> list[str]:
+        """All categories in alphabetical order: the order of the head's prototypes."""
+        return sorted(self.images["category"].unique())
+
+    def pairs_of(self, split: str) -> pd.DataFrame:
+        """The pairs of one split, in the order listed."""
+        return self.pairs[self.pairs["split"] == split].reset_index(drop=True)
+
+
+def sort_tables(tables: Tables) -> Tables:
+    """The rows in the order of storage: images and keypoints by id, pairs by split and then as listed."""
+    keypoints = tables.keypoints.assign(number=tables.keypoints["keypoint_id"].str.zfill(8))
+    keypoints = keypoints.sort_values(["image_id", "number"]).drop(columns="number")
+    pairs = tables.pairs.assign(order=tables.pairs["split"].map(SPLITS.index))
+    pairs = pairs.sort_values("order", kind="stable").drop(columns="order")
+    return Tables(
+        images=tables.images.sort_values("image_id").reset_index(drop=True),
+        keypoints=keypoints.reset_index(drop=True),
+        pairs=pairs.reset_index(drop=True),
+        pictures=tables.pictures,
+    )
+
+
+def fill_tables(directory: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
+    """Write the tables into a directory that the caller publishes as a whole.
+
+    Pictures whose SHA-256 the tables do not know are read for it.
+
+    Raises:
+        InputError: if the tables break their schema.
+    """
+    validate(tables, directory)
+    tables = sort_tables(tables)  # equal tables are equal bytes, whatever order they were collected in
+    for name, schema in SCHEMAS.items():
+        write_csv(directory / f"{name}.csv", getattr(tables, name)[list(schema)])
+    write_csv(directory / "pictures.csv", _pictures(tables))
+    write_json(directory / PROVENANCE, seal({**provenance, _SEALED: tables_digest(directory)}))
+
+
+def write_tables(directory: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
+    """Write a directory that holds nothing but the tables; it appears complete or not at all."""
+    with atomic_path(directory) as temporary:
+        temporary.mkdir()
+        fill_tables(temporary, tables, provenance)
+
+
+def read_tables(directory: Path) -> Tables:
+    """Read and check canonical tables.
+
+    Raises:
+        InputError: if a file is missing or malformed, naming file, column and row.
+        ProvenanceError: if one is not as it was written.
+    """
+    directory = Path(directory)
+    try:
+        tables = _read_tables(directory)
+    except InputError as error:  # what was written passed all checks: it was damaged or changed since
+        raise error if "\n  to do: " in str(error) else InputError(str(error), fix=_REBUILD) from error
+    written = _record(directory)[_SEALED]
+    for name, found in tables_digest(directory).items():
+        if written.get(name) != found:
+            raise ProvenanceError(
+                "a canonical table is not as it was written",
+                where=directory / name,
+                expected=f"SHA-256 {str(written.get(name))[:12]}…, as in {PROVENANCE}",
+                found=f"SHA-256 {found[:12]}…",
+                fix=_REBUILD,
+            )
+    return tables
+
+
+def _read_tables(directory: Path) -> Tables:
+    frames = [_read_csv(directory / f"{name}.csv", schema) for name, schema in SCHEMAS.items()]
+    pictures = _read_csv(directory / "pictures.csv", PICTURES)
+    images, keypoints, pairs = frames
+    tables = Tables(images, keypoints, pairs, dict(zip(pictures["path"], pictures["sha256"], strict=True)))
+    validate(tables, directory)
+    return tables
+
+
+def tables_digest(directory: Path) -> dict[str, str]:
+    """SHA-256 of each table: the identity that later artifacts record."""
+    return {name: sha256_file(Path(directory) / name) for name in FILES}
+
+
+def read_provenance(directory: Path) -> dict[str, Any]:
+    """How the tables in a directory were made.
+
+    Raises:
+        ProvenanceError: if the record was changed.
+    """
+    return {key: value for key, value in _record(Path(directory)).items() if key != _SEALED}
+
+
+_SEALED = "files"
+_REBUILD = "delete the folder and run `snakemake --cores all` to build the tables again"
+
+
+def _record(directory: Path) -> dict[str, Any]:
+    path = directory / PROVENANCE
+    if not path.is_file():
+        raise InputError("the tables have no provenance", where=path, fix=_REBUILD)
+    found = unseal(read_json(path, fix=_REBUILD), where=path, fix=_REBUILD)
+    if not isinstance(found.get(_SEALED), dict):
+        raise ProvenanceError(
+            "not the provenance of canonical tables",
+            where=path,
+            expected=f"an entry {_SEALED!r}",
+            fix=_REBUILD,
+        )
+    return found
+
+
+def _pictures(tables: Tables) -> pd.DataFrame:
+    paths = sorted({*tables.images["path"], *tables.images["mask_path"]} - {""})
+    known = tables.pictures
+    digests = [known[path] if path in known else _sha256_if_there(Path(path)) for path in paths]
+    return pd.DataFrame({"path": paths, "sha256": digests})
+
+
+def _sha256_if_there(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else ""
+
+
+def _read_csv(path: Path, schema: Mapping[str, str]) -> pd.DataFrame:
+    try:
+        # an empty field means NaN in a number and "" in a text
+        frame = pd.read_csv(path, dtype="str", keep_default_na=False)
+    except OSError as error:
+        raise InputError(
+            "canonical table missing or unreadable",
+            where=path,
+            found=error.strerror or str(error),
+            fix="run `snakemake --cores all` to build it",
+        ) from error
+    except (ValueError, pd.errors.ParserError) as error:
+        raise InputError("not a CSV table", where=path, found=str(error)) from error
+    if list(frame.columns) != list(schema):
+        raise InputError(
+            "wrong columns", where=path, expected=", ".join(schema), found=", ".join(frame.columns)
+        )
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes surplus fields for an index
+        raise InputError(
+            "rows longer than the header", where=path, expected=f"{len(schema)} fields in each row"
+        )
+    columns = {name: _convert(frame[name], dtype, path) for name, dtype in schema.items()}
+    return pd.DataFrame(columns)
+
+
+def _convert(column: pd.Series, dtype: str, path: Path) -> pd.Series:
+    if dtype == "str":
+        return column
+    values = column.replace("", "nan") if dtype == "float64" else column
+    try:
+        return values.astype(np.dtype(dtype))
+    except (ValueError, OverflowError) as error:
+        row = next(i for i, text in enumerate(values) if not _is_a(dtype, text))
+        raise InputError(
+            f"bad value in column {column.name!r}, row {row + 1}",
+            where=path,
+            expected="a number" if dtype == "float64" else "a whole number",
+            found=repr(column.iloc[row]),
+        ) from error
+
+
+def _is_a(dtype: str, text: str) -> bool:
+    try:
+        np.array([text]).astype(np.dtype(dtype))
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def validate(tables: Tables, where: Path) -> None:
+    """Check the tables against each other.
+
+    Raises:
+        InputError: for the first offending row.
+    """
+    images, keypoints, pairs = tables.images, tables.keypoints, tables.pairs
+    for name, schema in SCHEMAS.items():
+        missing = [column for column in schema if column not in getattr(tables, name).columns]
+        if missing:
+            raise InputError(f"table {name!r} lacks columns", where=where, found="no " + ", ".join(missing))
+    if images.empty:
+        raise InputError("the data set has no images", where=where, expected="one row or more in images.csv")
+
+    # masks and exports are written to files of these names
+    safe = images["image_id"].map(is_safe_id)
+    _reject(images, ~safe, "image_id", "<category>/<name> without '..' and '\\'", "images", where)
+    _reject(images, images["image_id"].duplicated(), "image_id", "each image once", "images", where)
+    sides = (images["width"] > 0) & (images["height"] > 0)
+    _reject(images, ~sides, "width", "a positive width and height", "images", where)
+    azimuth = images["azimuth"]
+    _reject(
+        images,
+        ~(azimuth.isna() | azimuth.between(0, 360, inclusive="left")),
+        "azimuth",
+        "degrees in [0, 360)",
+        "images",
+        where,
+    )
+    split_ok = images["split"].map(lambda text: set(text.split("+")) <= set(SPLITS))
+    _reject(images, ~split_ok, "split", "train, val or test (several joined by '+')", "images", where)
+    for low, high, side in (("x1", "x2", "width"), ("y1", "y2", "height")):
+        inside = (images[low] >= 0) & (images[low] < images[high]) & (images[high] <= images[side])
+        _reject(images, ~inside, high, f"a box with 0 <= {low} < {high} <= {side}", "images", where)
+
+    known = set(images["image_id"])
+    _reject(
+        keypoints,
+        ~keypoints["image_id"].isin(known),
+        "image_id",
+        "an image of images.csv",
+        "keypoints",
+        where,
+    )
+    repeated = keypoints.duplicated(["image_id", "keypoint_id"])
+    _reject(keypoints, repeated, "keypoint_id", "each keypoint once per image", "keypoints", where)
+    _reject(keypoints, ~keypoints["visible"].isin((0, 1)), "visible", "0 or 1", "keypoints", where)
+    size = images.set_index("image_id")[["width", "height"]].reindex(keypoints["image_id"]).to_numpy()
+    xy = keypoints[["x", "y"]].to_numpy(dtype=np.float64)
+    within = ((xy >= 0) & (xy <= size)).all(axis=1)
+    _reject(
+        keypoints,
+        pd.Series((keypoints["visible"].to_numpy() == 1) & ~within, index=keypoints.index),
+        "x",
+        "a visible keypoint inside its image",
+        "keypoints",
+        where,
+    )
+
+    for column in ("source", "target"):
+        _reject(pairs, ~pairs[column].isin(known), column, "an image of images.csv", "pairs", where)
+    _reject(pairs, ~pairs["split"].isin(SPLITS), "split", "train, val or test", "pairs", where)
+
+
+def is_safe_id(text: str) -> bool:
+    """Whether an image id, used as the name of a file, stays in its folder."""
+    return text.isprintable() and "\\" not in text and not set(text.split("/")) & {"", ".", ".."}
+
+
+def _reject(frame: pd.DataFrame, bad: pd.Series, column: str, expected: str, name: str, where: Path) -> None:
+    if bad.any():
+        row = int(np.flatnonzero(bad.to_numpy())[0])
+        found = ", ".join(f"{key}={value}" for key, value in frame.iloc[row].items())
+        raise InputError(
+            f"bad value in column {column!r}, row {row + 1} of {name}.csv",
+            where=where,
+            expected=expected,
+            found=found,
+        )

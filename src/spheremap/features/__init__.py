@@ -1,0 +1,1 @@
+"""From canonical tables to cached backbone features."""

@@ -1,0 +1,408 @@
+"""Building one shard of a feature cache: decode → backbone → journal → HDF5.
+
+Decoding runs in a thread pool ahead of the backbone and writing in a thread behind it, both over bounded
+queues; memory does not grow with the number of images. Finished batches lie in a journal, so that a killed
+run goes on where it stopped and ends in the same bytes.
+"""
+
+import itertools
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spheremap.base.errors import InputError
+from spheremap.base.files import atomic_path, exclusive, sha256_file
+from spheremap.base.progress import progress
+from spheremap.base.provenance import digest
+from spheremap.data.images import load_mask, load_rgb
+from spheremap.data.tables import Tables
+from spheremap.features.backbones.extractor import Extractor, Precision
+from spheremap.features.backbones.spec import BackboneSpec
+from spheremap.features.cache.journal import Journal, Record
+from spheremap.features.cache.reader import DTYPES, SCHEMA
+from spheremap.features.cache.shards import shard_range
+from spheremap.features.cache.views import (
+    Fit,
+    View,
+    make_view,
+    random_resized_crop,
+    view_generator,
+    whole_box,
+)
+from spheremap.features.geometry import Grid
+
+Kind = Literal["views", "images"]
+T = TypeVar("T")
+S = TypeVar("S")
+_QUEUED = 2  # batches that may wait on either side of the backbone
+
+
+@dataclass(frozen=True)
+class FeaturesSpec:
+    """Parameters of the `features` section.
+
+    Attributes:
+        backbone: name of the entry in `backbones`.
+        views: training views cached per image.
+        crop_scale: range of a view's area as a share of the image's.
+        crop_ratio: range of a view's aspect ratio.
+        seed: seed of the views.
+        batch: images per forward pass.
+        precision: "float32" or "bfloat16" (autocast) inside the backbone; tokens are stored as float16.
+        shards: number of files per cache. As many as there are categories gives one file to each; see
+            `spheremap.features.cache.shards`.
+        fit: how whole images become square: "pad" with black, "stretch", which changes their proportions, or
+            "original": pixel by pixel, with black around.
+    """
+
+    backbone: str
+    views: int
+    crop_scale: tuple[float, float]
+    crop_ratio: tuple[float, float]
+    seed: int
+    batch: int
+    precision: Precision
+    shards: int
+    fit: Fit = "pad"
+
+    def __post_init__(self) -> None:
+        for name in ("views", "batch", "shards"):
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"features.{name} is too small", expected="1 or more", found=str(getattr(self, name))
+                )
+        for name in ("crop_scale", "crop_ratio"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise InputError(
+                    f"features.{name} is not a range", expected="0 < low <= high", found=f"{low}, {high}"
+                )
+
+
+@dataclass(frozen=True)
+class CacheSpec:
+    """What the command `cache` reads: the features section, the backbone's entry and the data set's name."""
+
+    features: FeaturesSpec
+    backbone: BackboneSpec
+    dataset: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image as the tables describe it."""
+
+    image_id: str
+    path: Path
+    mask_path: Path | None  # None: the whole bounding box is the object
+    mask_value: int
+    bbox: tuple[float, float, float, float]
+    size: tuple[int, int]  # width, height
+    sha256: tuple[str | None, str | None] = (None, None)  # of image and mask, where the tables know it
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a build went: all records, records computed now, seconds, and seconds the backbone stood idle."""
+
+    records: int
+    computed: int
+    seconds: float
+    waited: float
+
+    def __str__(self) -> str:
+        rate = self.computed / self.seconds if self.seconds else 0.0
+        idle = 100 * self.waited / self.seconds if self.seconds else 0.0
+        return (
+            f"{self.records} records, {self.computed} of them computed now: {rate:.2f} images/s, backbone "
+            f"waiting for data {idle:.1f} % of the time"
+        )
+
+
+def select_sources(tables: Tables, kind: Kind, shard: tuple[int, int] = (0, 1)) -> list[Source]:
+    """The images of one shard, by category, then id.
+
+    Kind "views" takes the distinct source images of the train pairs, kind "images" every image of the val and
+    test pairs: none where nothing is to be measured. Shard (i, n) is the i-th of n parts that keep categories
+    apart, see `spheremap.features.cache.shards`.
+
+    Raises:
+        InputError: if there is nothing to train on, or there are fewer images than shards.
+    """
+    pairs = tables.pairs
+    if kind == "views":
+        wanted = set(pairs.loc[pairs["split"] == "train", "source"])
+    else:
+        held_out = pairs[pairs["split"].isin(("val", "test"))]
+        wanted = set(held_out["source"]) | set(held_out["target"])
+    images = tables.images[tables.images["image_id"].isin(wanted)].sort_values(["category", "image_id"])
+    if kind == "images" and images.empty:
+        return []
+    index, count = shard
+    if len(images) < count:
+        splits = "train" if kind == "views" else "val and test"
+        raise InputError(
+            f"too few images for a cache of {kind}",
+            expected=f"at least {count} (features.shards) in the {splits} pairs",
+            found=str(len(images)),
+            fix=f"set features.shards to {len(images)} or less"
+            if len(images)
+            else "add pairs of these splits",
+        )
+    part = shard_range(images.groupby("category").size().tolist(), index, count)
+    return [
+        Source(
+            image_id=row["image_id"],
+            path=Path(row["path"]),
+            mask_path=Path(row["mask_path"]) if row["mask_path"] else None,
+            mask_value=row["mask_value"],
+            bbox=(row["x1"], row["y1"], row["x2"], row["y2"]),
+            size=(row["width"], row["height"]),
+            sha256=(tables.pictures.get(row["path"]), tables.pictures.get(row["mask_path"])),
+        )
+        for row in images.iloc[part.start : part.stop].to_dict("records")
+    ]
+
+
+def build_shard(
+    spec: CacheSpec,
+    sources: Sequence[Source],
+    *,
+    weights: Path,
+    kind: Kind,
+    shard: tuple[int, int],
+    provenance: dict[str, Any],
+    out: Path,
+    work: Path,
+    device: torch.device | str = "cpu",
+    threads: int = 1,
+) -> Summary:
+    """Build one shard of a feature cache.
+
+    Args:
+        spec: parameters.
+        sources: the shard's images, see `select_sources`.
+        weights: safetensors file of the command `weights`.
+        kind: training views or whole images.
+        shard: (index, count).
+        provenance: how the cache is made; equal for all its shards.
+        out: HDF5 file to write.
+        work: directory for the journal; must outlive a killed run.
+        device: where the backbone runs.
+        threads: decoding threads.
+
+    Raises:
+        InputError: for an image or mask that is missing, unreadable, of another size or without foreground,
+            or an image larger than the input if it is to keep its resolution.
+        ProvenanceError: for one that has changed since the data set was read.
+    """
+    extractor = Extractor(spec.backbone, weights, device=device, precision=spec.features.precision)
+    size = spec.backbone.image_size.train if kind == "views" else spec.backbone.image_size.eval
+    grid = extractor.grid(size)
+    views = spec.features.views if kind == "views" else 1
+    if kind == "images" and sources:  # the largest image tells at once whether all fit
+        largest = max(sources, key=lambda source: max(source.size))
+        whole_box(largest.size, spec.features.fit, size, grid, largest.path)
+    identity = [provenance, kind, shard, extractor.device.type, [_content(source) for source in sources]]
+    path = work / f"{kind}-{shard[0]}-of-{shard[1]}.journal"
+
+    def decode(source: Source) -> list[View]:
+        return decode_views(source, spec.features, kind, size, grid)
+
+    with exclusive(path.with_suffix(".lock")):
+        shape = (grid[0] * grid[1], extractor.dim)
+        with Journal(
+            path, bytes.fromhex(digest(identity)), shape, len(sources) * views, spec.features.batch
+        ) as journal:
+            summary = _fill(journal, extractor, sources, decode, views, spec.features.batch, threads)
+            _publish(journal, out, sources, views, kind, grid, shard, provenance)
+        path.unlink()
+    return summary
+
+
+def decode_views(source: Source, features: FeaturesSpec, kind: Kind, size: int, grid: Grid) -> list[View]:
+    """All network inputs of one image: its training views, or the whole image made square.
+
+    Raises:
+        InputError: see `build_shard`.
+    """
+    image = load_rgb(source.path, source.sha256[0])
+    width, height = source.size
+    if image.shape[:2] != (height, width):
+        raise InputError(
+            f"image {source.image_id!r} is not of the size in the tables", where=source.path,
+            expected=f"{width}×{height}", found=f"{image.shape[1]}×{image.shape[0]}",
+        )  # fmt: skip
+    mask = _object_mask(source)
+    if kind == "images":
+        box = whole_box(source.size, features.fit, size, grid, source.path)
+        return [make_view(image, mask, box, size, grid)]
+    boxes = (
+        random_resized_crop(
+            width, height, features.crop_scale, features.crop_ratio,
+            view_generator(features.seed, source.image_id, view),
+        )
+        for view in range(features.views)
+    )  # fmt: skip
+    return [make_view(image, mask, box, size, grid) for box in boxes]
+
+
+def _object_mask(source: Source) -> NDArray[np.bool_]:
+    if source.mask_path is None:
+        mask = np.zeros(source.size[::-1], dtype=bool)
+        x1, y1, x2, y2 = source.bbox
+        mask[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)] = True
+    else:
+        mask = load_mask(source.mask_path, source.mask_value, source.size, source.sha256[1])
+    if not mask.any():
+        raise InputError(
+            f"image {source.image_id!r} has no foreground",
+            where=source.mask_path or source.path,
+            expected=f"mask pixels equal to {source.mask_value}",
+            found="none",
+            fix="correct the mask, or remove the image from the data set",
+        )
+    return mask
+
+
+def _content(source: Source) -> list[Any]:
+    """Everything that a source contributes to its records."""
+    digests = []
+    for path, known in zip((source.path, source.mask_path), source.sha256, strict=True):
+        try:
+            digests.append(known or (sha256_file(path) if path else ""))
+        except OSError as error:
+            raise InputError(
+                f"cannot read a file of image {source.image_id!r}",
+                where=path,
+                found=error.strerror or str(error),
+            ) from error
+    return [source.image_id, source.mask_value, source.bbox, source.size, digests]
+
+
+def _fill(
+    journal: Journal,
+    extractor: Extractor,
+    sources: Sequence[Source],
+    decode: Callable[[Source], list[View]],
+    views: int,
+    batch: int,
+    threads: int,
+) -> Summary:
+    """Compute what the journal lacks."""
+    total, done = len(sources) * views, journal.count
+    start, waited = time.perf_counter(), 0.0
+    decoders, writer = ThreadPoolExecutor(threads), ThreadPoolExecutor(1)
+    try:
+        ahead = threads + math.ceil(_QUEUED * batch / views)
+        decoded = _prefetch(decoders, decode, sources[done // views :], ahead)
+        inputs = itertools.islice(itertools.chain.from_iterable(decoded), done % views, None)
+        writing: deque[Future[None]] = deque()
+        with progress(total=total, initial=done, desc="features", unit="images") as bar:
+            for _ in range(done, total, batch):
+                before = time.perf_counter()
+                group = list(itertools.islice(inputs, batch))
+                waited += time.perf_counter() - before
+                tokens = extractor(torch.from_numpy(np.stack([view.pixels for view in group])))
+                half = tokens.half().cpu()
+                _check_finite(half)
+                before = time.perf_counter()
+                writing.append(writer.submit(_append, journal, half.numpy(), group))
+                if len(writing) > _QUEUED:
+                    writing.popleft().result()
+                waited += time.perf_counter() - before
+                bar.update(len(group))
+            for future in writing:
+                future.result()
+    finally:
+        decoders.shutdown(cancel_futures=True)
+        writer.shutdown()
+    assert journal.count == total
+    return Summary(total, total - done, time.perf_counter() - start, waited)
+
+
+def _append(journal: Journal, tokens: NDArray[np.float16], group: Sequence[View]) -> None:
+    journal.append([Record(x, view.mask, view.box) for x, view in zip(tokens, group, strict=True)])
+
+
+def _check_finite(tokens: torch.Tensor) -> None:
+    if not torch.isfinite(tokens).all():
+        raise InputError(
+            "the backbone's tokens do not fit float16",
+            expected="finite values below 65504",
+            found="infinity or NaN",
+            fix="choose another block, set norm: true, or check the weights",
+        )
+
+
+def _prefetch(
+    pool: ThreadPoolExecutor, function: Callable[[T], S], items: Iterable[T], ahead: int
+) -> Iterator[S]:
+    """Results of `function` in order, computed at most `ahead` items in advance."""
+    pending: deque[Future[S]] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _publish(
+    journal: Journal,
+    out: Path,
+    sources: Sequence[Source],
+    views: int,
+    kind: Kind,
+    grid: Grid,
+    shard: tuple[int, int],
+    provenance: dict[str, Any],
+) -> None:
+    """Stream a finished journal into the shard's HDF5 file; the module `reader` has its layout."""
+    total = journal.count
+    n, dim = journal.shape
+    ids = [source.image_id.encode() for source in sources]
+    shapes = {
+        "tokens": (total, n, dim),
+        "masks": (total, n),
+        "boxes": (total, 4),
+        "view": (total,),
+        "image_id": (total,),
+    }
+    types = {**DTYPES, "image_id": f"S{max(map(len, ids), default=1)}"}
+    # the file format of HDF5 1.10 has checksums for its own structures as well
+    with atomic_path(out) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+        for name, shape in shapes.items():
+            records = 1 if name in ("tokens", "masks") else max(1, min(total, 4096))
+            # h5py wants room for a chunk, and there is none in a cache of nothing
+            room = None if total else (1, *shape[1:])
+            file.create_dataset(
+                name, shape, types[name], maxshape=room, chunks=(records, *shape[1:]), fletcher32=True,
+                track_times=False,
+            )  # fmt: skip
+        boxes = np.full((total, 4), np.nan)
+        for i, record in enumerate(progress(journal, total=total, desc=out.name, unit="records")):
+            file["tokens"][i] = record.tokens
+            file["masks"][i] = record.mask
+            boxes[i] = record.box
+        file["boxes"][...] = boxes
+        file["view"][...] = np.tile(np.arange(views), len(sources))
+        file["image_id"][...] = np.repeat(np.array(ids, dtype=types["image_id"]), views)
+        # fixed-length texts stay in the checksummed object header
+        file.attrs["schema"] = np.bytes_(SCHEMA)
+        file.attrs["kind"] = np.bytes_(kind)
+        file.attrs["grid"] = np.array(grid, dtype=np.int64)
+        file.attrs["shard"] = np.array(shard, dtype=np.int64)
+        file.attrs["provenance"] = np.bytes_(json.dumps(provenance, sort_keys=True).encode())
+        file.attrs["complete"] = True

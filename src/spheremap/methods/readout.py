@@ -1,0 +1,87 @@
+"""From a similarity map to one place in the target: the best patch, or a soft-argmax in a window about it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spheremap.base.errors import InputError
+from spheremap.features.geometry import Grid
+
+ReadoutKind = Literal["argmax", "window"]
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How a prediction is read from the similarities of all target patches.
+
+    "argmax" predicts the centre of the most similar patch. "window" predicts the mean of the patch centres in
+    a square window about that patch, weighted by the softmax of similarity / temperature (window soft-argmax
+    of Zhang et al., "Telling Left from Right", CVPR 2024, section 4.3); patches of the window beyond the
+    border do not exist.
+
+    Attributes:
+        window: odd side of the window in patches.
+        temperature: of the softmax.
+    """
+
+    kind: ReadoutKind = "argmax"
+    window: int = 1
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.window >= 1 and self.window % 2 == 1):
+            raise InputError("bad window of the read-out", expected="1, 3, 5, …", found=str(self.window))
+        if not 0 < self.temperature < float("inf"):
+            raise InputError(
+                "bad temperature of the read-out", expected="a number above 0", found=str(self.temperature)
+            )
+
+    def __call__(self, similarity: Tensor, best: Tensor, grid: Grid) -> NDArray[np.float64]:
+        """Predicted (row, column) `(R, 2)`, in patches, 0 being the centre of the first one.
+
+        Args:
+            similarity: `(R, N)`, row-major over the grid.
+            best: `(R,)` the most similar patch, the first of equals.
+        """
+        rows, columns = grid
+        row, column = best // columns, best % columns
+        if self.kind == "argmax":
+            return torch.stack([row, column], dim=1).cpu().numpy().astype(np.float64)
+        reach = self.window // 2
+        step = torch.arange(-reach, reach + 1, device=similarity.device)
+        near_rows, near_columns = row.unsqueeze(1) + step, column.unsqueeze(1) + step  # (R, window)
+        exists = ((near_rows >= 0) & (near_rows < rows)).unsqueeze(2) & (
+            (near_columns >= 0) & (near_columns < columns)
+        ).unsqueeze(1)  # (R, window, window)
+        patch = near_rows.clamp(0, rows - 1).unsqueeze(2) * columns + near_columns.clamp(
+            0, columns - 1
+        ).unsqueeze(1)
+        # in float64: a low temperature magnifies rounding
+        logit = similarity.gather(1, patch.flatten(1)).double() / self.temperature
+        weight = torch.softmax(logit.masked_fill(~exists.flatten(1), -torch.inf), dim=1).view(patch.shape)
+        mean_row = (weight.sum(dim=2) * near_rows).sum(dim=1)
+        mean_column = (weight.sum(dim=1) * near_columns).sum(dim=1)
+        return torch.stack([mean_row, mean_column], dim=1).cpu().numpy()
+
+
+def best_patch(similarity: Tensor) -> Tensor:
+    """Most similar patch `(R,)` of each row `(R, N)`, the first of equals."""
+    if similarity.device.type == "cpu":  # where NumPy takes a tenth of PyTorch's time
+        return torch.from_numpy(similarity.numpy().argmax(axis=1))
+    return similarity.argmax(dim=1)
+
+
+def place(position: NDArray[np.float64], box: NDArray[np.floating], grid: Grid) -> NDArray[np.float64]:
+    """Points `(R, 2)` as (x, y) at positions (row, column) `(R, 2)`, in the unit of the box.
+
+    A whole position is the centre of its patch, as in `spheremap.features.geometry.patch_centres`.
+    """
+    rows, columns = grid
+    x0, y0, x1, y1 = np.asarray(box, dtype=np.float64)
+    x = x0 + (position[:, 1] + 0.5) / columns * (x1 - x0)
+    y = y0 + (position[:, 0] + 0.5) / rows * (y1 - y0)
+    return np.stack([x, y], axis=1)

@@ -1,0 +1,1 @@
+"""The spherical head: layers, losses, training."""

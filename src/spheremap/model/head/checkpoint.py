@@ -1,0 +1,298 @@
+"""The head as one object, and its file: safetensors under the authors' parameter names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from spheremap.base.errors import ProvenanceError
+from spheremap.base.tensors import DamagedError, read_tensors, write_tensors
+from spheremap.model.head.mapper import SphereMapper
+from spheremap.model.head.prototypes import Prototypes
+
+MAPPER, PROTOTYPES = "sphere_mapper.", "prototypes."
+LEFTOVER = "sphere.weight"  # in the authors' checkpoints; nothing uses it
+LEFTOVER_SHAPE = (1024, 3)
+SCHEMA = "spheremap-head-1"
+PICKLED = (".pth", ".pt")
+
+
+@dataclass
+class Head:
+    """Sphere mapper and prototypes of a set of categories.
+
+    Attributes:
+        mapper: tokens to points on the sphere.
+        prototypes: points and categories to features.
+        categories: names in the order of the prototypes.
+        dim: D, width of the features.
+        provenance: how the head was made.
+        leftover: `(1024, 3)`, the unused parameter of the authors' checkpoints, kept for a faithful round
+            trip.
+    """
+
+    mapper: SphereMapper
+    prototypes: Prototypes
+    categories: list[str]
+    dim: int
+    provenance: dict[str, Any] = field(default_factory=dict)
+    leftover: Tensor = field(default_factory=lambda: torch.zeros(LEFTOVER_SHAPE))
+
+    @classmethod
+    def initialise(cls, dim: int, categories: Sequence[str], seed: int) -> Self:
+        """An untrained head; the same seed gives the same weights whatever was drawn before."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(SphereMapper(dim), Prototypes(dim, len(categories)), list(categories), dim)
+
+    @staticmethod
+    def restore(
+        state: Mapping[str, Tensor],
+        where: Path,
+        *,
+        dim: int,
+        categories: Sequence[str],
+        provenance: Mapping[str, Any],
+    ) -> "Head":
+        """The head whose parameters a file holds.
+
+        Memory is taken only once the file is found to hold what it says: a damaged or malicious one may speak
+        of any size.
+
+        Raises:
+            ProvenanceError: as `check_state` does.
+        """
+
+        def build() -> "Head":
+            count = len(categories)
+            return Head(SphereMapper(dim), Prototypes(dim, count), list(categories), dim, dict(provenance))
+
+        try:
+            with torch.device("meta"):
+                plan = build()
+        except RuntimeError as error:  # more bytes than there are numbers
+            raise ProvenanceError(
+                "no head has this size", where=where, found=f"a feature width of {dim}", fix=_NAME_ANOTHER
+            ) from error
+        plan.check_state(state, where)
+        head = build()
+        head.load_state_dict(state, where)
+        return head
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move all parameters."""
+        self.mapper.to(device)
+        self.prototypes.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.mapper.parameters()).device
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that influence the output, by checkpoint name, each once."""
+        modules = ((MAPPER, self.mapper), (PROTOTYPES, self.prototypes))
+        return {
+            prefix + name: parameter
+            for prefix, module in modules
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All parameters under the authors' names; the shared block appears as `blocks.0` and `blocks.1`."""
+        return {
+            **{MAPPER + name: tensor for name, tensor in self.mapper.state_dict().items()},
+            **{PROTOTYPES + name: tensor for name, tensor in self.prototypes.state_dict().items()},
+            LEFTOVER: self.leftover,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor], where: Path) -> None:
+        """Copy all parameters in.
+
+        Raises:
+            ProvenanceError: as `check_state` does, or if the two copies of the shared block differ.
+        """
+        self.check_state(state, where)
+        own = self.state_dict()
+        for name, tensor in state.items():
+            if name.startswith(_FIRST) and not torch.equal(tensor, state[name.replace(_FIRST, _SECOND, 1)]):
+                raise ProvenanceError(
+                    f"parameter {name!r} of the head differs from its second copy",
+                    where=where,
+                    expected="blocks.0 and blocks.1 to be the same block",
+                    fix=_NAME_ANOTHER,
+                )
+        with torch.no_grad():
+            for name, tensor in state.items():
+                own[name].copy_(tensor)
+
+    def check_state(self, state: Mapping[str, Tensor], where: Path) -> None:
+        """Compare names and shapes of parameters with one's own.
+
+        Raises:
+            ProvenanceError: if they differ.
+        """
+        own = self.state_dict()
+        missing = sorted(set(own) - set(state) - {LEFTOVER})
+        surplus = sorted(set(state) - set(own))
+        if missing or surplus:
+            raise ProvenanceError(
+                "the parameters of the head are not those expected",
+                where=where,
+                expected="all of sphere_mapper.* and prototypes.*" + _names("; missing", missing),
+                found="a file" + (_names(" that also holds", surplus) or " without them"),
+                fix=_NAME_ANOTHER,
+            )
+        shapes = [name for name, tensor in state.items() if tensor.shape != own[name].shape]
+        if shapes:
+            raise ProvenanceError(
+                f"parameter {shapes[0]!r} of the head has another shape",
+                where=where,
+                expected=str(tuple(own[shapes[0]].shape)),
+                found=str(tuple(state[shapes[0]].shape)),
+                fix=_NAME_ANOTHER,
+            )
+
+
+_FIRST, _SECOND = PROTOTYPES + "blocks.0.", PROTOTYPES + "blocks.1."
+_IS_HEAD = "a trained head (models/<dataset>/head.safetensors), or a state dict in " + ", ".join(PICKLED)
+_NAME_ANOTHER = (
+    "name a trained head: `snakemake --cores all` makes models/<dataset>/head.safetensors, "
+    "and with `--forcerun train` makes it anew"
+)
+# for a file that is certainly a head of spheremap, and of no use as it is
+_RETRAIN = "delete the file and run `snakemake --cores all` to train the head again"
+
+
+def save_head(path: Path, head: Head, provenance: Mapping[str, Any]) -> None:
+    """Write a head atomically; equal heads and provenance give equal bytes.
+
+    The sealed content (`spheremap.base.tensors`) is `schema`, `dim`, `categories` and `provenance`.
+    """
+    metadata = {
+        "schema": SCHEMA,
+        "dim": head.dim,
+        "categories": head.categories,
+        "provenance": dict(provenance),
+    }
+    write_tensors(path, head.state_dict(), metadata)
+
+
+def load_head(
+    path: Path, device: torch.device | str = "cpu", categories: Sequence[str] | None = None
+) -> Head:
+    """Read a head: ours, or one in the authors' layout, as safetensors or as a state dict (.pth, .pt).
+
+    Args:
+        path: the file.
+        device: where to put it.
+        categories: names of the prototypes' categories, for a file that does not name them (default: their
+            numbers). A file that does must agree.
+
+    Raises:
+        ProvenanceError: if the file is missing, damaged or holds something else.
+    """
+    state, metadata = _read(Path(path))
+    try:
+        dim = state[MAPPER + "0.weight"].shape[1]
+        count = state[_FIRST + "attn.v.weight"].shape[1]
+    except (KeyError, IndexError) as error:
+        raise ProvenanceError(
+            "not a sphere head",
+            where=path,
+            expected=f"{_IS_HEAD}, with sphere_mapper.* and prototypes.*",
+            found=f"other tensors{_names('', sorted(state))}",
+            fix=_NAME_ANOTHER,
+        ) from error
+    names = list(metadata.get("categories") or categories or map(str, range(count)))
+    if len(names) != count or (categories is not None and names != list(categories)):
+        raise ProvenanceError(
+            "the head was trained on other categories",
+            where=path,
+            expected=f"{count}: {', '.join(names)}" if categories is None else ", ".join(categories),
+            found=f"{count} categories" if categories is None else ", ".join(names),
+            fix=_NAME_ANOTHER,
+        )
+    provenance = metadata.get("provenance", {})
+    return Head.restore(state, Path(path), dim=dim, categories=names, provenance=provenance).to(device)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        if path.suffix in PICKLED:
+            state, metadata = dict(torch.load(path, map_location="cpu", weights_only=True)), None
+        else:
+            state, metadata = read_tensors(path)
+    except FileNotFoundError as error:
+        raise ProvenanceError(
+            "the head does not exist", where=path, expected=_IS_HEAD, fix=_NAME_ANOTHER
+        ) from error
+    except (
+        OSError,
+        SafetensorError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        EOFError,
+        UnpicklingError,
+    ) as error:
+        damaged = isinstance(error, DamagedError) and error.content.get("schema") == SCHEMA
+        raise ProvenanceError(
+            "the head cannot be read",
+            where=path,
+            expected=_IS_HEAD,
+            found="a folder" if path.is_dir() else str(error).split("\n", maxsplit=1)[0],
+            fix=_RETRAIN if damaged else _NAME_ANOTHER,
+        ) from error
+    for name, tensor in state.items():
+        # one value may stand for a tensor of any size in a pickle, and none for an empty one in safetensors
+        plain = isinstance(name, str) and isinstance(tensor, Tensor) and tensor.layout is torch.strided
+        whole = plain and 0 < tensor.nbytes <= tensor.untyped_storage().nbytes()
+        if not whole:
+            raise ProvenanceError(
+                f"{name!r} is not a tensor that is stored whole",
+                where=path,
+                expected="tensors with a value for each element",
+                found=f"a {type(tensor).__name__}",
+                fix=_NAME_ANOTHER,
+            )
+    if metadata is not None and metadata.get("schema") != SCHEMA:
+        raise ProvenanceError(
+            "not a head of this version",
+            where=path,
+            expected=f"{SCHEMA}: {_IS_HEAD}",
+            found=str(metadata.get("schema", "no schema")),
+            fix=_NAME_ANOTHER,
+        )
+    return state, metadata or {}
+
+
+def _names(label: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"{label}: {shown}" if names else ""
+
+
+@torch.inference_mode()
+def sphere_points(head: Head, tokens: NDArray[np.floating] | Tensor, batch: int = 16) -> Tensor:
+    """Sphere points of all tokens, unmasked: `(B, N, D)` to `(B, N, 3)` float32 on the head's device."""
+    if not isinstance(tokens, Tensor):
+        tokens = torch.from_numpy(tokens)
+    if tokens.ndim != 3 or tokens.shape[2] != head.dim:
+        raise ProvenanceError(
+            "these features do not fit the head",
+            expected=f"(images, patches, {head.dim})",
+            found=str(tuple(tokens.shape)),
+            fix="use features of the backbone that the head was trained on",
+        )
+    if not len(tokens):
+        return torch.empty(0, tokens.shape[1], 3, device=head.device)
+    return torch.cat([head.mapper(part.to(head.device)).float() for part in tokens.split(batch)])

@@ -1,0 +1,73 @@
+"""Is the sphere a good one? Measures that small losses cannot fake."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spheremap.kernels import draw_key, draw_triplets
+from spheremap.kernels.sphere_geometry import STREAMS
+from spheremap.model.head import Head
+from spheremap.model.losses import patch_coordinates
+from spheremap.model.losses.orientation import image_turn, sphere_turn
+from spheremap.model.training.batches import Views
+
+MEASURES = ("resultant_length", "coverage", "orientation_kept")
+VIEWS = 64  # measured, spread evenly over the cache
+TRIPLETS = 256  # per view
+BANDS, SECTORS = (
+    8,
+    16,
+)  # equal steps in height and longitude: cells of equal area (Archimedes)
+_BATCH = 16
+
+
+class HealthProbe:
+    """Measures a head on the same views and triplets every time.
+
+    - resultant_length: length of the mean of an image's foreground points, averaged over the images; 1 is a
+      collapse of each image to one point.
+    - coverage: exp(entropy) of the histogram of all points over 128 cells of equal area, as a share of the
+      cells; 1 is an even spread over the whole sphere, 1 / 128 a single cell.
+    - orientation_kept: share of the triplets with `|det| > threshold` in the image that turn the same way on
+      the sphere; 0.5 is chance. NaN if there is no such triplet.
+    """
+
+    def __init__(self, views: Views, threshold: float, seed: int) -> None:
+        count = min(VIEWS, len(views.usable))
+        chosen = views.usable[np.linspace(0, len(views.usable) - 1, count).round().astype(int)]
+        self._parts = np.array_split(chosen, -(-count // _BATCH))
+        self._views, self._threshold, self._seed = views, threshold, seed
+        self._coordinates = patch_coordinates(views.grid, views.device)
+
+    @torch.inference_mode()
+    def __call__(self, head: Head) -> dict[str, float]:
+        """The measures by name."""
+        lengths: list[Tensor] = []
+        kept: list[Tensor] = []
+        cells = torch.zeros(BANDS * SECTORS, dtype=torch.int64)
+        for number, part in enumerate(self._parts):
+            batch = self._views.batch(part)
+            foreground = batch.foreground
+            points = head.mapper(batch.tokens, foreground)
+            lengths += [points_of.mean(0).norm() for points_of in points.split(foreground.counts.tolist())]
+            cells += torch.bincount(cell_of(points).cpu(), minlength=len(cells))
+
+            key = draw_key(self._seed, step=0, device=self._views.device)  # training's first step is 1
+            triplets, _ = draw_triplets(
+                foreground.offsets, foreground.counts, TRIPLETS, key, stream=len(STREAMS) + number
+            )
+            turn = image_turn(self._coordinates[foreground.patch], triplets)
+            agrees = sphere_turn(points, triplets) * turn.sign() > 0
+            kept.append(agrees[turn.abs() > self._threshold])
+        share = cells[cells > 0].double() / cells.sum()
+        effective = torch.exp(-(share * share.log()).sum())
+        values = (torch.stack(lengths).mean(), effective / len(cells), torch.cat(kept).double().mean())
+        return dict(zip(MEASURES, map(float, values), strict=True))
+
+
+def cell_of(points: Tensor) -> Tensor:
+    """Number in [0, 128) of the equal-area cell that each unit vector `(M, 3)` falls in."""
+    x, y, z = points.unbind(-1)
+    band = ((z + 1) / 2 * BANDS).long().clamp(0, BANDS - 1)
+    sector = ((torch.atan2(y, x) / (2 * torch.pi) + 0.5) * SECTORS).long().clamp(0, SECTORS - 1)
+    return band * SECTORS + sector

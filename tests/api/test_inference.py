@@ -1,0 +1,564 @@
+"""Photographs of one's own: reading them, bundles, and answers equal to the evaluation's."""
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from studio import Studio, draw, make_studio, parsed, run, tables_of, write_head
+from tiny import BACKBONE
+
+import spheremap
+from spheremap.api import Matcher, load, read_bundle, write_bundle
+from spheremap.api.protocol import Protocol
+from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
+from spheremap.base.tensors import read_tensors, write_tensors
+from spheremap.data import images
+from spheremap.data.images import load_photograph, load_rgb
+from spheremap.model.head import Head, load_head, save_head
+
+ROWS = ("features", "sphere", "fused")
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    return make_studio(tmp_path_factory.mktemp("studio"))
+
+
+@pytest.fixture(scope="module")
+def matcher(studio: Studio) -> Matcher:
+    return load(studio.bundle, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    """Its input is as large as the largest photograph."""
+    backbone = {**BACKBONE, "image_size": {"train": 64, "eval": 208}}
+    return make_studio(tmp_path_factory.mktemp("wide"), backbone)
+
+
+# ---- the answers -------------------------------------------------------------------------------------------
+
+
+def assert_equals_evaluation(
+    matcher: Matcher, studio: Studio, photographs: list[Path], points: list, **protocol: object
+) -> None:
+    predictions = studio.evaluate(tables_of(photographs, points), **protocol)
+    of_evaluation = predictions.set_index(["row", "source", "target", "keypoint_id"])[["x", "y"]]
+    compared = 0
+    for a, xy in zip(photographs, points, strict=True):
+        for b in photographs:
+            if a == b:
+                continue
+            found = matcher.match(a, b, xy)
+            for row in ROWS:
+                expected = of_evaluation.loc[
+                    [(row, f"dog/{a.stem}", f"dog/{b.stem}", str(k)) for k in range(len(xy))]
+                ]
+                np.testing.assert_allclose(found.target_xy[row], expected.to_numpy(), atol=1e-3, rtol=0)
+                compared += len(xy)
+    assert compared == len(ROWS) * len(photographs) * (len(photographs) - 1) * len(points[0])
+
+
+@pytest.mark.parametrize("readout", ["argmax", "window"])
+@pytest.mark.parametrize("source", ["patch", "bilinear"])
+@pytest.mark.parametrize("fit", ["pad", "stretch", "original"])
+def test_answers_are_those_of_the_evaluation(wide: Studio, fit: str, source: str, readout: str) -> None:
+    protocol = {"fit": fit, "source": source, "readout": readout, "window": 5, "temperature": 0.05}
+    matcher = load(wide.bundle, device="cpu", **protocol)
+    rng = np.random.default_rng(0)
+    points = []
+    for path in wide.photographs:
+        with Image.open(path) as image:
+            inside = rng.uniform(0, 1, (7, 2)) * image.size
+            points.append([(0.0, 0.0), *map(tuple, inside.tolist()), image.size])  # the corners as well
+    assert_equals_evaluation(matcher, wide, wide.photographs, points, **protocol)
+
+
+def test_each_setting_changes_the_answers(wide: Studio) -> None:
+    xy = [(30.0, 40.0), (80.5, 20.0), (61.0, 77.0)]
+
+    def answers(**changes: object) -> np.ndarray:
+        protocol = {"fit": "pad", "source": "patch", "readout": "window", "window": 5, "temperature": 0.05}
+        found = load(wide.bundle, device="cpu", **(protocol | changes)).match(*wide.photographs[:2], xy)
+        return np.concatenate([found.xy.ravel(), found.similarity["fused"]])
+
+    usual = answers()
+    for change in (
+        {"fit": "stretch"},
+        {"fit": "original"},
+        {"source": "bilinear"},
+        {"readout": "argmax"},
+        {"window": 3},
+        {"temperature": 0.5},
+    ):
+        assert np.abs(answers(**change) - usual).max() > 1e-3, change
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        ({"fit": "squeeze"}, r"'fit'[\s\S]*'pad', 'stretch', 'original'"),
+        ({"source": "nearest"}, r"'source'[\s\S]*'patch', 'bilinear'"),
+        ({"readout": "mean"}, r"'readout'[\s\S]*'argmax', 'window'"),
+        ({"window": 4}, "bad window"),
+        ({"temperature": 0.0}, "bad temperature"),
+    ],
+)
+def test_bad_protocols_are_named(studio: Studio, protocol: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(studio.bundle, device="cpu", **protocol)
+
+
+def test_a_photograph_larger_than_the_input_is_named(studio: Studio) -> None:
+    matcher = load(studio.bundle, device="cpu", fit="original")
+    with pytest.raises(
+        InputError, match=r"larger than the network's input[\s\S]*0\.png[\s\S]*--size\) to 128"
+    ):
+        matcher.describe(studio.photographs[0])
+    with pytest.raises(InputError, match=r"larger than[\s\S]*array"):
+        matcher.describe(np.zeros((20, 97, 3), np.uint8))
+    assert load(studio.bundle, device="cpu", fit="original", size=128).describe(studio.photographs[0])
+
+
+def test_two_dogs_are_matched_as_by_the_evaluation(real: Path, tmp_path: Path) -> None:
+    backbone = {
+        "model": "vit_small_patch14_dinov2",
+        "weights": {"source": "random", "seed": 0},
+        "block": 9, "norm": False, "facet": "token", "image_size": {"train": 336, "eval": 336},
+    }  # fmt: skip
+    studio = make_studio(tmp_path, backbone)
+    annotations = sorted((real / "dogs" / "ImageAnnotation" / "dog").glob("*.json"))[:2]
+    photographs = [real / "dogs" / "JPEGImages" / "dog" / f"{path.stem}.jpg" for path in annotations]
+    keypoints = [json.loads(path.read_text())["kps"] for path in annotations]
+    common = [k for k in keypoints[0] if all(own[k] is not None for own in keypoints)]
+    assert len(common) >= 3
+    points = [[tuple(map(float, own[k])) for k in common] for own in keypoints]
+    matcher = load(studio.bundle, device="cpu")
+    assert_equals_evaluation(matcher, studio, photographs, points)
+
+
+def test_a_photograph_matches_itself(studio: Studio, matcher: Matcher) -> None:
+    a = matcher.describe(studio.photographs[0])
+    found = matcher.match(a, a, a.centres[(a.centres[:, 1] > 0) & (a.centres[:, 1] < 90)])
+    np.testing.assert_array_equal(found.target_xy["features"], found.source_xy)
+    np.testing.assert_array_equal(found.xy, found.source_xy)
+    np.testing.assert_allclose(found.similarity["fused"], 1, atol=1e-5)
+
+
+def test_path_array_and_description_are_the_same_photograph(studio: Studio, matcher: Matcher) -> None:
+    a, b = studio.photographs[:2]
+    answers = [
+        matcher.match(source, target, [(30, 40)])
+        for source, target in ((a, b), (str(a), load_rgb(b)), (matcher.describe(a), matcher.describe(b)))
+    ]
+    for other in answers[1:]:
+        for row in ROWS:
+            np.testing.assert_array_equal(other.target_xy[row], answers[0].target_xy[row])
+            np.testing.assert_array_equal(other.similarity[row], answers[0].similarity[row])
+
+
+@pytest.mark.parametrize(("weight", "row"), [(0.0, "features"), (1.0, "sphere")])
+def test_the_weight_leads_from_features_to_sphere(
+    studio: Studio, matcher: Matcher, weight: float, row: str
+) -> None:
+    found = matcher.match(*studio.photographs[:2], [(30, 40), (80, 20)], sphere_weight=weight)
+    np.testing.assert_array_equal(found.xy, found.target_xy[row])
+    np.testing.assert_array_equal(found.similarity["fused"], found.similarity[row])
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([(30, 40), (121, 3)], r"point 2 lies outside[\s\S]*x <= 120[\s\S]*121,3"),
+        ([(float("nan"), 3)], "point 1 lies outside"),
+        ([], "no list of points"),
+        ([1, 2], "no list of points"),
+        ([("a", "b")], "not numbers"),
+    ],
+)
+def test_bad_points_are_named(studio: Studio, matcher: Matcher, points: list, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        matcher.match(*studio.photographs[:2], points)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.zeros((20, 20), np.uint8), np.zeros((20, 20, 3)), np.zeros((0, 20, 3), np.uint8)],
+)
+def test_an_array_that_is_no_picture_is_refused(matcher: Matcher, pixels: np.ndarray) -> None:
+    with pytest.raises(InputError, match="not an RGB image"):
+        matcher.describe(pixels)
+
+
+def test_warp_is_the_match_of_every_patch(studio: Studio, matcher: Matcher, tmp_path: Path) -> None:
+    a, b = (matcher.describe(path) for path in studio.photographs[:2])
+    warp = matcher.warp(a, b)
+    rows, columns = a.grid
+    np.testing.assert_array_equal(warp.source_xy.reshape(-1, 2), a.centres)
+    # 120 × 90 in a square of 120: of 6 rows of 20 px the outer two have their centres 5 px beyond the border
+    np.testing.assert_array_equal(warp.inside, [[0 < row < rows - 1] * columns for row in range(rows)])
+    found = matcher.match(a, b, warp.source_xy[warp.inside])
+    np.testing.assert_array_equal(warp.target_xy[warp.inside], found.xy)
+    np.testing.assert_allclose(warp.similarity[warp.inside], found.similarity["fused"], atol=1e-5)
+    back = matcher.warp(b, a)
+    for row, column in np.ndindex(rows, columns):
+        there = np.argmin(np.linalg.norm(b.centres - warp.target_xy[row, column], axis=1))
+        here = back.target_xy.reshape(-1, 2)[there]
+        assert warp.mutual[row, column] == np.array_equal(here, warp.source_xy[row, column])
+    assert warp.mutual.any()
+    assert not warp.mutual.all()
+    warp.save(tmp_path / "warp.npz")
+    with np.load(tmp_path / "warp.npz") as saved:
+        np.testing.assert_array_equal(saved["target_xy"], warp.target_xy)
+        np.testing.assert_array_equal(saved["target_size"], [70, 141])
+
+
+def test_warp_onto_itself_is_the_photograph(studio: Studio, matcher: Matcher) -> None:
+    picture = np.asarray(matcher.warp(*[studio.photographs[2]] * 2).picture(side=96)).astype(float)
+    assert picture.shape[1] > 2 * 96
+    assert np.abs(picture[:, :96] - picture[:, -96:]).mean() < 3
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch", "original"])
+def test_warps_lie_where_the_photograph_does(wide: Studio, fit: str) -> None:
+    matcher = load(wide.bundle, device="cpu", fit=fit, source="bilinear")
+    for path in wide.photographs[:2]:
+        warp = matcher.warp(path, path)
+        with Image.open(path) as photograph:
+            width = round(208 * photograph.width / max(photograph.size))
+        picture = np.asarray(warp.picture(side=208)).astype(float)
+        left, right = picture[:, :width], picture[:, -width:]
+        assert np.abs(left - right).mean() < 10
+        assert np.abs(left - right[:, ::-1]).mean() > 20
+        found = matcher.match(path, path, warp.source_xy[warp.inside])
+        np.testing.assert_allclose(warp.target_xy[warp.inside], found.xy)
+
+
+def test_map_is_coloured_by_the_sphere(studio: Studio, matcher: Matcher) -> None:
+    found = matcher.map(studio.photographs[2])
+    np.testing.assert_allclose(np.linalg.norm(found.points, axis=-1), 1, atol=1e-5)
+    rows, columns = found.points.shape[:2]
+    picture = np.asarray(found.picture(side=rows * 31)).astype(float)  # odd: patch centres are pixel centres
+    centres = picture[15::31, 15::31]
+    colour = (found.points + 1) / 2 * 255
+    # at most the share of grey lies between
+    assert centres.shape == (rows, columns, 3)
+    assert np.abs(centres - (0.85 * colour + 0.15 * 127.5)).max() < 0.15 * 127.5 + 3
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[:, :32] = True
+    masked = np.asarray(found.picture(mask, side=64)).astype(int)
+    np.testing.assert_array_equal(masked[:, :31], np.asarray(found.picture(side=64)).astype(int)[:, :31])
+    assert masked[:, 33:].max() <= 0.3 * 255 + 1
+    with pytest.raises(InputError, match=r"mask is not of[\s\S]*64×64"):
+        found.picture(mask[:5])
+
+
+def test_points_are_drawn_where_they_are() -> None:
+    from spheremap.api.drawing import draw_points
+
+    drawn = draw_points(
+        Image.new("RGB", (400, 200)), np.array([[100.0, 50.0], [100.0, 50.0], [999.0, 100.0]])
+    )
+    seen = np.asarray(drawn).max(axis=2) > 60
+    rows, columns = np.nonzero(seen[:, :200])
+    assert abs(columns.mean() - 100) < 2  # two side by side
+    assert columns.max() - columns.min() > 1.6 * (rows.max() - rows.min())
+    assert abs(rows.mean() - 50) < 2
+    assert seen[:, 380:].any()  # one outside, at the border
+
+
+# ---- reading photographs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    turns = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+             4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
+             7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}  # fmt: skip
+    upright = draw(0, (40, 30))
+    # the stored picture is the upright one turned the other way round
+    stored = upright if orientation == 1 else upright.transpose(turns[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.png", exif=exif)
+    found = load_photograph(tmp_path / "a.png")
+    assert found.size == (40, 30)
+    np.testing.assert_array_equal(found.pixels, np.asarray(upright))
+
+
+def test_transparent_pixels_are_white(tmp_path: Path) -> None:
+    pixels = np.full((20, 30, 4), 100, dtype=np.uint8)
+    pixels[:, :10, 3], pixels[:, 10:, 3] = 0, 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    found = load_photograph(tmp_path / "a.png").pixels
+    assert (found[:, :10] == 255).all()
+    assert (found[:, 10:] == 100).all()
+
+
+@pytest.mark.parametrize(
+    ("picture", "value"),
+    [
+        (Image.new("L", (20, 30), 77), 77),
+        (Image.fromarray(np.full((30, 20), 77 * 256 + 9, dtype=np.uint16)), 77),
+        (Image.new("1", (20, 30), 1), 255),
+        (Image.new("LA", (20, 30), (77, 255)), 77),
+        (Image.new("P", (20, 30), 0), 0),
+    ],
+    ids=["grey", "16 bits", "1 bit", "grey and alpha", "palette"],
+)
+def test_every_kind_becomes_rgb(tmp_path: Path, picture: Image.Image, value: int) -> None:
+    picture.save(tmp_path / "a.png")
+    found = load_photograph(tmp_path / "a.png")
+    assert found.pixels.shape == (30, 20, 3)
+    assert found.pixels.dtype == np.uint8
+    assert (found.pixels == value).all()
+
+
+def test_huge_jpeg_is_decoded_at_a_reduced_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 60 * 50)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    draw(0, (201, 99)).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    found = load_photograph(tmp_path / "a.jpg")
+    assert found.size == (99, 201)
+    assert found.pixels.shape == (51, 25, 3)  # a quarter, rounded up
+    small = draw(0, (201, 99)).transpose(Image.Transpose.ROTATE_270).resize((25, 51), Image.Resampling.BOX)
+    assert np.abs(found.pixels.astype(int) - np.asarray(small)).mean() < 6
+
+
+def test_coordinates_of_a_reduced_photograph_are_those_of_the_whole(
+    matcher: Matcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(0, (400, 300)).save(tmp_path / "a.jpg", quality=95)
+    whole = matcher.describe(tmp_path / "a.jpg")
+    monkeypatch.setattr(images, "MAX_PIXELS", 300 * 200)
+    reduced = matcher.describe(tmp_path / "a.jpg")
+    assert reduced.photograph.pixels.shape == (150, 200, 3)
+    np.testing.assert_array_equal(reduced.box, whole.box)
+    assert (reduced.features * whole.features).sum(dim=1).min() > 0.98
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("a.png", {}), ("a.jpg", {"progressive": True}), ("a.jpg", {"quality": 90})]
+)
+def test_too_large_is_refused_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: dict
+) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(images, "MAX_JPEG_PIXELS", 1500)
+    draw(0, (50, 40)).save(tmp_path / name, **options)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-200])  # decoding would find it truncated
+    with pytest.raises(InputError, match=r"too large[\s\S]*50×40"):
+        load_photograph(tmp_path / name)
+
+
+def test_pillow_s_own_limits_give_the_same_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(0, (50, 40)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)  # Pillow warns above it and refuses above its double
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_photograph(tmp_path / "a.png").size == (50, 40)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(InputError, match="too large"):
+        load_photograph(tmp_path / "a.png")
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    draw(0, (64, 64)).save(tmp_path / "whole.jpg")
+    contents = {
+        "empty.jpg": b"",
+        "text.png": b"hello",
+        "header.jpg": b"\xff\xd8\xff\xe0",
+        "truncated.jpg": (tmp_path / "whole.jpg").read_bytes()[:-500],
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    (tmp_path / "folder").mkdir()
+    for name, message in {
+        "empty.jpg": "not an image",
+        "text.png": "not an image",
+        "header.jpg": "cannot read",
+        "truncated.jpg": "cannot read",
+        "dot.png": r"too small[\s\S]*1×1",
+        "folder": r"cannot read[\s\S]*directory",
+        "nowhere.jpg": "does not exist",
+    }.items():
+        with pytest.raises(InputError, match=rf"{message}") as caught:
+            load_photograph(tmp_path / name)
+        assert name in str(caught.value)
+
+
+# ---- bundles -----------------------------------------------------------------------------------------------
+
+
+def test_a_bundle_with_weights_needs_nothing_else(
+    studio: Studio, matcher: Matcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "elsewhere.bin"
+    moved.write_bytes(studio.bundle.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = load(moved, device="cpu").match(*studio.photographs[:2], [(30, 40)])
+    np.testing.assert_array_equal(found.xy, matcher.match(*studio.photographs[:2], [(30, 40)]).xy)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_bundle_without_weights_fetches_them_once(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bundle = tmp_path / "small.spheremap"
+    run("bundle", "--params", studio.params, "--out", bundle)
+    assert bundle.stat().st_size < studio.bundle.stat().st_size - studio.weights.stat().st_size * 0.9
+    load(bundle, device="cpu")
+    (fetched,) = (tmp_path / "cache" / "spheremap").iterdir()
+    assert fetched.read_bytes() == studio.weights.read_bytes()
+    before = fetched.stat().st_mtime_ns
+    load(bundle, device="cpu")
+    assert fetched.stat().st_mtime_ns == before
+    fetched.write_bytes(b"something else")
+    with pytest.raises(ProvenanceError, match="not the weights"):
+        load(bundle, device="cpu")
+    load(bundle, weights=studio.weights, device="cpu")  # those given come first
+
+
+def test_other_weights_are_refused(studio: Studio, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    (tmp_path / "w.json").write_text(
+        json.dumps({"model": studio.backbone["model"], "weights": {"source": "random", "seed": 1}})
+    )
+    run("weights", "--params", tmp_path / "w.json", "--out", other)
+    with pytest.raises(ProvenanceError, match=r"not the weights of the backbone[\s\S]*vit_small_patch16_224"):
+        load(studio.bundle, weights=other, device="cpu")
+    with pytest.raises(InputError, match="do not exist"):
+        load(studio.bundle, weights=tmp_path / "nowhere", device="cpu")
+    with pytest.raises(ProvenanceError, match="trained on other features"):
+        write_bundle(
+            tmp_path / "b", load_head(studio.head), parsed(studio.backbone), other, where=studio.head
+        )
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"block": 2}, {"facet": "key"}, {"norm": True}, {"model": "vit_tiny_patch16_224"}]
+)
+def test_a_head_of_another_layer_is_not_bundled(studio: Studio, tmp_path: Path, change: dict) -> None:
+    backbone = parsed({**studio.backbone, **change})
+    with pytest.raises(ProvenanceError, match="trained on other features"):
+        write_bundle(tmp_path / "b", load_head(studio.head), backbone, studio.weights, where=studio.head)
+
+
+def test_a_head_without_provenance_is_held_to_its_width(studio: Studio, tmp_path: Path) -> None:
+    for dim, fits in ((384, True), (192, False)):
+        save_head(tmp_path / "head.safetensors", Head.initialise(dim, ["dog"], 0), {})
+        head = load_head(tmp_path / "head.safetensors")
+        write_bundle(
+            tmp_path / "b", head, parsed(studio.backbone), studio.weights, where=tmp_path, embed=True
+        )
+        if fits:
+            assert load(tmp_path / "b", device="cpu").categories == ["dog"]
+        else:
+            with pytest.raises(ProvenanceError, match=r"does not fit the backbone[\s\S]*384[\s\S]*192"):
+                load(tmp_path / "b", device="cpu")
+
+
+def test_equal_parts_are_equal_bytes(studio: Studio, tmp_path: Path) -> None:
+    run("bundle", "--params", studio.params, "--out", tmp_path / "again", "--embed")
+    assert (tmp_path / "again").read_bytes() == studio.bundle.read_bytes()
+
+
+def test_bundle_returns_the_head(studio: Studio) -> None:
+    bundle, head = read_bundle(studio.bundle), load_head(studio.head)
+    assert bundle.about.categories == head.categories == ["cat", "dog"]
+    assert bundle.about.backbone == parsed(studio.backbone)
+    assert bundle.head.provenance == head.provenance
+    for name, tensor in head.state_dict().items():
+        assert torch.equal(bundle.head.state_dict()[name], tensor)
+
+
+def test_a_bundle_answers_by_its_project_s_protocol(wide: Studio, tmp_path: Path) -> None:
+    params = json.loads(wide.params.read_text())
+    params["features"]["fit"] = "stretch"
+    params["evaluate"] |= {"source": "bilinear", "readout": "window", "window": 3, "temperature": 0.1}
+    (tmp_path / "params.yaml").write_text(json.dumps(params))
+    parts = ("--head", wide.head, "--weights", wide.weights)
+    run("bundle", "--params", tmp_path / "params.yaml", "--out", tmp_path / "b", "--embed", *parts)
+    protocol = {"fit": "stretch", "source": "bilinear", "readout": "window", "window": 3, "temperature": 0.1}
+    assert read_bundle(tmp_path / "b").about.protocol == Protocol(**protocol)
+    pair = (*wide.photographs[:2], [(30, 40), (80, 20)])
+    found = load(tmp_path / "b", device="cpu").match(*pair)
+    expected = load(wide.bundle, device="cpu", **protocol).match(*pair)
+    np.testing.assert_array_equal(found.xy, expected.xy)
+    usual = load(tmp_path / "b", device="cpu", fit="pad", source="patch", readout="argmax").match(*pair)
+    np.testing.assert_array_equal(usual.xy, load(wide.bundle, device="cpu").match(*pair).xy)
+
+
+def test_a_bundle_of_version_1_answers_as_it_did(studio: Studio, matcher: Matcher, tmp_path: Path) -> None:
+    state, metadata = read_tensors(studio.bundle)
+    del metadata["protocol"]
+    write_tensors(tmp_path / "old", state, metadata | {"schema": "spheremap-bundle-1"})
+    old = load(tmp_path / "old", device="cpu")
+    assert (old.protocol.fit, old.protocol.source, old.protocol.readout) == ("pad", "patch", "argmax")
+    found, expected = (own.match(*studio.photographs[:2], [(30, 40)]) for own in (old, matcher))
+    np.testing.assert_array_equal(found.xy, expected.xy)
+
+
+def test_what_is_no_bundle_is_refused(studio: Studio, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello")
+    (tmp_path / "short").write_bytes(studio.bundle.read_bytes()[:-1000])
+    for path, message in {
+        tmp_path / "nowhere": "does not exist",
+        tmp_path / "text": "cannot be read",
+        tmp_path / "short": "cannot be read",
+        tmp_path: "cannot be read",
+        studio.head: "not a bundle",
+        studio.weights: "not a bundle",
+    }.items():
+        with pytest.raises(ProvenanceError, match=message) as caught:
+            load(path, device="cpu")
+        assert str(path) in str(caught.value)
+
+
+def test_size_is_checked_against_the_patch(studio: Studio) -> None:
+    with pytest.raises(InputError, match="multiple of 16"):
+        load(studio.bundle, device="cpu", size=100)
+    assert load(studio.bundle, device="cpu", size=64).describe(studio.photographs[0]).grid == (4, 4)
+
+
+def test_a_head_that_gives_no_numbers_is_refused(studio: Studio, tmp_path: Path) -> None:
+    path = tmp_path / "head.safetensors"
+    write_head(path, studio.backbone, studio.weights)
+    head = load_head(path)
+    with torch.no_grad():
+        head.mapper[0].weight.fill_(float("nan"))
+    write_bundle(tmp_path / "b", head, parsed(studio.backbone), studio.weights, where=path, embed=True)
+    with pytest.raises(SpheremapError, match="not finite"):
+        load(tmp_path / "b", device="cpu").describe(studio.photographs[0])
+
+
+# ---- the package -------------------------------------------------------------------------------------------
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    code = (
+        "import sys, spheremap; before = {'torch', 'numpy', 'PIL', 'pandas'} & set(sys.modules); "
+        "assert not before, before; assert set(spheremap.__all__) <= set(dir(spheremap))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_public_names_are_documented() -> None:
+    assert spheremap.load is load
+    for name in spheremap.__all__:
+        assert getattr(spheremap, name).__doc__
+        assert name in (spheremap.__doc__ or "")
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = spheremap.nonsense

@@ -1,0 +1,110 @@
+"""Presets: what they set, and that params.yaml as shipped is the demonstration's."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from spheremap.base.errors import InputError
+from spheremap.cli import main
+from spheremap.config.presets import apply_preset
+from spheremap.config.slices import parse
+from spheremap.methods.rows import FurtherRow
+from spheremap.metrics.evaluation import EvaluateSlice
+
+
+@pytest.fixture
+def params(root: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copyfile(root / "params.yaml", tmp_path / "params.yaml"))
+
+
+def test_params_are_shipped_with_the_demo(root: Path, params: Path) -> None:
+    assert apply_preset(root / "presets" / "demo.yaml", params) == []
+    assert params.read_bytes() == (root / "params.yaml").read_bytes()
+
+
+def test_the_paper_s_settings(root: Path, params: Path) -> None:
+    changes = apply_preset(root / "presets" / "spair-71k.yaml", params)
+    assert "dataset: shapes → spair-71k" in changes
+    now = yaml.safe_load(params.read_text())
+    train = now["train"]
+    assert (train["learning_rate"], train["batch"], train["triplets"]) == (1e-3, 64, 32)
+    assert train["weights"] == {"reconstruction": 1.0, "distance": 0.3, "orientation": 0.3, "viewpoint": 0.1}
+    assert (train["distance_margin"], train["orientation_threshold"], train["viewpoint_bins"]) == (
+        0.5,
+        0.7,
+        8,
+    )
+    assert train["gradient_clip"] is None
+    assert now["evaluate"]["sphere_weight"] == 0.2
+    assert now["features"]["crop_scale"] == [0.5, 1.5]
+    backbone = now["backbones"][now["features"]["backbone"]]
+    assert backbone["model"] == "vit_base_patch14_dinov2.lvd142m"
+    assert backbone["image_size"] == {"train": 448, "eval": 840}
+    assert (backbone["norm"], backbone["facet"], backbone["block"]) == (False, "token", 11)
+
+
+@pytest.mark.parametrize("name", ["spair-71k", "every-row"])
+def test_there_and_back_keeps_every_value_and_comment(root: Path, params: Path, name: str) -> None:
+    before = params.read_text()
+    assert apply_preset(root / "presets" / f"{name}.yaml", params)
+    apply_preset(root / "presets" / "demo.yaml", params)
+    assert yaml.safe_load(params.read_text()) == yaml.safe_load(before)
+    assert params.read_text().count("#") == before.count("#")
+
+
+def test_every_row_is_every_row(root: Path, params: Path) -> None:
+    apply_preset(root / "presets" / "every-row.yaml", params)
+    now = yaml.safe_load(params.read_text())
+    assert now["adapter"]["enabled"] is True
+    assert now["evaluate"]["further"]["rows"] == list(get_args(FurtherRow))
+    apply_preset(root / "presets" / "spair-71k.yaml", params)
+    now = yaml.safe_load(params.read_text())
+    assert now["adapter"]["enabled"] is False  # the paper has none of them
+    assert now["evaluate"]["further"]["rows"] == []
+
+
+def test_whole_presets_leave_nothing_of_other_presets(root: Path) -> None:
+    keys = {path.stem: set(_keys(yaml.safe_load(path.read_text()))) for path in (root / "presets").iterdir()}
+    assert keys["demo"] == keys["spair-71k"] == set.union(*keys.values())
+
+
+def _keys(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield from _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+
+
+@pytest.mark.parametrize("preset", ["train: {learning_rat: 1}", "- 1", "a: [", "nothing: {a: 1}"])
+def test_a_bad_preset_changes_nothing(preset: str, params: Path, tmp_path: Path) -> None:
+    before = params.read_bytes()
+    (tmp_path / "bad.yaml").write_text(preset)
+    with pytest.raises(InputError, match=r"bad\.yaml"):
+        apply_preset(tmp_path / "bad.yaml", params)
+    assert params.read_bytes() == before
+
+
+def test_an_unknown_preset_names_the_known(
+    root: Path, params: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["preset", "spair", "--params", str(params), "--presets", str(root / "presets")]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert "demo, every-row, protocol-default" in error
+    assert "spair-71k" in error
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "presets").glob("protocol-*.yaml")))
+def test_protocols_set_every_choice_and_nothing_else(root: Path, params: Path, path: Path) -> None:
+    choices = {"threshold", "frame", "source", "readout", "kap_labels", "alphas"}
+    preset = yaml.safe_load(path.read_text())
+    assert set(preset) == {"features", "evaluate"}
+    assert set(preset["features"]) == {"fit"}
+    assert choices <= set(preset["evaluate"]) <= choices | {"window", "temperature", "sphere_weight"}
+    apply_preset(path, params)
+    now = yaml.safe_load(params.read_text())
+    parse({"dataset": "x", "evaluate": now["evaluate"]}, EvaluateSlice, where=path)
+    apply_preset(root / "presets" / "protocol-default.yaml", params)
+    assert yaml.safe_load(params.read_text()) == yaml.safe_load((root / "params.yaml").read_text())

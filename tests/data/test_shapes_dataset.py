@@ -1,0 +1,438 @@
+"""The embedded data set as a whole: tables, pairs, reproducibility, resuming and refusing."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.JpegImagePlugin import get_sampling
+
+from spheremap.base.errors import InputError
+from spheremap.cli import main
+from spheremap.config.slices import parse
+from spheremap.data.shapes import dataset
+from spheremap.data.shapes.dataset import CLASS_IDS, ShapesParams, SplitCounts, render_dataset
+from spheremap.data.shapes.models import CATEGORIES, keypoint_names
+from spheremap.data.shapes.pairs import GAPS, draw_pairs
+from spheremap.data.tables import Tables, read_provenance, read_tables
+
+SLICE: dict[str, Any] = {
+    "layout": "shapes",
+    "root": "data/shapes",
+    "seed": 3,
+    "categories": ["chair", "car"],
+    "image_size": 64,
+    "instances": {"train": 2, "val": 0, "test": 2},
+    "views_per_instance": 8,
+    "azimuth_jitter": 22.5,
+    "elevation": [0, 35],
+    "roll": 5,
+    "distance": [3, 6],
+    "object_size": [0.55, 0.95],
+    "shift": 0.1,
+    "pairs": {"train": 20, "val": 0, "test": 10},
+    "min_shared_keypoints": 3,
+}
+PARAMS: ShapesParams = parse(SLICE, ShapesParams, where="test")
+
+
+def digests(directory: Path) -> dict[str, str]:
+    """SHA-256 of every file under a directory by relative path."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def pixels(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data set rendered into `data/`."""
+    folder = tmp_path_factory.mktemp("shapes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        render_dataset(PARAMS, Path("data"), Path("work"), jobs=1)
+    return folder
+
+
+@pytest.fixture
+def tables(project: Path, monkeypatch: pytest.MonkeyPatch) -> Tables:
+    monkeypatch.chdir(project)
+    return read_tables(Path("data"))
+
+
+# ----------------------------------------------------------------------------------------------------- tables
+
+
+def test_splits_share_no_instance_and_every_bin_is_seen_equally(tables: Tables) -> None:
+    images = tables.images
+    assert len(images) == 2 * 4 * 8
+    assert images.groupby("instance")["split"].nunique().eq(1).all()
+    assert images.groupby(["category", "split"])["instance"].nunique().to_dict() == {
+        (category, split): 2 for category in ("car", "chair") for split in ("train", "test")
+    }
+    assert images.groupby(["instance", "azimuth"]).size().eq(1).all()
+    assert sorted(images["azimuth"].unique()) == [45.0 * k for k in range(8)]
+
+
+def test_instances_differ_from_each_other(project: Path, tables: Tables) -> None:
+    first_views = tables.images[tables.images["azimuth"] == 0]
+    assert len({(project / path).read_bytes() for path in first_views["path"]}) == len(first_views)
+
+
+def test_pictures_masks_and_boxes_agree(project: Path, tables: Tables) -> None:
+    for row in tables.images.itertuples():
+        image, values = pixels(project / row.path), pixels(project / row.mask_path)
+        assert image.shape == (64, 64, 3)
+        assert values.shape == (64, 64)
+        assert row.mask_value == CLASS_IDS[row.category]
+        assert set(np.unique(values)) == {0, row.mask_value}
+        rows, columns = np.nonzero(values)
+        assert [row.x1, row.y1, row.x2, row.y2] == [
+            columns.min(),
+            rows.min(),
+            columns.max() + 1,
+            rows.max() + 1,
+        ]
+        longer = max(row.x2 - row.x1, row.y2 - row.y1) / 64
+        assert 0.45 < longer < 1.0  # object_size, less thin parts that cover no pixel by half
+
+
+def test_pictures_are_jpeg_without_chroma_subsampling(project: Path, tables: Tables) -> None:
+    with Image.open(project / tables.images["path"][0]) as image:
+        assert image.format == "JPEG"
+        assert get_sampling(image) == 0  # 4:4:4
+
+
+def test_keypoints_are_complete_named_and_on_the_object(project: Path, tables: Tables) -> None:
+    keypoints = tables.keypoints
+    category = keypoints["image_id"].str.split("/").str[0]
+    for name in ("car", "chair"):
+        mine = keypoints[category == name]
+        assert mine.groupby("image_id").size().eq(len(keypoint_names(name))).all()
+        first = mine[mine["image_id"] == mine["image_id"].iloc[0]]
+        assert tuple(first["name"]) == tuple(keypoint_names(name))
+        assert list(first["keypoint_id"]) == [str(k) for k in range(len(first))]
+    assert (keypoints["x"].notna() == (keypoints["visible"] == 1)).all()
+    masks = {row.image_id: pixels(project / row.mask_path) for row in tables.images.itertuples()}
+    for row in keypoints[keypoints["visible"] == 1].itertuples():
+        x, y = int(row.x), int(row.y)
+        assert masks[row.image_id][max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].any()
+
+
+def test_pairs_are_fair(tables: Tables) -> None:
+    images, pairs = tables.images.set_index("image_id"), tables.pairs
+    assert pairs.groupby("split").size().to_dict() == {"train": 2 * 20, "test": 2 * 10}
+    assert not pairs.duplicated(["source", "target"]).any()
+    source, target = images.loc[pairs["source"]], images.loc[pairs["target"]]
+    assert (source["instance"].to_numpy() != target["instance"].to_numpy()).all()
+    for end in (source, target):
+        assert (end["split"].to_numpy() == pairs["split"].to_numpy()).all()
+    visible = tables.keypoints.pivot(index="image_id", columns="keypoint_id", values="visible").fillna(0)
+    shared = (visible.loc[pairs["source"]].to_numpy() * visible.loc[pairs["target"]].to_numpy()).sum(axis=1)
+    assert shared.min() >= 3
+    turn = np.abs(source["azimuth"].to_numpy() - target["azimuth"].to_numpy()) / 45
+    gap = np.minimum(turn, 8 - turn).astype(int)
+    assert np.bincount(gap[(pairs["split"] == "train").to_numpy()], minlength=GAPS).tolist() == [8] * GAPS
+
+
+def test_provenance_names_the_parameters(project: Path) -> None:
+    record = read_provenance(project / "data")
+    assert record["step"] == "render"
+    assert record["params"]["seed"] == 3
+    assert record["params"]["instances"] == {"train": 2, "val": 0, "test": 2}
+
+
+def test_every_category_has_a_class_id_and_at_least_twelve_keypoints() -> None:
+    assert set(CLASS_IDS) == set(CATEGORIES)
+    assert len(set(CLASS_IDS.values())) == len(CLASS_IDS)
+    for category in CATEGORIES:
+        names = keypoint_names(category)
+        assert 12 <= len(set(names)) == len(names) <= 30
+
+
+# ---------------------------------------------------------------------------------------------- drawing pairs
+
+
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 60), min_shared=st.integers(1, 3))
+@settings(max_examples=40, deadline=None)
+def test_drawn_pairs_obey_the_rules(seed: int, count: int, min_shared: int) -> None:
+    rng = np.random.default_rng(seed)
+    instance = np.repeat(np.arange(3), 8)
+    view_bin = np.tile(np.arange(8), 3)
+    visible = rng.random((24, 12)) < 0.8
+    try:
+        pairs = draw_pairs(
+            rng,
+            instance=instance,
+            view_bin=view_bin,
+            visible=visible,
+            count=count,
+            min_shared=min_shared,
+            where="here",
+        )
+    except InputError:
+        allowed = (instance[:, None] != instance) & (
+            visible.astype(int) @ visible.T.astype(int) >= min_shared
+        )
+        assert allowed.sum() < count
+        return
+    assert len({tuple(pair) for pair in pairs.tolist()}) == count
+    source, target = pairs[:, 0], pairs[:, 1]
+    assert (instance[source] != instance[target]).all()
+    assert ((visible[source] & visible[target]).sum(axis=1) >= min_shared).all()
+
+
+def test_gaps_and_sources_get_equal_shares() -> None:
+    instance, view_bin = np.repeat(np.arange(4), 8), np.tile(np.arange(8), 4)
+    pairs = draw_pairs(
+        np.random.default_rng(0),
+        instance=instance,
+        view_bin=view_bin,
+        visible=np.ones((32, 5), dtype=bool),
+        count=160,
+        min_shared=3,
+        where="here",
+    )
+    turn = (view_bin[pairs[:, 0]] - view_bin[pairs[:, 1]]) % 8
+    assert np.bincount(np.minimum(turn, 8 - turn)).tolist() == [32] * 5
+    assert np.bincount(pairs[:, 0]).tolist() == [5] * 32
+
+
+def test_an_exhausted_gap_leaves_its_share_to_the_others() -> None:
+    # opposite views share nothing
+    view_bin = np.tile([0, 4], 3)
+    pairs = draw_pairs(
+        np.random.default_rng(0),
+        instance=np.repeat(np.arange(3), 2),
+        view_bin=view_bin,
+        visible=np.eye(2, dtype=bool)[view_bin // 4].repeat(3, axis=1),
+        count=12,
+        min_shared=3,
+        where="here",
+    )
+    assert len(pairs) == 12
+    assert (view_bin[pairs[:, 0]] == view_bin[pairs[:, 1]]).all()
+
+
+# --------------------------------------------------------------------------------- reproducing and resuming
+
+
+def test_processes_and_other_categories_change_nothing(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    render_dataset(dataclasses.replace(PARAMS, categories=("car",)), Path("data"), Path("work"), jobs=2)
+    whole = digests(project / "data")
+    part = {name: digest for name, digest in digests(Path("data")).items() if "/car/" in name}
+    assert len(part) == 2 * 4 * 8
+    assert part.items() <= whole.items()
+
+
+def test_another_seed_gives_other_pictures(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = dataclasses.replace(PARAMS, seed=4, categories=("chair",), pairs=SplitCounts(0, 0, 0))
+    render_dataset(params, Path("data"), Path("work"), jobs=1)
+    same = digests(project / "data").items() & digests(Path("data")).items()
+    assert not [name for name, _ in same if name.startswith("images/")]
+
+
+def test_interrupted_run_continues_where_it_stopped(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rendered: list[int] = []
+    real_render = dataset.render
+
+    def render_until(stop: int) -> Any:
+        def wrapped(*args: Any) -> Any:
+            if len(rendered) == stop:
+                raise KeyboardInterrupt
+            rendered.append(1)
+            return real_render(*args)
+
+        return wrapped
+
+    monkeypatch.setattr(dataset, "render", render_until(20))
+    with pytest.raises(KeyboardInterrupt):
+        render_dataset(PARAMS, Path("data"), Path("work"), jobs=1)
+    assert not Path("data").exists()
+
+    # a finished picture that was damaged since is drawn again, the others are kept
+    damaged = sorted(Path("work").rglob("*.jpg"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    rendered.clear()
+    monkeypatch.setattr(dataset, "render", render_until(10**9))
+    render_dataset(PARAMS, Path("data"), Path("work"), jobs=1)
+    assert len(rendered) == 64 - 20 + 1
+    assert digests(Path("data")) == digests(project / "data")
+    assert list(Path("work").iterdir()) == [Path("work/lock")]
+
+
+def test_killed_run_continues_to_the_same_bytes(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "slice.json").write_text(json.dumps(SLICE))
+    command = [sys.executable, "-m", "spheremap", "render", "--params", "slice.json", "--out", "data"]
+    command += ["--work", "work", "--jobs"]
+    first = subprocess.Popen([*command, "2"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("work/*/records/*/*.json"))) < 10 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not (tmp_path / "data").exists()
+    records = sorted(tmp_path.glob("work/*/records/*/*.json"))
+    assert 10 <= len(records) < 64
+
+    # of a damaged record, the picture is drawn again: one is no JSON, in the other a number is another
+    text = records[1].read_text()
+    assert text.lstrip("{ \n").startswith('"box"')
+    records[0].write_bytes(b"\x80" + records[0].read_bytes()[1:])
+    records[1].write_text(re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), text, count=1))
+    second = subprocess.run([*command, "1"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "64/64" in second.stderr
+    assert digests(tmp_path / "data") == digests(project / "data")
+
+
+def test_a_killed_worker_ends_the_run_with_a_message(tmp_path: Path) -> None:
+    """It neither waits for the dead nor leaves the living behind."""
+    (tmp_path / "slice.json").write_text(json.dumps(SLICE))
+    command = [sys.executable, "-m", "spheremap", "render", "--params", "slice.json", "--out", "data"]
+    run = subprocess.Popen(
+        [*command, "--work", "work", "--jobs", "2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("work/*/records/*/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    workers = [p for p in psutil.Process(run.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+    assert len(workers) == 2
+    workers[0].kill()
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 1
+    assert "a process that draws pictures was killed" in errors
+    assert "Traceback" not in errors
+    assert not any(worker.is_running() for worker in workers)
+    assert not (tmp_path / "data").exists()
+
+
+def test_existing_data_set_is_replaced_as_a_whole(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/images").mkdir(parents=True)
+    Path("data/images/old.jpg").touch()
+    params = dataclasses.replace(
+        PARAMS, categories=("car",), instances=SplitCounts(1, 0, 0), pairs=SplitCounts(0, 0, 0)
+    )
+    render_dataset(params, Path("data"), Path("work"), jobs=1)
+    assert sorted(path.name for path in Path("data").iterdir()) == [
+        "images",
+        "images.csv",
+        "keypoints.csv",
+        "masks",
+        "pairs.csv",
+        "pictures.csv",
+        "provenance.json",
+    ]
+    assert list(Path("data/images").iterdir()) == [Path("data/images/car")]
+    assert read_tables(Path("data")).pairs.empty
+
+
+# ----------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seed", -1, "0 or more"),
+        ("categories", ["car", "zebra"], "some of"),
+        ("categories", ["car", "car"], "each once"),
+        ("categories", [], "some of"),
+        ("image_size", 32, "64 pixels or more"),
+        ("instances", {"train": 0, "val": 0, "test": 0}, "1 or more in all"),
+        ("instances", {"train": -1, "val": 0, "test": 3}, "0 or more per split"),
+        ("views_per_instance", 12, "multiple of 8"),
+        ("views_per_instance", 0, "multiple of 8"),
+        ("azimuth_jitter", 30, "half a bin"),
+        ("elevation", [35, 0], "least <= most"),
+        ("elevation", [-5, 20], "0 <= least"),
+        ("roll", 90, "0 to 45"),
+        ("distance", [1, 3], "object radii"),
+        ("object_size", [0.5, 1.2], "picture's side"),
+        ("shift", -0.1, "0 to 0.5"),
+        ("pairs", {"train": -1, "val": 0, "test": 0}, "0 or more"),
+        ("min_shared_keypoints", 0, "1 or more"),
+        ("elevation", 20, "a list"),
+        ("layout", "spair", "'shapes'"),
+    ],
+)
+def test_bad_parameters_are_refused_by_name(
+    key: str, value: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "slice.json"
+    path.write_text(json.dumps(SLICE | {key: value}))
+    out = tmp_path / "data"
+    assert main(["render", "--params", str(path), "--out", str(out), "--work", str(tmp_path / "work")]) == 1
+    error = capsys.readouterr().err
+    assert key in error
+    assert message in error
+    assert not out.exists()
+
+
+def test_more_pairs_than_there_are_is_an_error_that_keeps_the_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = dataclasses.replace(PARAMS, categories=("chair",), instances=SplitCounts(2, 0, 0))
+    with pytest.raises(InputError, match=r"too few image pairs for chair, train(.|\n)*ask for fewer pairs"):
+        render_dataset(
+            dataclasses.replace(few, pairs=SplitCounts(1000, 0, 0)), Path("data"), Path("work"), jobs=1
+        )
+    assert not Path("data").exists()
+
+    def render(*_: Any) -> None:
+        raise AssertionError("finished pictures are not drawn again")
+
+    monkeypatch.setattr(dataset, "render", render)
+    render_dataset(dataclasses.replace(few, pairs=SplitCounts(10, 0, 0)), Path("data"), Path("work"), jobs=1)
+    assert len(read_tables(Path("data")).pairs) == 10
+
+
+def test_number_of_jobs_is_checked(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="wrong number of jobs"):
+        render_dataset(PARAMS, tmp_path / "data", tmp_path / "work", jobs=0)
+
+
+def test_every_range_reaches_the_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    draw = dataset.draw_camera
+
+    def watched(*args: Any, **ranges: Any) -> Any:
+        asked.append(ranges)
+        return draw(*args, **ranges)
+
+    monkeypatch.setattr(dataset, "draw_camera", watched)
+    ranges = {"azimuth_jitter": 11.0, "elevation": (3.0, 4.0), "roll": 7.0, "distance": (8.0, 9.0),
+              "object_size": (0.6, 0.7), "shift": 0.2}  # fmt: skip
+    one = dataclasses.replace(
+        PARAMS, categories=["chair"], instances=SplitCounts(1, 0, 0), pairs=SplitCounts(0, 0, 0), **ranges
+    )
+    render_dataset(one, tmp_path / "out", tmp_path / "work", jobs=1)
+    assert [own.pop("view_bin") for own in asked] == list(range(8))
+    assert all(own == ranges | {"size": 64} for own in asked)

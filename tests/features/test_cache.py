@@ -1,0 +1,1118 @@
+"""The feature cache from pictures to reader: geometry of views, journal, HDF5, damage, resuming."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms import RandomResizedCrop
+
+from spheremap.base.errors import InputError, ProvenanceError
+from spheremap.base.files import sha256_file
+from spheremap.cli import main
+from spheremap.data.tables import Tables, write_tables
+from spheremap.features.backbones.extractor import Extractor
+from spheremap.features.backbones.spec import BackboneSpec, ImageSizes, WeightsSpec
+from spheremap.features.backbones.weights import fetch_weights
+from spheremap.features.cache import FeatureCache, builder
+from spheremap.features.cache.builder import (
+    CacheSpec,
+    FeaturesSpec,
+    Kind,
+    Source,
+    Summary,
+    build_shard,
+    select_sources,
+)
+from spheremap.features.cache.index import write_index
+from spheremap.features.cache.journal import Journal, Record
+from spheremap.features.cache.shards import shard_range
+from spheremap.features.cache.views import make_view, random_resized_crop, view_generator
+from spheremap.features.geometry import square_box
+
+BACKBONE = BackboneSpec("test_vit", WeightsSpec("random", seed=0), 1, False, "token", ImageSizes(32, 48))
+FEATURES = FeaturesSpec("tiny", 3, (0.5, 1.5), (0.75, 4 / 3), 0, 4, "float32", 1)
+SPEC = CacheSpec(FEATURES, BACKBONE, "toys")
+SIZES = [(40, 30), (31, 50), (64, 64), (33, 48), (50, 20), (27, 27)]
+
+
+# ---- a world of six pictures -------------------------------------------------------------------------------
+
+
+def make_sources(folder: Path, count: int = len(SIZES)) -> list[Source]:
+    """Pictures of noise with a rectangle as the object; every third one has no mask."""
+    generator = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = []
+    for i in range(count):
+        width, height = SIZES[i % len(SIZES)]
+        path, mask_path = folder / f"{i}.png", folder / f"{i}.mask.png"
+        Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+        mask = np.zeros((height, width), dtype=np.uint8)
+        mask[5:-5, 3:-3] = 12
+        Image.fromarray(mask).save(mask_path)
+        box = (3.0, 5.0, width - 3.0, height - 5.0)
+        sources.append(
+            Source(f"toy/{i:04}", path, None if i % 3 == 2 else mask_path, 12, box, (width, height))
+        )
+    return sources
+
+
+def make_tables(sources: list[Source]) -> Tables:
+    """Images 0-3 are the train pairs' sources, 4 and 5 the test pair; val reuses them."""
+    rows = [
+        {
+            **{"image_id": source.image_id, "instance": source.image_id, "category": "toy", "split": "train"},
+            **{"path": str(source.path), "mask_path": str(source.mask_path or ""), "mask_value": 12},
+            **dict(zip(("x1", "y1", "x2", "y2"), source.bbox, strict=True)),
+            **{"width": source.size[0], "height": source.size[1], "azimuth": 0.0},
+        }
+        for source in sources
+    ]
+    ids = [s.image_id for s in sources]
+    pairs = [("train", ids[i], ids[j]) for i in (3, 1, 0, 2) for j in (0, 5) if i != j]
+    pairs += [("val", ids[5], ids[4]), ("test", ids[4], ids[5])]
+    keypoints = pd.DataFrame(
+        {"image_id": [ids[0]], "keypoint_id": ["0"], "name": ["nose"], "x": [9.0], "y": [9.0], "visible": [1]}
+    )
+    return Tables(pd.DataFrame(rows), keypoints, pd.DataFrame(pairs, columns=["split", "source", "target"]))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    fetch_weights(BACKBONE, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Source]:
+    return make_sources(tmp_path_factory.mktemp("pictures"))
+
+
+Build = Callable[..., Summary]
+
+
+@pytest.fixture(scope="module")
+def build(weights: Path, sources: list[Source]) -> Build:
+    def run(out: Path, **changes: Any) -> Summary:
+        options: dict[str, Any] = {
+            "spec": SPEC, "sources": sources, "weights": weights, "kind": "views", "shard": (0, 1),
+            "provenance": {"step": "cache", "params": {"block": 1}}, "out": out, "work": out.parent / "work",
+        }  # fmt: skip
+        return build_shard(**{**options, **changes})
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def cache_file(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished cache of training views."""
+    out = tmp_path_factory.mktemp("cache") / "views.h5"
+    build(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def journal_bytes(build: Build, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The whole journal of that cache, as it lay there before it was published."""
+    folder = tmp_path_factory.mktemp("journal")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builder, "_publish", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            build(folder / "views.h5")
+    return (folder / "work" / "views-0-of-1.journal").read_bytes()
+
+
+def _stop(*_args: object) -> None:
+    raise KeyboardInterrupt
+
+
+# ---- views -------------------------------------------------------------------------------------------------
+
+
+class TorchNumbers:
+    """Draws the numbers that torchvision would draw."""
+
+    def uniform(self, low: float, high: float) -> float:
+        return torch.empty(1).uniform_(low, high).item()
+
+    def integers(self, low: int, high: int) -> int:
+        return int(torch.randint(low, high, size=(1,)).item())
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (40, 400), (900, 100), (224, 224)])
+@pytest.mark.parametrize("scale", [(0.5, 1.5), (0.08, 1.0), (1.2, 1.5)])
+def test_crop_is_torchvisions(width: int, height: int, scale: tuple[float, float]) -> None:
+    ratio, image = (0.75, 4 / 3), torch.zeros(3, height, width)
+    with torch.random.fork_rng():
+        for seed in range(20):
+            torch.manual_seed(seed)
+            y0, x0, h, w = RandomResizedCrop.get_params(image, list(scale), list(ratio))
+            torch.manual_seed(seed)
+            box = random_resized_crop(width, height, scale, ratio, TorchNumbers())  # type: ignore[arg-type]
+            assert box.tolist() == [x0, y0, x0 + w, y0 + h]
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 2**32))
+def test_crop_stays_inside(width: int, height: int, seed: int) -> None:
+    x0, y0, x1, y1 = random_resized_crop(
+        width, height, (0.5, 1.5), (0.75, 4 / 3), np.random.default_rng(seed)
+    )
+    assert 0 <= x0 < x1 <= width
+    assert 0 <= y0 < y1 <= height
+
+
+def test_every_view_has_its_own_numbers() -> None:
+    keys = [(seed, image, view) for seed in (0, 1) for image in ("a/1", "a/11", "b/1") for view in (0, 1, 11)]
+    draws = [view_generator(*key).integers(0, 2**62) for key in keys]
+    assert len(set(draws)) == len(keys)
+    assert [view_generator(*key).integers(0, 2**62) for key in reversed(keys)] == draws[::-1]
+
+
+def test_whole_image_at_its_own_size_is_itself() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    view = make_view(image, np.ones((32, 32), bool), square_box(32, 32), 32, (2, 2))
+    np.testing.assert_array_equal(view.pixels, image)
+    assert view.mask.all()
+    assert view.box.tolist() == [0, 0, 32, 32]
+
+
+def test_padding_is_centred_black_background() -> None:
+    image = np.full((2, 4, 3), 200, dtype=np.uint8)
+    view = make_view(image, np.ones((2, 4), bool), square_box(4, 2), 4, (4, 4))
+    np.testing.assert_array_equal(view.pixels[:, :, 0], [[0] * 4, [200] * 4, [200] * 4, [0] * 4])
+    np.testing.assert_array_equal(view.mask.reshape(4, 4), [[0] * 4, [1] * 4, [1] * 4, [0] * 4])
+    assert view.box.tolist() == [0, -1, 4, 3]
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_padding_by_hand_changes_nothing(half_width: int, half_height: int, seed: int) -> None:
+    width, height = 2 * half_width, 2 * half_height
+    side = max(width, height)
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    left, top = (side - width) // 2, (side - height) // 2
+    padded = np.zeros((side, side, 3), dtype=np.uint8)
+    padded[top : top + height, left : left + width] = image
+    mask = np.zeros((side, side), dtype=bool)
+    mask[top : top + height, left : left + width] = image[:, :, 0] > 127
+    bare = make_view(image, image[:, :, 0] > 127, square_box(width, height), 48, (3, 3))
+    whole = make_view(padded, mask, square_box(side, side), 48, (3, 3))
+    np.testing.assert_array_equal(bare.pixels, whole.pixels)
+    np.testing.assert_array_equal(bare.mask, whole.mask)
+
+
+def test_half_pixel_padding_is_exact() -> None:
+    """Width 4, height 3: the image begins half a pixel below the square's top edge."""
+    image = np.full((3, 4, 3), 100, dtype=np.uint8)
+    view = make_view(image, np.ones((3, 4), bool), square_box(4, 3), 4, (4, 4))
+    rows = view.pixels[:, :, 0].astype(int)
+    assert view.box.tolist() == [0, -0.5, 4, 3.5]
+    np.testing.assert_array_equal(rows, rows[::-1])  # symmetric about the centre
+    assert abs(rows[:, 0].sum() - 300) <= 30  # three rows of light spread over four
+
+
+def test_mask_is_sampled_at_patch_centres() -> None:
+    mask = np.zeros((4, 4), dtype=bool)
+    mask[1, 3] = True
+    image = np.zeros((4, 4, 3), dtype=np.uint8)
+    # centres of the box's 2 × 2 patches: x = 2.5, 3.5 and y = 1.5, 2.5: pixel (row 1, column 3) is the second
+    view = make_view(image, mask, np.array([2.0, 1.0, 4.0, 3.0]), 32, (2, 2))
+    assert view.mask.tolist() == [False, True, False, False]
+
+
+# ---- choosing images ---------------------------------------------------------------------------------------
+
+
+def test_views_take_train_sources_and_images_the_rest(sources: list[Source]) -> None:
+    tables = make_tables(sources)
+    assert select_sources(tables, "views") == sources[:4]
+    assert select_sources(tables, "images") == sources[4:]
+
+
+@given(st.integers(1, 4))
+def test_shards_are_a_partition_in_order(count: int) -> None:
+    sources = [Source(f"toy/{i}", Path(f"{i}"), None, 12, (0.0, 0.0, 1.0, 1.0), (1, 1)) for i in range(6)]
+    tables = make_tables(sources)
+    parts = [select_sources(tables, "views", (i, count)) for i in range(count)]
+    assert [source for part in parts for source in part] == select_sources(tables, "views")
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_more_shards_than_images(sources: list[Source]) -> None:
+    message = r"too few images[\s\S]*at least 5[\s\S]*found: 4[\s\S]*set features.shards to 4 or less"
+    with pytest.raises(InputError, match=message):
+        select_sources(make_tables(sources), "views", (0, 5))
+    tables = make_tables(sources)
+    trained = dataclasses.replace(tables, pairs=tables.pairs[tables.pairs["split"] == "train"])
+    assert select_sources(trained, "images", (1, 3)) == []
+    measured = dataclasses.replace(tables, pairs=tables.pairs[tables.pairs["split"] == "test"])
+    with pytest.raises(InputError, match=r"too few images[\s\S]*found: 0[\s\S]*add pairs of these splits"):
+        select_sources(measured, "views")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_cache_of_nothing_where_nothing_is_measured(build: Build, tmp_path: Path, count: int) -> None:
+    size = BACKBONE.image_size.eval // 16
+    patches = size * size
+    shards = [tmp_path / f"images-{i}of{count}.h5" for i in range(count)]
+    for i, shard in enumerate(shards):
+        assert build(shard, sources=[], kind="images", shard=(i, count)).records == 0
+    index = tmp_path / "images.h5"
+    assert write_index(shards, index) == 0
+    for paths in (shards, [index]):
+        with FeatureCache.open(paths) as cache:
+            assert (len(cache), cache.kind, cache.masks.shape) == (0, "images", (0, patches))
+            assert cache.tokens([]).shape == (0, patches, cache.dim)
+            with pytest.raises(InputError, match=r"toy/0000[\s\S]*no image at all"):
+                cache.index("toy/0000")
+    with h5py.File(index) as file:
+        assert file["tokens"].shape == (0, patches, cache.dim)
+
+
+def test_as_many_shards_as_categories_are_one_category_each() -> None:
+    names = ["cow", "ant", "bee"] * 4 + ["ant", "ant"]
+    sources = [
+        Source(f"{name}/{i}", Path(f"{i}"), None, 1, (0.0, 0.0, 1.0, 1.0), (1, 1))
+        for i, name in enumerate(names)
+    ]
+    images = make_tables(sources).images.assign(category=names)
+    ids = images["image_id"]
+    pairs = pd.DataFrame({"split": "train", "source": ids, "target": ids})
+    tables = Tables(images, pd.DataFrame(), pairs)
+    parts = [select_sources(tables, "views", (i, 3)) for i in range(3)]
+    assert [{source.image_id.split("/")[0] for source in part} for part in parts] == [
+        {"ant"},
+        {"bee"},
+        {"cow"},
+    ]
+    assert [len(part) for part in parts] == [6, 4, 4]
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.data())
+def test_no_shard_mixes_parts_of_categories(sizes: list[int], data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, sum(sizes)))
+    parts = [shard_range(sizes, i, count) for i in range(count)]
+    assert [position for part in parts for position in part] == list(range(sum(sizes)))
+    assert all(parts)
+    category = np.repeat(np.arange(len(sizes)), sizes)
+    held = [set(category[part.start : part.stop].tolist()) for part in parts]
+    if count < len(sizes):  # whole categories
+        assert sum(map(len, held)) == len(sizes)
+    else:  # parts of one, as even as whole images can be
+        assert all(len(one) == 1 for one in held)
+        for k in range(len(sizes)):
+            lengths = [len(part) for part, one in zip(parts, held, strict=True) if one == {k}]
+            assert max(lengths) - min(lengths) <= 1
+
+
+def test_groups_of_categories_are_about_equally_large() -> None:
+    assert [shard_range([100] * 18, i, 6) for i in range(6)] == [
+        range(300 * i, 300 * (i + 1)) for i in range(6)
+    ]
+    assert [shard_range([10, 10, 80, 10, 10], i, 3) for i in range(3)] == [
+        range(20),
+        range(20, 100),
+        range(100, 120),
+    ]
+
+
+def test_the_larger_category_is_cut_into_more_parts() -> None:
+    parts = [shard_range([30, 10], i, 4) for i in range(4)]
+    assert parts == [range(10), range(10, 20), range(20, 30), range(30, 40)]
+
+
+# ---- what is in a cache ------------------------------------------------------------------------------------
+
+
+def test_records_are_what_the_extractor_says(cache_file: Path, sources: list[Source], weights: Path) -> None:
+    extractor = Extractor(BACKBONE, weights)
+    with FeatureCache.open([cache_file]) as cache:
+        assert (cache.kind, cache.grid, cache.dim, len(cache)) == ("views", (2, 2), 64, 18)
+        assert cache.image_ids == [source.image_id for source in sources for _ in range(3)]
+        assert cache.view.tolist() == [0, 1, 2] * 6
+        tokens = cache.tokens(range(18))
+        for i, source in enumerate(sources):
+            for j, view in enumerate(builder.decode_views(source, FEATURES, "views", 32, (2, 2))):
+                expected = extractor(torch.from_numpy(view.pixels.copy())[None])[0]
+                np.testing.assert_allclose(tokens[3 * i + j], expected.numpy(), atol=2e-3, rtol=2e-3)
+                np.testing.assert_array_equal(cache.boxes[3 * i + j], view.box)
+                np.testing.assert_array_equal(cache.masks[3 * i + j], view.mask)
+    assert tokens.dtype == np.float16
+    assert cache.masks.dtype == bool
+    assert 0 < cache.masks.mean() < 1
+
+
+def test_whole_images(build: Build, tmp_path: Path, sources: list[Source]) -> None:
+    build(tmp_path / "images.h5", kind="images")
+    with FeatureCache.open([tmp_path / "images.h5"]) as cache:
+        assert (cache.kind, cache.grid, len(cache)) == ("images", (3, 3), 6)
+        assert cache.view.tolist() == [0] * 6
+        np.testing.assert_array_equal(cache.boxes, [square_box(*source.size) for source in sources])
+
+
+def test_the_largest_image_is_named_before_anything_is_computed(
+    build: Build, tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = dataclasses.replace(SPEC, features=dataclasses.replace(FEATURES, fit="original"))
+    larger = dataclasses.replace(sources[3], size=(1000, 20))
+    monkeypatch.setattr(builder, "decode_views", None)
+    with pytest.raises(InputError, match=rf"{larger.path.name}[\s\S]*48×48[\s\S]*1000×20[\s\S]*1008"):
+        build(tmp_path / "images.h5", kind="images", spec=spec, sources=[*sources[:3], larger, *sources[4:]])
+    assert not (tmp_path / "images.h5").exists()
+
+
+def test_without_mask_the_box_is_the_object(sources: list[Source]) -> None:
+    source = dataclasses.replace(sources[0], mask_path=None, bbox=(10.2, 0.0, 20.0, 9.5), size=(40, 30))
+    mask = builder._object_mask(source)
+    expected = np.zeros((30, 40), dtype=bool)
+    expected[0:10, 10:20] = True
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_bytes_depend_on_nothing_but_the_work(build: Build, cache_file: Path, tmp_path: Path) -> None:
+    time.sleep(1.1)  # time stamps in HDF5 would have a resolution of a second
+    build(tmp_path / "views.h5", threads=3)
+    assert (tmp_path / "views.h5").read_bytes() == cache_file.read_bytes()
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["views-0-of-1.lock"]
+
+
+def test_a_view_does_not_depend_on_other_images(
+    build: Build, cache_file: Path, tmp_path: Path, sources: list[Source]
+) -> None:
+    build(tmp_path / "views.h5", sources=[sources[4], sources[1]])
+    with FeatureCache.open([cache_file]) as full, FeatureCache.open([tmp_path / "views.h5"]) as part:
+        ours, theirs = [0, 1, 2, 3, 4, 5], [12, 13, 14, 3, 4, 5]
+        np.testing.assert_array_equal(part.boxes[ours], full.boxes[theirs])
+        np.testing.assert_allclose(part.tokens(ours), full.tokens(theirs), atol=2e-3)
+
+
+# ---- reader ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shard_files(build: Build, sources: list[Source], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("shards")
+    for i, part in enumerate((sources[:1], sources[1:4], sources[4:])):
+        build(folder / f"{i}.h5", sources=part, shard=(i, 3))
+    return sorted(folder.glob("*.h5"))
+
+
+def test_shards_read_as_one(cache_file: Path, shard_files: list[Path]) -> None:
+    with FeatureCache.open([cache_file]) as whole, FeatureCache.open(shard_files[::-1]) as parts:
+        assert parts.image_ids == whole.image_ids
+        np.testing.assert_array_equal(parts.boxes, whole.boxes)
+        np.testing.assert_array_equal(parts.masks, whole.masks)
+        np.testing.assert_array_equal(parts.view, whole.view)
+        np.testing.assert_allclose(parts.tokens(range(18)), whole.tokens(range(18)), atol=2e-3)
+
+
+@given(st.lists(st.integers(0, 17), max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_tokens_come_in_the_order_asked(shard_files: list[Path], indices: list[int]) -> None:
+    with FeatureCache.open(shard_files) as cache:
+        everything = np.concatenate([cache.tokens([i]) for i in range(18)])
+        np.testing.assert_array_equal(cache.tokens(indices), everything[np.array(indices, dtype=int)])
+
+
+def test_index_finds_the_first_record(cache_file: Path) -> None:
+    with FeatureCache.open([cache_file]) as cache:
+        assert cache.index("toy/0002") == 6
+        with pytest.raises(InputError, match="'toy/9' is not in the feature cache"):
+            cache.index("toy/9")
+        for bad in ([-1], [18]):
+            with pytest.raises(IndexError):
+                cache.tokens(bad)
+
+
+def test_incomplete_set_of_shards(shard_files: list[Path], cache_file: Path) -> None:
+    with pytest.raises(ProvenanceError, match=r"not the whole[\s\S]*0 to 2[\s\S]*found: 0, 2"):
+        FeatureCache.open([shard_files[0], shard_files[2]])
+    with pytest.raises(ProvenanceError, match="not the whole"):
+        FeatureCache.open([shard_files[0], *shard_files])
+    with pytest.raises(ProvenanceError, match="different count"):
+        FeatureCache.open([cache_file, *shard_files[1:]])
+    with pytest.raises(InputError, match="no feature cache given"):
+        FeatureCache.open([])
+
+
+def test_provenance_is_compared(cache_file: Path) -> None:
+    with FeatureCache.open([cache_file], expect={"params": {"block": 1}}) as cache:
+        assert cache.provenance["step"] == "cache"
+    with pytest.raises(
+        ProvenanceError, match=r"views\.h5[\s\S]*params\.block = 9[\s\S]*params\.block = 1[\s\S]*snakemake"
+    ):
+        FeatureCache.open([cache_file], expect={"params": {"block": 9}})
+
+
+def test_shards_made_otherwise_do_not_mix(
+    build: Build, sources: list[Source], shard_files: list[Path], tmp_path: Path
+) -> None:
+    build(
+        tmp_path / "1.h5",
+        sources=sources[1:4],
+        shard=(1, 3),
+        provenance={"step": "cache", "params": {"block": 2}},
+    )
+    with pytest.raises(ProvenanceError, match=r"1\.h5[\s\S]*params\.block = 1[\s\S]*params\.block = 2"):
+        FeatureCache.open([shard_files[0], tmp_path / "1.h5", shard_files[2]])
+
+
+@given(st.lists(st.integers(0, 17), min_size=8, max_size=40))
+@settings(max_examples=20, deadline=None)
+@pytest.mark.usefixtures("traced")
+def test_reading_takes_no_memory_beside_the_result(large_records: FeatureCache, indices: list[int]) -> None:
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    found = large_records.tokens(indices)
+    assert tracemalloc.get_traced_memory()[1] - before < found.nbytes + found[0].nbytes
+
+
+@pytest.fixture(scope="module")
+def large_records(
+    build: Build, sources: list[Source], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FeatureCache]:
+    """A cache with 128 KiB of tokens per record."""
+    backbone = dataclasses.replace(BACKBONE, image_size=ImageSizes(512, 48))
+    out = tmp_path_factory.mktemp("large") / "views.h5"
+    build(out, spec=dataclasses.replace(SPEC, backbone=backbone), sources=sources)
+    with FeatureCache.open([out]) as cache:
+        yield cache
+
+
+# ---- the index ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def indexed(shard_files: list[Path], tmp_path: Path) -> Path:
+    """A copy of the three shards in a folder of their own, with an index."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    shards = [Path(shutil.copy(path, folder)) for path in shard_files]
+    write_index(shards[::-1], folder / "views.h5")
+    return folder / "views.h5"
+
+
+def test_the_index_reads_as_the_shards(indexed: Path, shard_files: list[Path]) -> None:
+    assert indexed.stat().st_size < 20_000
+    assert everything(indexed) == everything(*shard_files)
+    with FeatureCache.open([indexed], expect={"params": {"block": 1}}) as cache:
+        assert [(path.name, records) for path, records in cache.files] == [
+            ("0.h5", range(3)),
+            ("1.h5", range(3, 12)),
+            ("2.h5", range(12, 18)),
+        ]
+    with pytest.raises(ProvenanceError, match=r"params\.block = 9"):
+        FeatureCache.open([indexed], expect={"params": {"block": 9}})
+
+
+def test_any_program_reads_the_shards_as_one(
+    indexed: Path, shard_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "moved"
+    indexed.parent.rename(moved)
+    monkeypatch.chdir("/")
+    with h5py.File(moved / indexed.name) as file, FeatureCache.open(shard_files) as cache:
+        np.testing.assert_array_equal(file["tokens"][...], cache.tokens(range(18)))
+        np.testing.assert_array_equal(file["masks"][...], cache.masks)
+        np.testing.assert_array_equal(file["boxes"][...], cache.boxes)
+        np.testing.assert_array_equal(file["view"][...], cache.view)
+        assert [name.decode() for name in file["image_id"][...]] == cache.image_ids
+        assert file["tokens"].dtype == np.float16
+        assert file.attrs["kind"] == b"views"
+        assert json.loads(file.attrs["provenance"]) == cache.provenance
+
+
+def test_image_ids_of_any_length_share_an_index(build: Build, sources: list[Source], tmp_path: Path) -> None:
+    names = ["a", "a longer näme 象"]
+    for i, name in enumerate(names):
+        build(tmp_path / f"{i}.h5", sources=[dataclasses.replace(sources[i], image_id=name)], shard=(i, 2))
+    write_index([tmp_path / "0.h5", tmp_path / "1.h5"], tmp_path / "views.h5")
+    with FeatureCache.open([tmp_path / "views.h5"]) as cache, h5py.File(tmp_path / "views.h5") as file:
+        assert cache.image_ids == [name for name in names for _ in range(3)]
+        assert [name.decode() for name in file["image_id"][...]] == cache.image_ids
+
+
+def test_a_program_sees_which_records_are_missing(indexed: Path) -> None:
+    (indexed.parent / "1.h5").unlink()
+    with h5py.File(indexed) as file:
+        here = np.array([True] * 3 + [False] * 9 + [True] * 6)
+        np.testing.assert_array_equal(~np.isnan(file["tokens"][...]).any(axis=(1, 2)), here)
+        np.testing.assert_array_equal(~np.isnan(file["boxes"][...]).any(axis=1), here)
+        np.testing.assert_array_equal((file["masks"][...] != 255).all(axis=1), here)
+        np.testing.assert_array_equal(file["view"][...] != -1, here)
+        np.testing.assert_array_equal(file["image_id"][...] != b"", here)
+
+
+def test_equal_shards_give_equal_indices(indexed: Path) -> None:
+    before = indexed.read_bytes()
+    time.sleep(1.1)  # time stamps in HDF5 would have a resolution of a second
+    write_index(sorted(indexed.parent.glob("?.h5")), indexed)
+    assert indexed.read_bytes() == before
+
+
+def lose(folder: Path, _foreign: Path) -> str:
+    (folder / "1.h5").unlink()
+    return r"does not exist[\s\S]*1\.h5[\s\S]*snakemake --cores all"
+
+
+def truncate(folder: Path, _foreign: Path) -> str:
+    content = (folder / "1.h5").read_bytes()
+    (folder / "1.h5").write_bytes(content[: len(content) // 2])
+    return r"damaged[\s\S]*1\.h5[\s\S]*snakemake --cores all"
+
+
+def replace_by_other_settings(folder: Path, foreign: Path) -> str:
+    shutil.copy(foreign, folder / "1.h5")
+    return r"other settings[\s\S]*1\.h5[\s\S]*block = 1[\s\S]*block = 2"
+
+
+def replace_by_the_index(folder: Path, _foreign: Path) -> str:
+    shutil.copy(folder / "views.h5", folder / "1.h5")
+    return r"the index of a feature cache where a shard is expected[\s\S]*1\.h5"
+
+
+def replace_by_text(folder: Path, _foreign: Path) -> str:
+    (folder / "1.h5").write_text("not HDF5")
+    return r"damaged[\s\S]*1\.h5"
+
+
+def exchange(folder: Path, _foreign: Path) -> str:
+    (folder / "0.h5").rename(folder / "x.h5")
+    (folder / "1.h5").rename(folder / "0.h5")
+    (folder / "x.h5").rename(folder / "1.h5")
+    return r"index of the feature cache and its shard do not agree[\s\S]*0\.h5[\s\S]*expected: shard 0"
+
+
+@pytest.mark.parametrize(
+    "spoil", [lose, truncate, replace_by_other_settings, replace_by_the_index, replace_by_text, exchange]
+)
+def test_the_index_refuses_other_shards(
+    build: Build,
+    sources: list[Source],
+    indexed: Path,
+    tmp_path: Path,
+    spoil: Callable[[Path, Path], str],
+) -> None:
+    foreign = tmp_path / "foreign.h5"
+    build(
+        foreign,
+        sources=sources[1:4],
+        shard=(1, 3),
+        provenance={"step": "cache", "params": {"block": 2}},
+    )
+    message = spoil(indexed.parent, foreign)
+    with pytest.raises(ProvenanceError, match=message):
+        FeatureCache.open([indexed])
+
+
+def test_the_index_refuses_a_shard_of_another_length(
+    build: Build, sources: list[Source], indexed: Path
+) -> None:
+    build(indexed.parent / "1.h5", sources=sources[1:3], shard=(1, 3))
+    message = r"do not agree[\s\S]*1\.h5[\s\S]*records 3 to 11[\s\S]*records 3 to 8"
+    with pytest.raises(ProvenanceError, match=message):
+        FeatureCache.open([indexed])
+
+
+def test_index_and_shards_are_not_given_together(indexed: Path) -> None:
+    with pytest.raises(ProvenanceError, match=r"views\.h5[\s\S]*name the index alone"):
+        FeatureCache.open(sorted(indexed.parent.glob("*.h5")))
+
+
+def test_no_index_of_half_a_cache(shard_files: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ProvenanceError, match="not the whole feature cache"):
+        write_index(shard_files[:2], tmp_path / "views.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_the_index(
+    indexed: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before = indexed.read_bytes()
+    indexed.unlink()
+    shards = [str(path) for path in sorted(indexed.parent.glob("?.h5"))]
+    assert main(["cache-index", "--out", str(indexed), "--shards", *shards]) == 0
+    assert "18 records in 3 shards" in capsys.readouterr().out
+    assert indexed.read_bytes() == before
+    elsewhere = tmp_path / "index" / "views.h5"
+    assert main(["cache-index", "--out", str(elsewhere), "--shards", *shards]) == 1
+    assert not elsewhere.exists()
+    capsys.readouterr()
+    Path(shards[0]).unlink()
+    assert main(["cache-index", "--out", str(indexed), "--shards", *shards]) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
+# ---- damage ------------------------------------------------------------------------------------------------
+
+
+def everything(*paths: Path) -> list[Any]:
+    with FeatureCache.open(paths) as cache:
+        arrays = [cache.tokens(range(len(cache))), cache.masks, cache.boxes, cache.view]
+        return [cache.kind, cache.grid, cache.image_ids, cache.provenance, *(a.tobytes() for a in arrays)]
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_no_flipped_byte_goes_unnoticed(cache_file: Path, data: st.DataObject) -> None:
+    """Either the reader complains, or the byte was unused and everything reads the same."""
+    content = bytearray(cache_file.read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
+    damaged = cache_file.with_name("damaged.h5")
+    damaged.write_bytes(content)
+    try:
+        outcome: Any = everything(damaged)
+    except ProvenanceError as error:
+        outcome = str(error)
+    if isinstance(outcome, str):
+        assert "damaged.h5" in outcome
+        assert "snakemake --cores all" in outcome
+    else:
+        assert outcome == everything(cache_file)
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_flipped_byte_of_the_index_goes_unnoticed(indexed: Path, data: st.DataObject) -> None:
+    content = bytearray(indexed.read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
+    damaged = indexed.with_name("damaged.h5")
+    damaged.write_bytes(content)
+    try:
+        outcome: Any = everything(damaged)
+    except ProvenanceError as error:
+        outcome = str(error)
+    if isinstance(outcome, str):
+        assert str(indexed.parent) in outcome  # a flipped name is that of a shard
+        assert "snakemake --cores all" in outcome
+    else:
+        assert outcome == everything(indexed)
+
+
+def test_the_reader_does_not_need_the_list_of_sources(indexed: Path) -> None:
+    """HDF5 keeps it in a heap without checksums, and can read a damaged one forever."""
+    expected = everything(indexed)
+    content = indexed.read_bytes()
+    assert content.count(b"GCOL") == 1
+    start = content.index(b"GCOL")
+    indexed.write_bytes(content[:start] + b"\x04" * 200 + content[start + 200 :])
+    assert everything(indexed) == expected
+
+
+def test_a_flipped_token_is_noticed(cache_file: Path, tmp_path: Path) -> None:
+    with h5py.File(cache_file) as file:
+        offset = file["tokens"].id.get_chunk_info(7).byte_offset
+    content = bytearray(cache_file.read_bytes())
+    content[offset + 100] ^= 1
+    (tmp_path / "v.h5").write_bytes(content)
+    with FeatureCache.open([tmp_path / "v.h5"]) as cache:
+        assert np.isfinite(cache.tokens(range(7))).all()
+        with pytest.raises(ProvenanceError, match=r"damaged[\s\S]*v\.h5"):
+            cache.tokens([7])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_truncated_file(cache_file: Path, tmp_path: Path, share: float) -> None:
+    content = cache_file.read_bytes()
+    (tmp_path / "v.h5").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ProvenanceError, match=r"damaged[\s\S]*v\.h5[\s\S]*delete the file and run"):
+        FeatureCache.open([tmp_path / "v.h5"])
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ProvenanceError, match=r"does not exist[\s\S]*v\.h5"):
+        FeatureCache.open([tmp_path / "v.h5"])
+
+
+def drop_checksums(file: h5py.File) -> None:
+    del file["boxes"]
+    file["boxes"] = np.ones((18, 4))
+
+
+def drop_masks(file: h5py.File) -> None:
+    del file["masks"]
+
+
+def set_attribute(name: str, value: Any) -> Callable[[h5py.File], None]:
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_attribute("complete", False), "incomplete"),
+        (set_attribute("schema", np.bytes_("other-9")), r"not a feature cache[\s\S]*other-9"),
+        (set_attribute("kind", np.bytes_("films")), "unknown kind 'films'"),
+        (set_attribute("grid", [3, 3]), "'tokens'"),
+        (drop_masks, r"'masks'[\s\S]*not as it should be"),
+        (drop_checksums, r"'boxes'[\s\S]*without fletcher32"),
+    ],
+)
+def test_another_structure_is_refused(
+    cache_file: Path, tmp_path: Path, change: Callable[[h5py.File], None], message: str
+) -> None:
+    path = tmp_path / "v.h5"
+    shutil.copy(cache_file, path)
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(ProvenanceError, match=message):
+        FeatureCache.open([path])
+
+
+# ---- bad pictures ------------------------------------------------------------------------------------------
+
+
+def spoil_missing(source: Source) -> str:
+    source.path.unlink()
+    return r"cannot read a file of image 'toy/0003'[\s\S]*3\.png"
+
+
+def spoil_truncated(source: Source) -> str:
+    source.path.write_bytes(source.path.read_bytes()[:-100])
+    return r"cannot read the image[\s\S]*3\.png"
+
+
+def spoil_size(source: Source) -> str:
+    Image.new("RGB", (5, 6)).save(source.path)
+    return r"image 'toy/0003' is not of the size in the tables[\s\S]*33×48[\s\S]*5×6"
+
+
+def spoil_mask_size(source: Source) -> str:
+    assert source.mask_path is not None
+    Image.new("L", (5, 6), 12).save(source.mask_path)
+    return r"mask is not of its image's size[\s\S]*3\.mask\.png"
+
+
+def spoil_foreground(source: Source) -> str:
+    assert source.mask_path is not None
+    Image.new("L", source.size, 11).save(source.mask_path)
+    return r"image 'toy/0003' has no foreground[\s\S]*3\.mask\.png[\s\S]*equal to 12"
+
+
+@pytest.mark.parametrize(
+    "spoil", [spoil_missing, spoil_truncated, spoil_size, spoil_mask_size, spoil_foreground]
+)
+@pytest.mark.parametrize("kind", ["views", "images"])
+def test_bad_picture(build: Build, tmp_path: Path, spoil: Callable[[Source], str], kind: Kind) -> None:
+    sources = make_sources(tmp_path / "pictures")
+    message = spoil(sources[3])
+    with pytest.raises(InputError, match=message):
+        build(tmp_path / "v.h5", sources=sources, kind=kind)
+    assert not list(tmp_path.glob("*v*.h5"))
+
+
+@pytest.mark.parametrize("which", ["image", "mask"])
+def test_a_picture_that_changed_since_it_was_listed(build: Build, tmp_path: Path, which: str) -> None:
+    """Still a picture of the right size, but another one."""
+    sources = make_sources(tmp_path / "pictures")
+    third = sources[3]
+    assert third.mask_path is not None
+    sources[3] = dataclasses.replace(third, sha256=(sha256_file(third.path), sha256_file(third.mask_path)))
+    build(tmp_path / "whole.h5", sources=sources, kind="images")
+    if which == "image":
+        Image.new("RGB", third.size, "red").save(third.path)
+    else:
+        Image.new("L", third.size, 12).save(third.mask_path)
+    name = r"3\.png" if which == "image" else r"3\.mask\.png"
+    with pytest.raises(ProvenanceError, match=rf"the {which} is not the file[\s\S]*{name}[\s\S]*to do"):
+        build(tmp_path / "v.h5", sources=sources, kind="images")
+    assert not (tmp_path / "v.h5").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_tokens_that_are_not_finite_are_refused(cache_file: Path, tmp_path: Path, value: float) -> None:
+    path = shutil.copyfile(cache_file, tmp_path / "v.h5")
+    with h5py.File(path, "r+") as file:
+        file["tokens"][7, 1, 2] = value
+    with FeatureCache.open([path]) as cache:
+        cache.tokens([6, 8])
+        for _ in range(2):
+            with pytest.raises(ProvenanceError, match=r"not finite[\s\S]*v\.h5[\s\S]*to do"):
+                cache.tokens([6, 7, 8])
+
+
+def test_tokens_too_large_for_float16(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Extractor.__call__
+    monkeypatch.setattr(Extractor, "__call__", lambda self, images: call(self, images) * 1e9)
+    with pytest.raises(InputError, match="do not fit float16"):
+        build(tmp_path / "v.h5")
+    assert not (tmp_path / "v.h5").exists()
+
+
+# ---- journal and resuming ----------------------------------------------------------------------------------
+
+RECORD = 8 + 4 * 64 * 2 + 32 + 4  # head, tokens, box, mask
+
+
+def resume(build: Build, folder: Path, journal: bytes, **changes: Any) -> Summary:
+    (folder / "work").mkdir(exist_ok=True)
+    (folder / "work" / "views-0-of-1.journal").write_bytes(journal)
+    return build(folder / "views.h5", **changes)
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_resumed_anywhere_ends_in_the_same_bytes(
+    build: Build, cache_file: Path, journal_bytes: bytes, data: st.DataObject
+) -> None:
+    """Cut the journal at any byte, with or without a damaged byte before the cut."""
+    content = bytearray(journal_bytes[: data.draw(st.integers(0, len(journal_bytes)))])
+    intact = len(content)
+    if content and data.draw(st.booleans()):
+        intact = data.draw(st.integers(0, len(content) - 1))
+        content[intact] ^= data.draw(st.integers(1, 255))
+    folder = cache_file.parent / "resumed"
+    folder.mkdir(exist_ok=True)
+    summary = resume(build, folder, bytes(content))
+    whole = max(0, intact - 40) // RECORD
+    assert summary.computed == 18 - (whole if whole == 18 else whole // 4 * 4)
+    assert (folder / "views.h5").read_bytes() == cache_file.read_bytes()
+
+
+def test_finished_journal_needs_no_backbone(
+    build: Build, tmp_path: Path, journal_bytes: bytes, cache_file: Path
+) -> None:
+    assert len(journal_bytes) == 40 + 18 * RECORD
+    assert resume(build, tmp_path, journal_bytes).computed == 0
+    assert (tmp_path / "views.h5").read_bytes() == cache_file.read_bytes()
+
+
+def test_journal_made_otherwise_is_discarded(
+    build: Build, tmp_path: Path, journal_bytes: bytes, sources: list[Source]
+) -> None:
+    other_seed = dataclasses.replace(SPEC, features=dataclasses.replace(FEATURES, seed=1))
+    moved = make_sources(tmp_path / "pictures")
+    changed = make_sources(tmp_path / "changed")
+    Image.new("RGB", changed[0].size, (1, 2, 3)).save(changed[0].path)
+    provenance = {"step": "cache", "params": {"block": 1}, "seed": 1}
+    assert resume(build, tmp_path, journal_bytes, spec=other_seed, provenance=provenance).computed == 18
+    assert resume(build, tmp_path, journal_bytes, shard=(0, 1), sources=sources[:5]).computed == 15
+    assert resume(build, tmp_path, journal_bytes, sources=changed).computed == 18
+    assert resume(build, tmp_path, journal_bytes, sources=moved).computed == 0  # same contents elsewhere
+
+
+def test_journal_round_trip(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    records = [
+        Record(
+            generator.standard_normal((3, 2)).astype(np.float16),
+            generator.random(3) > 0.5,
+            generator.random(4),
+        )
+        for _ in range(5)
+    ]
+    with Journal(tmp_path / "j", b"k" * 32, (3, 2), 5, 2) as journal:
+        journal.append(records[:2])
+        journal.append(records[2:4])
+    with Journal(tmp_path / "j", b"k" * 32, (3, 2), 5, 2) as journal:
+        assert journal.count == 4
+        journal.append(records[4:])
+        for found, expected in zip(journal, records, strict=True):
+            np.testing.assert_array_equal(found.tokens, expected.tokens)
+            np.testing.assert_array_equal(found.mask, expected.mask)
+            np.testing.assert_array_equal(found.box, expected.box)
+    with Journal(tmp_path / "j", b"l" * 32, (3, 2), 5, 2) as journal:
+        assert journal.count == 0
+
+
+# ---- command line ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(tmp_path: Path, weights: Path, sources: list[Source]) -> list[str]:
+    """Arguments of a `spheremap cache` that caches many views, so that it can be killed on the way."""
+    spec = json.loads(json.dumps(dataclasses.asdict(SPEC)))
+    spec["features"] |= {"views": 40, "batch": 5}
+    spec["backbone"]["weights"] = {"source": "random", "seed": 0}
+    (tmp_path / "params.json").write_text(json.dumps(spec))
+    write_tables(tmp_path / "tables", make_tables(sources), {})
+    options = {
+        "params": tmp_path / "params.json",
+        "tables": tmp_path / "tables",
+        "weights": weights,
+        "kind": "views",
+    }
+    return ["cache", "--device=cpu", *(f"--{name}={value}" for name, value in options.items())]
+
+
+SLOW = """
+import sys, time
+from spheremap.features.cache.journal import Journal
+from spheremap.cli import main
+append = Journal.append
+def slow(self, records):
+    append(self, records)
+    time.sleep(0.1)
+Journal.append = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_killed_run_resumes_to_the_same_bytes(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, work = tmp_path / "killed.h5", tmp_path / "killed"
+    arguments = [*command, f"--out={out}", f"--work={work}"]
+    journal = work / "views-0-of-1.journal"
+    process = subprocess.Popen([sys.executable, "-c", SLOW, *arguments], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not (journal.exists() and journal.stat().st_size > 40 + 12 * RECORD):
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline, "no progress"
+            time.sleep(0.01)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not out.exists()
+    assert main(arguments) == 0
+    resumed = capsys.readouterr().out
+    assert main([*command, f"--out={tmp_path / 'whole.h5'}", f"--work={tmp_path / 'whole'}"]) == 0
+    assert "160 records, 160 of them computed now" in capsys.readouterr().out
+    assert "160 records" in resumed
+    assert "160 of them" not in resumed
+    assert out.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_command_records_provenance(tmp_path: Path, command: list[str]) -> None:
+    assert main([*command, f"--out={tmp_path / 'v.h5'}", f"--work={tmp_path / 'w'}"]) == 0
+    with FeatureCache.open(
+        [tmp_path / "v.h5"], expect={"step": "cache", "params": {"dataset": "toys"}}
+    ) as cache:
+        found = cache.provenance
+    assert found["params"]["backbone"]["block"] == 1
+    assert set(found["inputs"]) == {"weights", "images.csv", "keypoints.csv", "pairs.csv", "pictures.csv"}
+    assert {"torch", "timm", "spheremap"} <= set(found["versions"])
+
+
+def test_command_reports_bad_parameters(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = json.loads((tmp_path / "params.json").read_text())
+    params["features"]["view"] = 3
+    (tmp_path / "params.json").write_text(json.dumps(params))
+    assert main([*command, f"--out={tmp_path / 'v.h5'}", f"--work={tmp_path / 'w'}"]) == 1
+    assert "unknown parameter 'features.view'" in capsys.readouterr().err
+    assert not (tmp_path / "v.h5").exists()
+
+
+@pytest.mark.parametrize("name", ["weights", "tables", "params"])
+def test_command_names_a_missing_input(
+    tmp_path: Path, command: list[str], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        *command,
+        f"--{name}={tmp_path / 'nowhere'}",
+        f"--out={tmp_path / 'v.h5'}",
+        f"--work={tmp_path}",
+    ]
+    assert main(arguments) == 1
+    assert str(tmp_path / "nowhere") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["2/2", "0", "a/b", "-1/2"])
+def test_malformed_shard(command: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*command, "--out=x.h5", "--work=w", f"--shard={text}"])
+    assert "expected I/N" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("views", 0), ("batch", 0), ("crop_scale", (1.5, 0.5)), ("shards", 0)]
+)
+def test_features_out_of_range(key: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"features.{key}"):
+        dataclasses.replace(FEATURES, **{key: value})
+
+
+# ---- memory ------------------------------------------------------------------------------------------------
+
+
+class Counter:
+    """How many decoded images have not been written yet, now and at most."""
+
+    def __init__(self) -> None:
+        self.lock, self.now, self.most = threading.Lock(), 0, 0
+
+    def add(self, count: int) -> None:
+        with self.lock:
+            self.now += count
+            self.most = max(self.most, self.now)
+
+
+def test_queues_are_bounded(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow disk makes decoding wait: never more in memory than the queues hold, however many images."""
+    counter, append, decode = Counter(), Journal.append, builder.decode_views
+
+    def slow(self: Journal, records: list[Record]) -> None:
+        time.sleep(0.01)
+        append(self, records)
+        counter.add(-len(records))
+
+    def counting(*args: Any) -> list[Any]:
+        result = decode(*args)
+        counter.add(len(result))
+        return result
+
+    monkeypatch.setattr(Journal, "append", slow)
+    monkeypatch.setattr(builder, "decode_views", counting)
+    build(tmp_path / "images.h5", kind="images", sources=make_sources(tmp_path / "pictures", 120), threads=2)
+    assert counter.now == 0
+    # before the backbone 2 batches, one image per thread and one on the way; in it 1 batch; behind it 3
+    assert counter.most <= (2 + 1 + 3) * 4 + 2 + 1
+
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("traced")
+def test_memory_does_not_grow_with_the_number_of_images(build: Build, tmp_path: Path) -> None:
+    spec = dataclasses.replace(SPEC, backbone=dataclasses.replace(BACKBONE, image_size=ImageSizes(32, 128)))
+    peaks = {}
+    for count in (60, 60, 240):  # the first run warms up
+        sources = make_sources(tmp_path / str(count), count)
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        build(tmp_path / f"{count}.h5", kind="images", sources=sources, spec=spec)
+        peaks[count] = tracemalloc.get_traced_memory()[1] - before
+    # an image is 48 KiB of pixels and 8 KiB of tokens; only its digests and its box may stay. How full the
+    # bounded queues get at worst varies from run to run
+    assert peaks[240] - peaks[60] < 180 * 4096, peaks
+
+
+def test_crops_are_those_of_the_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(path)
+    source = builder.Source("a/1", path, None, 1, (0.0, 0.0, 60.0, 40.0), (60, 40), (None, None))
+    features = dataclasses.replace(FEATURES, seed=7, crop_scale=(0.1, 0.2), crop_ratio=(1.5, 2.0), views=4)
+    found = [view.box.tolist() for view in builder.decode_views(source, features, "views", 32, (2, 2))]
+    expected = [
+        random_resized_crop(60, 40, (0.1, 0.2), (1.5, 2.0), view_generator(7, "a/1", view)).tolist()
+        for view in range(4)
+    ]
+    assert found == expected

@@ -1,0 +1,86 @@
+"""Which implementation runs, and that Triton and a GPU are needed only where they are asked for."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from spheremap.base.errors import InputError
+from spheremap.kernels import cosine_reconstruction, dispatch, use_triton
+
+CPU = torch.ones(2, 3)
+
+
+def run(root: Path, code: str) -> None:
+    """Run Python code in a process of its own."""
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(root / "src")})
+
+
+def test_auto_takes_the_reference_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert not use_triton("auto", CPU)
+    assert not use_triton("reference", CPU)
+
+
+def test_auto_takes_triton_on_a_gpu_if_it_reads_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch._subclasses.FakeTensorMode():
+        half = torch.empty(2, 3, dtype=torch.float16, device="cuda")
+        double = torch.empty(2, 3, dtype=torch.float64, device="cuda")
+    monkeypatch.setattr(dispatch, "_TRITON_INSTALLED", True)
+    assert use_triton("auto", half)
+    assert use_triton("triton", half)
+    assert not use_triton("reference", half)
+    assert not use_triton("auto", half, CPU)
+    assert not use_triton("auto", double)
+    with pytest.raises(InputError, match="precision"):
+        use_triton("triton", double)
+    monkeypatch.setattr(dispatch, "_TRITON_INSTALLED", False)
+    assert not use_triton("auto", half)
+
+
+def test_triton_on_a_cpu_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_TRITON_INSTALLED", True)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert use_triton("triton", CPU)
+    monkeypatch.delenv("TRITON_INTERPRET")
+    with pytest.raises(InputError, match=r"needs a CUDA device[\s\S]*TRITON_INTERPRET=1"):
+        use_triton("triton", CPU)
+
+
+def test_triton_must_be_installed_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_TRITON_INSTALLED", False)
+    with pytest.raises(InputError, match="not installed"):
+        cosine_reconstruction(CPU, CPU, backend="triton")
+    assert cosine_reconstruction(CPU, CPU, backend="auto") == 0
+
+
+def test_unknown_backends_are_refused() -> None:
+    with pytest.raises(InputError, match="auto or reference or triton"):
+        cosine_reconstruction(CPU, CPU, backend="cuda")  # type: ignore[arg-type]
+
+
+def test_package_works_where_triton_is_missing(root: Path) -> None:
+    code = (
+        "import sys; sys.modules['triton'] = None\n"
+        "import torch\n"
+        "from spheremap.kernels import cosine_reconstruction, draw_key, match, sphere_geometry\n"
+        "x = torch.eye(3)\n"
+        "assert cosine_reconstruction(x, x) < 1e-6\n"
+        "index = torch.tensor([0]), torch.tensor([3])\n"
+        "assert sphere_geometry(x, x[:, :2], *index, draw_key(0, 0)).isfinite().all()\n"
+        "matches = match(x, x, x[None], x[None], torch.tensor([0, 3]), index[0], (1, 3))\n"
+        "assert matches.best.tolist() == [0, 1, 2]\n"
+    )
+    run(root, code)
+
+
+def test_importing_the_kernels_does_not_load_triton(root: Path) -> None:
+    code = (
+        "import sys, torch\n"
+        "before = 'triton' in sys.modules\n"
+        "import spheremap.kernels\n"
+        "assert ('triton' in sys.modules) == before\n"
+    )
+    run(root, code)

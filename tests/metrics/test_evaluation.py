@@ -1,0 +1,787 @@
+"""The whole evaluation against plain float64 loops, its files, its table, and the quick validation."""
+
+import gzip
+import json
+import math
+from dataclasses import asdict, replace
+from functools import partial
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_kap import slow_kap
+from world import (
+    NO_ROWS,
+    FakeCache,
+    FakeHead,
+    image_row,
+    keypoint_row,
+    make_tables,
+    make_world,
+    random_rotation,
+)
+
+from spheremap.base.errors import InputError, ProvenanceError
+from spheremap.base.files import write_json
+from spheremap.base.provenance import digest
+from spheremap.cli import main
+from spheremap.config.slices import parse
+from spheremap.data.tables import Tables, tables_digest, write_tables
+from spheremap.features.cache.reader import SCHEMA
+from spheremap.features.cache.space import feature_space
+from spheremap.methods.rows import paper_rows
+from spheremap.metrics import bootstrap, kap, pck
+from spheremap.metrics.evaluation import (
+    EvaluateParams,
+    EvaluateSlice,
+    check_agreement,
+    evaluate,
+    make_validation,
+    write_results,
+)
+from spheremap.metrics.evaluation.params import alpha_label
+from spheremap.metrics.evaluation.scores import METRICS as NAMES
+from spheremap.metrics.evaluation.scores import Scores, score
+from spheremap.metrics.evaluation.table import format_file, format_intervals, format_metrics
+from spheremap.model.head import Head, save_head, sphere_points
+
+ALPHAS = (0.10, 0.05, 0.01)
+PARAMS = EvaluateParams(
+    split="test", sphere_weight=0.2, alphas=ALPHAS, threshold="box", frame="original", source="patch",
+    readout="argmax", window=15, temperature=0.02, kap_labels="centre", viewpoint_bins=8, bootstrap=0,
+    confidence=0.9, baseline="features", further=NO_ROWS, sweep=(), seed=0,
+)  # fmt: skip
+RESAMPLED = replace(PARAMS, bootstrap=30)
+
+
+def assert_scores(found: dict[str, float], expected: dict[str, float]) -> None:
+    """Equal, but for two scores that differ by a rounding error, whose order may move an AP a little."""
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, abs=0.3 if key.startswith("kap") else 1e-3), key
+
+
+# --- the same, slowly ---
+
+
+def slow_similarity(cache, head, source: int, patch: int, target: int) -> dict[str, list[float]]:
+    """Similarities of one source patch to all target patches, in float64."""
+
+    def cosines(vectors):
+        a, rows = vectors[source][patch], vectors[target]
+        norms = [math.sqrt(sum(v * v for v in row)) for row in rows]
+        own = math.sqrt(sum(v * v for v in a))
+        return [
+            sum(p * q for p, q in zip(a, row, strict=True)) / (own * n) if own * n > 0 else 0.0
+            for row, n in zip(rows, norms, strict=True)
+        ]
+
+    tokens = cache.data.astype(np.float64)
+    features, sphere = cosines(tokens), cosines(tokens @ head.matrix)
+    fused = [0.8 * f + 0.2 * s for f, s in zip(features, sphere, strict=True)]
+    return {"features": features, "sphere": sphere, "fused": fused}
+
+
+def slow_evaluation(cache, tables, head, kap_labels: str) -> dict[str, dict[str, float]]:
+    """All metrics of the deterministic rows, one keypoint of one pair at a time."""
+    rows, columns = cache.grid
+    places: dict[str, dict[str, tuple[float, float]]] = {}
+    for kp in tables.keypoints.itertuples():
+        if kp.visible:
+            places.setdefault(kp.image_id, {})[kp.keypoint_id] = (kp.x, kp.y)
+    boxes = {i.image_id: max(i.x2 - i.x1, i.y2 - i.y1) for i in tables.images.itertuples()}
+    azimuths = {i.image_id: i.azimuth for i in tables.images.itertuples()}
+    hits: dict[str, list[dict]] = {"features": [], "sphere": [], "fused": []}
+    maps: dict[str, dict] = {row: {} for row in hits}  # row -> category -> [(similarities, distances)]
+    for pair, (source_id, target_id) in enumerate(
+        zip(tables.pairs["source"], tables.pairs["target"], strict=True)
+    ):
+        source, target = cache.image_ids.index(source_id), cache.image_ids.index(target_id)
+        category, side = source_id.split("/")[0], boxes[target_id]
+        x0, y0, x1, y1 = cache.boxes[target]
+        width, height = (x1 - x0) / columns, (y1 - y0) / rows
+        centres = [
+            (x0 + (c + 0.5) * width, y0 + (r + 0.5) * height) for r in range(rows) for c in range(columns)
+        ]
+        shift = 0.5 if kap_labels == "corner" else 0.0
+        labels = [(x - shift * width, y - shift * height) for x, y in centres]
+        steps = abs(round(azimuths[source_id] / 45) - round(azimuths[target_id] / 45)) if not (
+            math.isnan(azimuths[source_id]) or math.isnan(azimuths[target_id])
+        ) else None  # fmt: skip
+        gap = None if steps is None else min(steps % 8, 8 - steps % 8)
+        gathered: dict[str, list] = {row: [] for row in hits}
+        for keypoint, (x, y) in places.get(source_id, {}).items():
+            sx0, sy0, sx1, sy1 = cache.boxes[source]
+            column = min(int((x - sx0) / (sx1 - sx0) * columns), columns - 1)
+            row_ = min(int((y - sy0) / (sy1 - sy0) * rows), rows - 1)
+            truth = places.get(target_id, {}).get(keypoint)
+            for row, similarity in slow_similarity(
+                cache, head, source, row_ * columns + column, target
+            ).items():
+                apart = None if truth is None else [math.dist(truth, place) for place in labels]
+                gathered[row].append((similarity, apart))
+                if truth is not None:
+                    predicted = centres[similarity.index(max(similarity))]
+                    error = math.dist(predicted, truth)
+                    others = [math.dist(predicted, p) for k, p in places[target_id].items() if k != keypoint]
+                    point = {"pair": pair, "category": category, "gap": gap, "side": side, "error": error}
+                    hits[row].append({**point, "other": min(others, default=math.inf)})
+        for row, found in gathered.items():
+            if found:
+                maps[row].setdefault(category, []).append(
+                    ([s for s, _ in found], [d for _, d in found], side)
+                )
+
+    def share(points, alpha) -> float:
+        return 100 * sum(p["error"] < alpha * p["side"] for p in points) / len(points)
+
+    def groups(points, key):
+        return [[p for p in points if p[key] == value] for value in sorted({p[key] for p in points})]
+
+    result: dict[str, dict[str, float]] = {}
+    for row, points in hits.items():
+        scores = result.setdefault(row, {})
+        for alpha in ALPHAS:
+            scores[f"pck_point@{alpha:.2f}"] = share(points, alpha)
+            scores[f"pck_image@{alpha:.2f}"] = float(
+                np.mean([share(g, alpha) for g in groups(points, "pair")])
+            )
+            scores[f"pck_category@{alpha:.2f}"] = float(
+                np.mean([share(g, alpha) for g in groups(points, "category")])
+            )
+            confused = [p["error"] >= alpha * p["side"] and p["other"] < alpha * p["side"] for p in points]
+            scores[f"confusion@{alpha:.2f}"] = 100 * sum(confused) / len(points)
+            # distances as shares of the box, so that one radius serves all pairs
+            kaps = [
+                slow_kap([(s, [d and [v / side for v in d] for d in ds]) for s, ds, side in pairs], alpha)
+                for _, pairs in sorted(maps[row].items())
+            ]
+            scores[f"kap@{alpha:.2f}"] = float(np.mean(kaps))
+            scores[f"kap_pair@{alpha:.2f}"] = float(
+                np.average(kaps, weights=[len(pairs) for _, pairs in sorted(maps[row].items())])
+            )
+        scores["gaps"] = {  # type: ignore[assignment]
+            gap: (len(own), share(own, 0.1))
+            for gap in range(5)
+            if (own := [p for p in points if p["gap"] == gap])
+        }
+    return result
+
+
+@pytest.mark.parametrize(
+    ("seed", "kap_labels", "grid"), [(0, "centre", (6, 5)), (1, "centre", (14, 14)), (2, "corner", (14, 14))]
+)
+def test_evaluation_equals_plain_loops(seed: int, kap_labels: str, grid: tuple[int, int]) -> None:
+    cache, tables, head = make_world(seed, images=3, grid=grid)
+    results = evaluate(cache, tables, head, replace(PARAMS, kap_labels=kap_labels), dataset="made up")
+    expected = slow_evaluation(cache, tables, head, kap_labels)
+    for row, scores in expected.items():
+        gaps = scores.pop("gaps")
+        assert_scores(results.metrics[row], scores)
+        by_gap = results.by_gap[results.by_gap["row"] == row]
+        found = dict(
+            zip(by_gap["gap"], zip(by_gap["n_points"], by_gap["pck_point@0.10"], strict=True), strict=True)
+        )
+        assert found.keys() == gaps.keys()
+        for gap in gaps:
+            assert found[gap] == pytest.approx(gaps[gap], abs=1e-3)
+    assert set(results.metrics["chance"]) == set(expected["fused"])
+    assert 0 < results.metrics["features"]["pck_point@0.10"] < 100
+    if grid == (14, 14):  # fine enough for several patches inside a radius
+        assert results.metrics["fused"]["kap@0.10"] != results.metrics["fused"]["kap@0.01"]
+
+
+def test_metrics_say_what_they_are_averages_of() -> None:
+    cache, tables, head = make_world(0)
+    results = evaluate(cache, tables, head, replace(PARAMS, seed=7), dataset="made up")
+    visible = tables.keypoints[tables.keypoints["visible"] == 1]
+    places = {image: set(own["keypoint_id"]) for image, own in visible.groupby("image_id")}
+    points = sum(
+        len(places[s] & places[t])
+        for s, t in zip(tables.pairs["source"], tables.pairs["target"], strict=True)
+    )
+    counts = {key: value for key, value in results.metrics.items() if not isinstance(value, dict)}
+    assert counts == {"dataset": "made up", "split": "test", "n_pairs": len(tables.pairs), "n_points": points,
+                      "n_images": 8, "seed": 7, "protocol": PARAMS.protocol, "bootstrap": 0,
+                      "confidence": 0.9, "baseline": "features"}  # fmt: skip
+    rows = ["features", "sphere", "fused", "chance"]
+    assert [key for key in results.metrics if key not in counts] == rows
+    assert results.by_category.groupby("row")["n_points"].sum().to_dict() == dict.fromkeys(rows, points)
+    assert results.by_category.groupby("row")["n_pairs"].sum().to_dict() == dict.fromkeys(
+        rows, len(tables.pairs)
+    )
+    assert (results.by_gap.groupby("row")["n_points"].sum() < points).all()  # some azimuths are unknown
+    assert len(results.predictions) == 4 * points
+
+
+def test_averages_follow_from_the_tables_written() -> None:
+    cache, tables, head = make_world(1)
+    tables = replace(
+        tables, pairs=tables.pairs.iloc[: len(tables.pairs) * 2 // 3]
+    )  # categories of unequal size
+    results = evaluate(cache, tables, head, PARAMS, dataset="made up")
+    for row, own in results.by_category.groupby("row"):
+        metrics = results.metrics[row]
+        assert own["pck_point@0.10"].mean() == pytest.approx(metrics["pck_category@0.10"], abs=1e-3)
+        assert own["kap@0.05"].mean() == pytest.approx(metrics["kap@0.05"], abs=1e-3)
+        by_pairs = np.average(own["kap@0.10"], weights=own["n_pairs"])
+        assert by_pairs == pytest.approx(metrics["kap_pair@0.10"], abs=1e-3)
+        weighted = np.average(own["pck_point@0.10"], weights=own["n_points"])
+        assert weighted == pytest.approx(metrics["pck_point@0.10"], abs=1e-3)
+    for row, own in results.predictions.groupby("row"):
+        assert 100 * (own["error"] < 0.1).mean() == pytest.approx(
+            results.metrics[row]["pck_point@0.10"], abs=1e-3
+        )
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6), st.randoms())
+def test_order_of_pairs_images_and_records_does_not_matter(seed: int, random) -> None:
+    cache, tables, head = make_world(seed % 3)
+    order = list(range(len(cache)))
+    random.shuffle(order)
+    shuffled = Tables(
+        *(
+            getattr(tables, name).sample(frac=1, random_state=seed)
+            for name in ("images", "keypoints", "pairs")
+        )
+    )
+    expected = evaluate(cache, tables, head, PARAMS, dataset="made up")
+    found = evaluate(cache.permuted(order), shuffled, head, PARAMS, dataset="made up")
+    assert found.metrics == expected.metrics
+    for name in ("by_category", "by_gap", "predictions"):
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6))
+def test_rotating_the_sphere_changes_no_score(seed: int) -> None:
+    cache, tables, head = make_world(seed % 4)
+    rotated = FakeHead(head.dim, head.categories, random_rotation(seed))
+    expected, found = (evaluate(cache, tables, h, PARAMS, dataset="made up").metrics for h in (head, rotated))
+    for row in ("features", "sphere", "fused"):
+        assert_scores(found[row], expected[row])
+
+
+def place(content: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
+    """Tokens `(side * side, D)` of a padded image: zeros around the content `(rows, columns, D)`."""
+    padded = np.zeros((side, side, content.shape[2]), dtype=np.float16)
+    padded[top : top + content.shape[0], left : left + content.shape[1]] = content
+    return padded.reshape(-1, content.shape[2])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 2), st.integers(0, 1))
+def test_where_an_image_lies_in_its_padding_does_not_matter(seed: int, top: int, left: int) -> None:
+    rng = np.random.default_rng(seed)
+    step, side, dim = 10, 6, 5
+    contents = np.abs(rng.normal(size=(3, 4, 5, dim))).astype(
+        np.float16
+    )  # positive: the padding is never the best
+    names = [f"c/{i}" for i in range(3)]
+    images = [image_row(name, 50, 40, (5, 5, 45, 35)) for name in names]
+    keypoints = [keypoint_row(n, str(k), rng.uniform((0, 0), (50, 40)) if rng.random() < 0.8 else None)
+                 for n in names for k in range(8)]  # fmt: skip
+    keypoints += [keypoint_row(n, "8", (20, 20)) for n in names]
+    tables = make_tables(images, keypoints, [(a, b) for a in names for b in names if a != b])
+    head = FakeHead(dim)
+    head.matrix = np.abs(head.matrix)
+    found = []
+    for y, x in ((1, 0), (top, left)):
+        boxes = np.array([[-x * step, -y * step, (side - x) * step, (side - y) * step]] * 3, dtype=np.float64)
+        cache = FakeCache(names, np.stack([place(c, y, x, side) for c in contents]), boxes, (side, side))
+        found.append(evaluate(cache, tables, head, PARAMS, dataset="made up").metrics)
+    for row in ("features", "sphere", "fused"):
+        assert_scores(found[1][row], found[0][row])
+
+
+def test_perfect_features_give_a_perfect_score() -> None:
+    grid, names = (10, 10), ["c/a", "c/b"]
+    tokens = np.zeros((2, 100, 4), dtype=np.float16)
+    keypoints = []
+    for k, patch in enumerate((11, 18, 81, 88)):
+        tokens[:, patch, k] = 1
+        keypoints += [keypoint_row(n, str(k), (patch % 10 * 10 + 5, patch // 10 * 10 + 5)) for n in names]
+    images = [
+        image_row(n, 100, 100, (0, 0, 100, 100), azimuth) for n, azimuth in zip(names, (0, 180), strict=True)
+    ]
+    cache = FakeCache(names, tokens, np.array([[0.0, 0, 100, 100]] * 2), grid)
+    tables = make_tables(images, keypoints, [("c/a", "c/b"), ("c/b", "c/a")])
+    results = evaluate(cache, tables, FakeHead(4), PARAMS, dataset="made up")
+    for alpha in ("0.10", "0.05", "0.01"):
+        scores = {
+            key: results.metrics["features"][f"{key}@{alpha}"] for key in ("pck_point", "kap", "confusion")
+        }
+        assert scores == {"pck_point": 100, "kap": 100, "confusion": 0}
+    assert results.by_gap["gap"].unique().tolist() == [4]
+
+
+def test_swapped_parts_are_counted_as_confusion() -> None:
+    cache_tokens = np.zeros((2, 4, 2), dtype=np.float16)
+    cache_tokens[0, 0], cache_tokens[0, 3] = [1, 0], [0, 1]
+    cache_tokens[1, 0], cache_tokens[1, 3] = [0, 1], [1, 0]
+    images = [image_row(n, 20, 20, (0, 0, 20, 20)) for n in ("c/a", "c/b")]
+    keypoints = [keypoint_row(n, k, xy) for n in ("c/a", "c/b") for k, xy in (("0", (5, 5)), ("1", (15, 15)))]
+    cache = FakeCache(["c/a", "c/b"], cache_tokens, np.array([[0.0, 0, 20, 20]] * 2), (2, 2))
+    results = evaluate(
+        cache, make_tables(images, keypoints, [("c/a", "c/b")]), FakeHead(2), PARAMS, dataset="made up"
+    )
+    found = results.metrics["features"]
+    assert (found["pck_point@0.10"], found["confusion@0.10"]) == (0, 100)
+    assert results.by_gap.empty  # no azimuth is known
+    assert list(results.by_gap.columns)[:3] == ["row", "gap", "n_points"]
+
+
+def test_chance_changes_with_the_seed_and_nothing_else_does() -> None:
+    cache, tables, head = make_world(0)
+    first, second = (
+        evaluate(cache, tables, head, replace(PARAMS, seed=s), dataset="made up") for s in (0, 1)
+    )
+    for row in ("features", "sphere", "fused"):
+        assert first.metrics[row] == second.metrics[row]
+    assert first.metrics["chance"] != second.metrics["chance"]
+
+
+def test_a_split_without_common_keypoints_is_refused() -> None:
+    cache, tables, head = make_world(0)
+    with pytest.raises(InputError, match="split 'val' of data set 'made up'"):
+        evaluate(cache, tables, head, replace(PARAMS, split="val"), dataset="made up")
+
+
+# --- parameters ---
+
+
+def test_parameters_are_read_and_checked() -> None:
+    further = {**asdict(NO_ROWS), "rows": []}
+    section = {**asdict(PARAMS), "alphas": list(ALPHAS), "sweep": [], "further": further}
+    assert parse({"evaluate": section, "dataset": "x"}, EvaluateSlice, where="here") == EvaluateSlice(
+        PARAMS, "x"
+    )
+    bad = {"split": "all", "sphere_weight": 1.5, "alphas": [], "kap_labels": "middle", "viewpoint_bins": 0,
+           "threshold": "circle", "frame": "screen", "source": "nearest", "readout": "soft", "window": 2,
+           "temperature": 0, "bootstrap": -1, "confidence": 1, "sweep": [1.5]}  # fmt: skip
+    for rows in (["fused"], ["mutual", "mutual"]):
+        changed = {**section, "further": {**further, "rows": rows}}
+        with pytest.raises(InputError, match="further"):
+            parse({"evaluate": changed, "dataset": "x"}, EvaluateSlice, where="here")
+    lists = [("alphas", [0.1, 0.1]), ("alphas", [-0.1]), ("alphas", [float("nan")]), ("sweep", [0.5, 0.5])]
+    for key, value in [*bad.items(), *lists]:
+        with pytest.raises(InputError, match=key):
+            parse({"evaluate": {**section, key: value}, "dataset": "x"}, EvaluateSlice, where="here")
+    for key in section:  # what a result depends on is never a silent default
+        rest = {name: value for name, value in section.items() if name != key}
+        with pytest.raises(InputError, match=f"missing parameter 'evaluate.{key}'"):
+            parse({"evaluate": rest, "dataset": "x"}, EvaluateSlice, where="here")
+
+
+def test_a_baseline_must_be_a_row_of_the_table() -> None:
+    cache, tables, head = make_world(0)
+    with pytest.raises(InputError, match=r"evaluate\.baseline(.|\n)*features, sphere, fused, chance"):
+        evaluate(cache, tables, head, replace(PARAMS, baseline="raw"), dataset="made up")
+
+
+def test_thresholds_keep_their_digits() -> None:
+    assert [alpha_label(a) for a in (0.1, 0.05, 0.01, 0.125, 0.001, 1)] == [
+        "0.10",
+        "0.05",
+        "0.01",
+        "0.125",
+        "0.001",
+        "1.00",
+    ]
+
+
+def made_with(block: int, dataset: str = "a", size: int = 224) -> dict:
+    """Provenance of a feature cache."""
+    backbone = {"model": "m", "block": block, "norm": False, "facet": "token", "image_size": size}
+    return {"params": {"backbone": backbone, "dataset": dataset}, "inputs": {"weights": "w"}}
+
+
+def test_head_and_cache_must_belong_together(tmp_path) -> None:
+    cache, _, head = make_world(0)
+    cache.provenance = made_with(9)
+    check_agreement(cache, head, tmp_path)  # a head without provenance
+    head.provenance = {"inputs": {"features": digest(feature_space(cache.provenance))}}
+    check_agreement(cache, head, tmp_path)
+    elsewhere = replace(cache, provenance=made_with(9, dataset="b", size=448))
+    check_agreement(elsewhere, head, tmp_path)
+    with pytest.raises(ProvenanceError, match="trained on other features"):
+        check_agreement(replace(cache, provenance=made_with(10)), head, tmp_path)
+    with pytest.raises(InputError, match="whole images"):
+        check_agreement(replace(cache, kind="views"), head, tmp_path)
+    with pytest.raises(ProvenanceError, match="another width"):
+        check_agreement(cache, SimpleNamespace(dim=9, provenance={}, categories=[]), tmp_path)
+    with pytest.raises(ProvenanceError, match="does not say"):
+        check_agreement(replace(cache, provenance={}), head, tmp_path)
+
+
+# --- intervals ---
+
+
+@pytest.fixture(scope="module")
+def scores() -> Scores:
+    cache, tables, head = make_world(3, images=5)
+    sphere = partial(sphere_points, head)
+    return score(cache, tables, tables.pairs, paper_rows(0.2), sphere, PARAMS, chance=True)
+
+
+def slow_resample(scores: Scores, row: str, times: np.ndarray) -> dict[str, list[float]]:
+    """Metrics of the pairs, each standing there as often as drawn: as if it were another pair each time."""
+    q, measured = scores.queries, scores.measured
+    drawn = np.repeat(np.arange(len(times)), times.astype(int))
+    index = np.concatenate([np.arange(q.first[p], q.first[p + 1]) for p in drawn])
+    copy = np.repeat(np.arange(len(drawn)), [q.first[p + 1] - q.first[p] for p in drawn])
+    category, common = q.category[q.pair[index]], q.common[index]
+    own = index[common]
+    error = pck.distances(measured.predicted[row][own], q.xy[own])
+    radius = scores.ruler.side[q.pair[own]][:, None] * np.array(ALPHAS)
+    right = error[:, None] < radius
+    apart = np.linalg.norm(measured.predicted[row][own][:, None] - scores.landmarks[q.pair[own]], axis=2)
+    confused = ~right & (np.nanmin(apart, axis=1)[:, None] < radius)
+    kaps = [
+        kap.kap(measured.positive[row][a][index], measured.negative[row][a][index], category, copy)
+        for a in range(len(ALPHAS))
+    ]
+    return {
+        "pck_point": pck.pck_point(right),
+        "pck_image": pck.pck_image(right, copy[common]),
+        "pck_category": pck.pck_category(right, category[common]),
+        "confusion": 100 * confused.mean(axis=0),
+        "kap": [k.macro for k in kaps],
+        "kap_pair": [k.pair for k in kaps],
+    }
+
+
+def test_samples_equal_metrics_of_repeated_pairs(scores: Scores) -> None:
+    (times,) = bootstrap.draws(len(scores.queries.source), 6, seed=1)
+    times[0] = 1
+    times[1] = np.where(scores.queries.category == "category0", times[1], 0)  # a category is never drawn
+    for row in scores.measured.rows:
+        found = scores.statistics(row)(times)
+        assert list(found) == list(NAMES)
+        for i, own in enumerate(times):
+            for metric, value in slow_resample(scores, row, own).items():
+                np.testing.assert_allclose(found[metric][i], value, atol=1e-9, err_msg=f"{row} {metric}")
+        overall = scores.overall(row)
+        for metric, values in found.items():
+            named = scores.name(metric, values[0])
+            assert named == {key: overall[key] for key in named}
+
+
+def test_intervals_are_quantiles_of_the_samples_and_gains_are_paired() -> None:
+    cache, tables, head = make_world(0)
+    metrics = evaluate(cache, tables, head, RESAMPLED, dataset="made up").metrics
+    sphere = partial(sphere_points, head)
+    scored = score(cache, tables, tables.pairs, paper_rows(0.2), sphere, PARAMS, chance=True)
+    samples = scored.resampled(("features", "fused"), 30, seed=0)
+    fused, features = (samples[row]["kap"][:, 1] for row in ("fused", "features"))
+    own = metrics["fused"]
+    assert [own["kap@0.05_low"], own["kap@0.05_high"]] == pytest.approx(np.quantile(fused, [0.05, 0.95]))
+    assert [own["kap@0.05_gain_low"], own["kap@0.05_gain_high"]] == pytest.approx(
+        np.quantile(fused - features, [0.05, 0.95])
+    )
+    gain = own["kap@0.05"] - metrics["features"]["kap@0.05"]
+    assert own["kap@0.05_gain"] == pytest.approx(gain, abs=2e-6)
+    assert not any("gain" in name for name in metrics["features"])
+    assert {name.partition("@")[0] for name in own if name.endswith("_gain_low")} == set(NAMES)
+    without = evaluate(cache, tables, head, PARAMS, dataset="made up").metrics
+    assert {key: own[key] for key in without["fused"]} == without["fused"]
+    assert all(isinstance(value, float) for value in own.values())
+
+
+def test_the_baseline_can_be_another_row() -> None:
+    cache, tables, head = make_world(0)
+    params = replace(RESAMPLED, baseline="fused")
+    metrics = evaluate(cache, tables, head, params, dataset="made up").metrics
+    gain = metrics["features"]["pck_point@0.10"] - metrics["fused"]["pck_point@0.10"]
+    assert metrics["features"]["pck_point@0.10_gain"] == pytest.approx(gain, abs=2e-6)
+    assert "pck_point@0.10_gain" not in metrics["fused"]
+
+
+def test_intervals_depend_on_the_seed_alone() -> None:
+    cache, tables, head = make_world(0)
+    again, other = (
+        evaluate(cache, tables, head, replace(RESAMPLED, seed=s), dataset="made up").metrics for s in (0, 1)
+    )
+    metrics = evaluate(cache, tables, head, RESAMPLED, dataset="made up").metrics
+    assert metrics == again
+    assert metrics["fused"]["pck_image@0.10_low"] != other["fused"]["pck_image@0.10_low"]
+
+
+def test_draws_take_as_many_pairs_as_there_are_in_any_batches() -> None:
+    whole = np.concatenate(list(bootstrap.draws(13, 50, seed=3, batch=50)))
+    parts = np.concatenate(list(bootstrap.draws(13, 50, seed=3, batch=7)))
+    np.testing.assert_array_equal(whole, parts)
+    assert whole.shape == (50, 13)
+    assert (whole.sum(axis=1) == 13).all()
+    expected = [np.bincount(d, minlength=13) for d in np.random.default_rng(3).integers(0, 13, (50, 13))]
+    np.testing.assert_array_equal(whole, expected)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    held = []
+    for trial in range(200):
+        right = (rng.random((80, 1)) < 0.3).astype(np.float64)
+        samples = [bootstrap.pooled(t, right, np.ones(80)) for t in bootstrap.draws(80, 300, seed=trial)]
+        low, high = bootstrap.interval(np.concatenate(samples), 0.9)
+        held.append(low[0] <= 30 <= high[0])
+    assert 0.84 < np.mean(held) < 0.96
+
+
+def test_what_is_undefined_is_left_out() -> None:
+    times = np.array([[1.0, 1], [2, 0], [0, 2]])
+    part, whole = np.array([[1.0], [0.0]]), np.array([2.0, 0.0])
+    for function in (bootstrap.pooled, bootstrap.per_pair):
+        np.testing.assert_array_equal(function(times, part, whole), [[50], [50], [np.nan]])
+    values = [np.array([[10.0], [20], [np.nan]]), np.array([[30.0], [np.nan], [np.nan]])]
+    np.testing.assert_array_equal(bootstrap.macro(values), [[20], [20], [np.nan]])
+    weights = [np.array([3.0, 1, 1]), np.array([1.0, 1, 1])]
+    np.testing.assert_array_equal(bootstrap.macro(values, weights), [[15], [20], [np.nan]])
+    low, high = bootstrap.interval(np.array([[1.0], [np.nan], [3.0]]), 0.5)
+    assert (low, high) == (1.5, 2.5)
+
+
+# --- files ---
+
+
+@pytest.fixture(scope="module")
+def results():
+    cache, tables, head = make_world(0)
+    return evaluate(cache, tables, head, RESAMPLED, dataset="made up")
+
+
+def test_files_hold_the_results_and_are_reproducible(results, tmp_path) -> None:
+    cache, tables, head = make_world(0)
+    write_results(tmp_path / "a", results, {})
+    write_results(tmp_path / "b", evaluate(cache, tables, head, RESAMPLED, dataset="made up"), {})
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == [
+        "by_azimuth_gap.csv",
+        "by_category.csv",
+        "metrics.json",
+        "predictions.csv.gz",
+        "provenance.json",
+        "weight_sweep.csv",
+    ]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert json.loads((tmp_path / "a" / "metrics.json").read_text()) == results.metrics
+    packed = (tmp_path / "a" / "predictions.csv.gz").read_bytes()
+    assert packed[4:8] == bytes(4)  # no time stamp
+    header = gzip.decompress(packed).decode().splitlines()[0]
+    assert header == "row,source,target,keypoint_id,x,y,target_x,target_y,error"
+    read = pd.read_csv(tmp_path / "a" / "predictions.csv.gz", dtype={"keypoint_id": str})
+    pd.testing.assert_frame_equal(read, results.predictions, check_dtype=False)
+    assert list(pd.read_csv(tmp_path / "a" / "by_category.csv").columns[:4]) == [
+        "row",
+        "category",
+        "n_pairs",
+        "n_points",
+    ]
+
+
+def test_a_failed_write_leaves_the_old_files(results, tmp_path) -> None:
+    write_results(tmp_path, results, {})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    broken = replace(results, metrics={"fused": {"pck_point@0.10": float("nan")}})
+    with pytest.raises(ValueError, match="JSON"):
+        write_results(tmp_path, broken, {})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_no_file_changes_unless_all_are_complete(results, tmp_path) -> None:
+    write_results(tmp_path, results, {})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    metrics = {**results.metrics, "dataset": "another"}
+    with pytest.raises(AttributeError):
+        write_results(tmp_path, replace(results, metrics=metrics, predictions=None), {})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+# --- command line ---
+
+
+def write_cache(path, cache: FakeCache) -> None:
+    """The cache as one HDF5 file, as `spheremap.features.cache.reader` describes it."""
+    count = len(cache)
+    arrays = {
+        "tokens": cache.data,
+        "masks": np.ones((count, cache.data.shape[1]), dtype=np.uint8),
+        "boxes": cache.boxes,
+        "image_id": np.array([name.encode() for name in cache.image_ids]),
+        "view": np.zeros(count, dtype=np.int32),
+    }
+    with h5py.File(path, "w") as file:
+        for name, data in arrays.items():
+            file.create_dataset(name, data=data, chunks=(1, *data.shape[1:]), fletcher32=True)
+        attributes = {"schema": SCHEMA, "kind": "images", "provenance": json.dumps(cache.provenance)}
+        file.attrs.update({key: np.bytes_(value) for key, value in attributes.items()})
+        file.attrs.update({"grid": cache.grid, "shard": (0, 1), "complete": True})
+
+
+def test_command_writes_results_and_table_prints_them(tmp_path, capsys) -> None:
+    cache, tables, _ = make_world(0, dim=16)
+    write_tables(tmp_path / "tables", tables, {})
+    cache.provenance = made_with(9)
+    cache.provenance["inputs"] |= tables_digest(tmp_path / "tables")
+    write_cache(tmp_path / "images.h5", cache)
+    head = Head.initialise(16, tables.categories, seed=0)
+    space = digest(feature_space(cache.provenance))
+    save_head(tmp_path / "head.safetensors", head, {"inputs": {"features": space}})
+    write_json(
+        tmp_path / "params.json",
+        {"evaluate": asdict(PARAMS), "dataset": "made up"},
+    )
+    command = ["evaluate", "--device", "cpu"]
+    for name, file in {
+        "params": "params.json",
+        "tables": "tables",
+        "images": "images.h5",
+        "head": "head.safetensors",
+    }.items():
+        command += [f"--{name}", str(tmp_path / file)]
+    threads = str(torch.get_num_threads())
+    for out in ("one", "two"):
+        assert main([*command, "--out", str(tmp_path / out), "--threads", threads]) == 0
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    metrics = json.loads((tmp_path / "one" / "metrics.json").read_text())
+    assert metrics == evaluate(cache, tables, head, PARAMS, dataset="made up").metrics
+
+    capsys.readouterr()
+    assert main(["table", str(tmp_path / "one" / "metrics.json")]) == 0
+    assert f"{metrics['fused']['pck_point@0.10']:.1f}" in capsys.readouterr().out
+
+    tables.keypoints.loc[0, "name"] = "renamed"  # tables that the cache was not made from
+    write_tables(tmp_path / "tables", tables, {})
+    assert main([*command, "--out", str(tmp_path / "three"), "--threads", threads]) == 1
+    assert "made with other settings" in capsys.readouterr().err
+    assert not (tmp_path / "three").exists()
+
+
+def test_command_names_a_device_that_is_not_there(tmp_path, capsys) -> None:
+    write_json(tmp_path / "params.json", {"evaluate": asdict(PARAMS), "dataset": "x"})
+    paths = [f"--{name}={tmp_path / name}" for name in ("tables", "images", "head", "out")]
+    assert main(["evaluate", f"--params={tmp_path / 'params.json'}", *paths, "--device=abacus"]) == 1
+    assert "abacus" in capsys.readouterr().err
+
+
+# --- table ---
+
+
+def test_table_shows_every_row_and_the_gaps(results, tmp_path) -> None:
+    write_results(tmp_path, results, {})
+    text = format_file(tmp_path / "metrics.json")
+    lines = text.splitlines()
+    assert "seed 0" in lines[0]
+    assert f"{results.metrics['n_points']} points" in lines[0]
+    (fused,) = (line.split() for line in lines[:10] if line.startswith("fused"))
+    keys = [
+        f"{group}@{a}"
+        for group in ("pck_point", "pck_image", "pck_category", "kap")
+        for a in ("0.10", "0.05", "0.01")
+    ]
+    assert fused[1:] == [f"{results.metrics['fused'][key]:.1f}" for key in keys]
+    below = lines[lines.index("PCK@0.10 per point by azimuth gap, in bins") :]
+    assert "PCK@0.10 per point by azimuth gap" in text
+    own = results.by_gap[results.by_gap["row"] == "sphere"]
+    (sphere,) = (line.split() for line in below if line.startswith("sphere"))
+    assert sphere[1:] == [f"{value:.1f}" for value in own["pck_point@0.10"]]
+    assert below[-1].split() == ["points", *map(str, own["n_points"])]
+    grid = [line for line in lines if line.startswith(("features", "sphere", "fused", "chance"))]
+    assert len({len(line) for line in grid[:4]}) == 1
+    assert len(grid) == 8 + 4 + 3  # intervals of four rows and of three gains
+    (tmp_path / "by_azimuth_gap.csv").unlink()
+    parts = (format_metrics(results.metrics), format_intervals(results.metrics))
+    assert format_file(tmp_path / "metrics.json") == "\n\n".join(parts)
+
+
+def test_table_shows_intervals_and_gains(results) -> None:
+    lines = format_intervals(results.metrics).splitlines()
+    assert "90 % intervals @0.10" in lines[0]
+    assert "30 samples" in lines[0]
+    own = results.metrics["fused"]
+    (fused,) = (line for line in lines if line.startswith("fused  "))
+    low, high = own["pck_image@0.10_low"], own["pck_image@0.10_high"]
+    assert f"{own['pck_image@0.10']:.1f} [{low:.1f}, {high:.1f}]" in fused
+    (gain,) = (line for line in lines if line.startswith("fused - features"))
+    assert gain.split()[3] == f"{own['pck_point@0.10_gain']:+.1f}"
+    assert not any(line.startswith("features - ") for line in lines)
+    assert format_intervals({**results.metrics, "bootstrap": 0}) == ""
+
+
+def test_table_shows_the_sweep(results, tmp_path) -> None:
+    columns = ("sphere_weight", "n_points", "pck_point@0.10", "pck_point@0.05", "kap@0.10", "kap@0.05")
+    lines = [(0, 70, 10, 90, 1, 2), (0.5, 70, 30, 80, 3, 4), (1, 70, 20, 70, 5, 6)]
+    weight_sweep = pd.DataFrame(lines, columns=columns, dtype=np.float64).astype({"n_points": int})
+    write_results(tmp_path, replace(results, weight_sweep=weight_sweep), {})
+    text = format_file(tmp_path / "metrics.json")
+    assert "fused @0.10 on 70 validation points by sphere weight; best PCK at 0.5" in text
+    weight, points, ap = (line.split() for line in text.splitlines()[-3:])
+    assert weight[-3:] == ["0", "0.5", "1"]
+    assert points[-3:] == ["10.0", "30.0", "20.0"]
+    assert ap[-3:] == ["1.0", "3.0", "5.0"]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"fused": {"kap@0.10": 1}}', '{"fused": 3}'])
+def test_table_refuses_other_files(content: str, tmp_path) -> None:
+    (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(InputError, match="not a result of an evaluation"):
+        format_file(tmp_path / "metrics.json")
+
+
+# --- validation ---
+
+
+def test_validation_equals_the_evaluation() -> None:
+    cache, tables, head = make_world(0)
+    expected = evaluate(cache, tables, head, PARAMS, dataset="made up").metrics["fused"]
+    score = make_validation(cache, tables, "test", 0.2, 0.1, 1000, 0)
+    assert score(head) == pytest.approx(expected["pck_point@0.10"], abs=1e-4)
+    rotated = FakeHead(head.dim, rotation=random_rotation(0))
+    assert score(rotated) == pytest.approx(expected["pck_point@0.10"], abs=1e-4)
+    other = FakeHead(head.dim)
+    other.matrix = -other.matrix[::-1].copy()
+    assert score(other) == pytest.approx(
+        evaluate(cache, tables, other, PARAMS, dataset="x").metrics["fused"]["pck_point@0.10"], abs=1e-4
+    )
+
+
+def test_validation_draws_pairs_by_seed() -> None:
+    cache, tables, head = make_world(0, images=6)
+    scores = [make_validation(cache, tables, "test", 0.2, 0.1, 5, seed)(head) for seed in (0, 0, 1, 2, 3)]
+    assert scores[0] == scores[1]
+    assert len(set(scores)) > 1
+
+
+def test_validation_reads_each_image_once_per_score() -> None:
+    cache, tables, head = make_world(0)
+    score = make_validation(cache, tables, "test", 0.2, 0.1, 1000, 0)
+    cache.reads.clear()
+    score(head)
+    assert set(cache.reads.values()) == {1}
+
+
+@pytest.mark.parametrize(("alpha", "pairs"), [(0, 10), (0.1, 0), (float("nan"), 10)])
+def test_validation_refuses_bad_settings(alpha: float, pairs: int) -> None:
+    cache, tables, _ = make_world(0)
+    with pytest.raises(InputError, match="validation settings"):
+        make_validation(cache, tables, "test", 0.2, alpha, pairs, 0)
+
+
+def test_validation_needs_a_common_keypoint() -> None:
+    cache, tables, _ = make_world(0)
+    with pytest.raises(InputError, match="split 'val'"):
+        make_validation(cache, tables, "val", 0.2, 0.1, 10, 0)
+
+
+def test_gaps_count_in_the_bins_asked_for() -> None:
+    cache, tables, head = make_world(0)
+    tables.images["azimuth"] = np.linspace(0, 350, len(tables.images))
+    by_gap = evaluate(cache, tables, head, replace(PARAMS, viewpoint_bins=2), dataset="x").by_gap
+    assert set(by_gap["gap"]) == {0, 1}

@@ -1,0 +1,202 @@
+"""The head's file: round trip, the authors' layout, and everything that can be wrong with it."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from spheremap.base.errors import ProvenanceError
+from spheremap.base.tensors import read_tensors, write_tensors
+from spheremap.model.head import Head, Prototypes, SphereMapper, load_head, save_head
+
+NAMES = ["bicycle", "car", "chair"]
+PROVENANCE = {"step": "train", "params": {"b": 1, "a": [0.1, 2]}}
+
+
+@pytest.fixture
+def head() -> Head:
+    head = Head.initialise(128, NAMES, seed=3)
+    head.leftover = torch.randn(1024, 3)
+    return head
+
+
+def copies(head: Head) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
+
+
+def expected_names() -> set[str]:
+    names = {
+        "sphere.weight",
+        "prototypes.proj.weight",
+        "prototypes.proj.bias",
+        "sphere_mapper.2.attn.qkv.weight",
+    }
+    for part in ("weight", "bias"):
+        names |= {f"sphere_mapper.{i}.{part}" for i in (0, 3)}
+        names |= {
+            f"sphere_mapper.2.{m}.{part}" for m in ("norm1", "norm2", "attn.proj", "mlp.fc1", "mlp.fc2")
+        }
+        for block in (0, 1):
+            modules = ("norm1", "norm2", "attn.proj", "mlp.fc1", "mlp.fc2")
+            names |= {f"prototypes.blocks.{block}.{module}.{part}" for module in modules}
+    return names | {f"prototypes.blocks.{block}.attn.{x}.weight" for block in (0, 1) for x in "qkv"}
+
+
+def test_round_trip(tmp_path: Path, head: Head) -> None:
+    save_head(tmp_path / "head.safetensors", head, PROVENANCE)
+    found = load_head(tmp_path / "head.safetensors")
+    assert (found.dim, found.categories, found.provenance) == (128, NAMES, PROVENANCE)
+    expected = head.state_dict()
+    assert found.state_dict().keys() == expected.keys()
+    for name, tensor in found.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    assert found.trainable().keys() == head.trainable().keys()
+
+
+def test_the_authors_names_and_nothing_else(tmp_path: Path, head: Head) -> None:
+    save_head(tmp_path / "head.safetensors", head, {})
+    state = load_file(tmp_path / "head.safetensors")
+    assert set(state) == expected_names()
+    # as the authors would read it: strictly, the two blocks being one module
+    theirs = nn.Module()
+    theirs.sphere_mapper, theirs.prototypes = SphereMapper(128), Prototypes(128, 3)
+    theirs.sphere = nn.Linear(3, 1024, bias=False)
+    theirs.load_state_dict(state, strict=True)
+    assert torch.equal(theirs.prototypes.blocks[1].mlp.fc1.weight, head.prototypes.blocks[0].mlp.fc1.weight)
+
+
+def test_a_file_in_the_authors_layout_loads(tmp_path: Path, head: Head) -> None:
+    path = tmp_path / "theirs.safetensors"
+    save_file(copies(head), path)
+    found = load_head(path)
+    assert found.categories == ["0", "1", "2"]
+    assert torch.equal(found.mapper[2].attn.qkv.weight, head.mapper[2].attn.qkv.weight)
+    assert torch.equal(found.leftover, head.leftover)
+    assert load_head(path, categories=NAMES).categories == NAMES
+    torch.save(copies(head), tmp_path / "theirs.pth")
+    assert torch.equal(load_head(tmp_path / "theirs.pth").prototypes.proj.weight, head.prototypes.proj.weight)
+    state = copies(head)
+    del state["sphere.weight"]
+    save_file(state, path)
+    assert load_head(path).leftover.shape == (1024, 3)
+
+
+def test_equal_heads_are_equal_bytes(tmp_path: Path, head: Head) -> None:
+    save_head(tmp_path / "a.safetensors", head, {"x": 1, "y": 2, "z": 3})
+    save_head(tmp_path / "b.safetensors", head, {"z": 3, "y": 2, "x": 1})
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    _, content = read_tensors(tmp_path / "a.safetensors")
+    assert content == {
+        "schema": "spheremap-head-1",
+        "dim": 128,
+        "categories": NAMES,
+        "provenance": {"x": 1, "y": 2, "z": 3},
+    }
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, head: Head) -> None:
+    with pytest.raises(TypeError):
+        save_head(tmp_path / "head.safetensors", head, {"bad": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def refused(path: Path, problem: str) -> str:
+    """What is said of a file that is no head; never that it should be deleted."""
+    with pytest.raises(ProvenanceError) as caught:
+        load_head(path)
+    message = str(caught.value)
+    assert re.search(problem, message)
+    assert f"in: {path}" in message
+    assert "models/<dataset>/head.safetensors" in message
+    assert "to do: name a trained head" in message
+    assert "delete" not in message
+    return message
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_missing_or_foreign_files(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"head.{suffix}"
+    refused(path, "does not exist")
+    for content in (b"", b"not a checkpoint at all", b"dataset: shapes\n" * 99):
+        path.write_bytes(content)
+        refused(path, "cannot be read")
+    path.unlink()
+    path.mkdir()
+    assert "found: a folder" in refused(path, "cannot be read")
+
+
+def test_sound_files_of_other_things_are_not_to_be_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"patch_embed.proj.bias": torch.zeros(8)}, path)
+    assert "other tensors: patch_embed.proj.bias" in refused(path, "not a sphere head")
+    write_tensors(path, {"down.weight": torch.zeros(8)}, {"schema": "spheremap-adapter-1"})
+    refused(path, "not a head of this version")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    refused(path, "it was damaged")
+
+
+def test_truncated_file(tmp_path: Path, head: Head) -> None:
+    path = tmp_path / "head.safetensors"
+    save_head(path, head, {})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ProvenanceError, match="cannot be read"):
+        load_head(path)
+
+
+@pytest.mark.parametrize("what", ["weight", "category", "key"])
+def test_a_flipped_bit_is_refused(tmp_path: Path, head: Head, what: str) -> None:
+    """Also where the file stays a well-formed one, with another number or name in it."""
+    path = tmp_path / "head.safetensors"
+    save_head(path, head, {})
+    content = bytearray(path.read_bytes())
+    place = {
+        "weight": len(content) - 2,
+        "category": content.index(b"bicycle"),
+        "key": content.index(b"spheremap"),
+    }
+    content[place[what]] ^= 1
+    path.write_bytes(content)
+    if what == "key":  # without the key nothing says what the file once was
+        refused(path, "cannot be read")
+        return
+    with pytest.raises(
+        ProvenanceError, match=r"(?s)cannot be read.*head\.safetensors.*to do: delete the file"
+    ):
+        load_head(path)
+
+
+def test_another_schema(tmp_path: Path, head: Head) -> None:
+    path = tmp_path / "head.safetensors"
+    write_tensors(path, copies(head), {"schema": "spheremap-head-0"})
+    with pytest.raises(ProvenanceError, match="not a head of this version"):
+        load_head(path)
+
+
+def test_wrong_parameters(tmp_path: Path, head: Head) -> None:
+    path = tmp_path / "head.safetensors"
+
+    def wrong(state: dict[str, Tensor], message: str) -> None:
+        save_file(state, path)
+        refused(path, message)
+
+    wrong({"something": torch.zeros(2)}, "not a sphere head")
+    without = copies(head)
+    del without["prototypes.blocks.1.norm2.bias"]
+    wrong(without, r"missing: prototypes\.blocks\.1\.norm2\.bias")
+    wrong(copies(head) | {"backbone.weight": torch.zeros(1)}, r"also holds: backbone\.weight")
+    wrong(copies(head) | {"sphere_mapper.3.weight": torch.zeros(4, 64)}, "another shape")
+    wrong(copies(head) | {"prototypes.blocks.1.norm2.bias": torch.ones(128)}, "differs from its second copy")
+
+
+def test_other_categories_are_refused(tmp_path: Path, head: Head) -> None:
+    path = tmp_path / "head.safetensors"
+    save_head(path, head, {})
+    assert load_head(path, categories=NAMES).categories == NAMES
+    for other in (["car", "bicycle", "chair"], ["car"]):
+        with pytest.raises(ProvenanceError, match="trained on other categories"):
+            load_head(path, categories=other)

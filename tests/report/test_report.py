@@ -1,0 +1,900 @@
+"""The report page: self-contained, reproducible, and showing the numbers and places it should."""
+
+import base64
+import dataclasses
+import hashlib
+import itertools
+import json
+import re
+import shutil
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from world import NO_ROWS
+
+from spheremap.base.errors import InputError, ProvenanceError
+from spheremap.base.files import sha256_file
+from spheremap.cli import main
+from spheremap.data.tables import Tables, read_tables, write_tables
+from spheremap.features.cache.reader import SCHEMA, FeatureCache
+from spheremap.features.geometry import patch_centres, patch_of, square_box
+from spheremap.methods.descriptors import row_weights
+from spheremap.methods.rows import adapted_rows, table_rows
+from spheremap.metrics.evaluation import EvaluateParams, evaluate, write_results
+from spheremap.model.head import Head, load_head, save_head, sphere_points
+from spheremap.report import ReportParams, ReportSlice, build_report, draw_strip, figures, read_match
+from spheremap.report.choice import choose_extremes, choose_pairs, choose_views
+from spheremap.report.confusion import Confusion, confusions
+from spheremap.report.explorer import build_explorer, pack
+from spheremap.report.gallery import matched_pairs
+from spheremap.report.inputs import read_inputs
+from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres, mirrored, side_of
+from spheremap.report.matches import RIGHT, WRONG, Match, _beside, draw_target
+from spheremap.report.names import FURTHER_ROWS, readable
+from spheremap.report.pictures import Crop
+from spheremap.report.scores import Cell, headline, tiles
+from spheremap.report.sphere_colours import colours, draw_legend, draw_map, interpolate
+from spheremap.report.sphere_figures import draw_sphere
+
+GRID, DIM = (4, 5), 8
+CATEGORIES = ["cat & <b>dog</b>", "plain"]  # the first must be escaped
+EVALUATE = EvaluateParams(
+    split="test", sphere_weight=0.2, alphas=(0.05, 0.1, 0.01), threshold="box", frame="original",
+    source="patch", readout="argmax", window=15, temperature=0.02, kap_labels="centre", viewpoint_bins=8,
+    bootstrap=0, confidence=0.95, baseline="features", further=NO_ROWS, sweep=(), seed=3,
+)  # fmt: skip
+REPORT = {"pairs": 3, "extremes": 1, "maps": 2, "explorer_mb": 0.01, "seed": 0}
+SLICE = ReportSlice(dataset="toy", report=ReportParams(**REPORT), evaluate=EVALUATE)
+VOID = {"meta", "link", "img", "br"}
+
+
+class Project:
+    """A small data set with features, head and results, in one folder."""
+
+    def __init__(self, folder: Path, *, azimuths: list[float], params: EvaluateParams = EVALUATE) -> None:
+        self.folder = folder
+        self.tables, self.results = folder / "canonical", folder / "results"
+        self.cache, self.head = folder / "images.h5", folder / "head.safetensors"
+        rng = np.random.default_rng(0)
+        tables = _make_tables(folder, rng, azimuths)
+        write_tables(self.tables, tables, {"step": "test"})
+        _write_cache(self.cache, tables, rng)
+        save_head(self.head, Head.initialise(DIM, CATEGORIES, seed=0), {})
+        with FeatureCache.open([self.cache]) as cache:
+            scores = evaluate(cache, tables, load_head(self.head), params, dataset="toy")
+        write_results(self.results, scores, {"inputs": {"head": sha256_file(self.head)}})
+        training = self.results / "training"
+        training.mkdir()
+        (training / "losses.csv").write_text(
+            "step,epoch,total,reconstruction,distance,orientation,viewpoint\n"
+            "10,1,1.5,0.9,0.5,1.0,0.4\n20,1,1.2,0.8,0.4,0.7,0.2\n"
+        )
+        (training / "health.csv").write_text(
+            "step,resultant_length,coverage,orientation_kept\n0,0.99,0.1,0.5\n20,0.6,0.5,\n"
+        )
+        (training / "validation.csv").write_text("step,pck_point\n0,30.0\n10,25.5\n20,24.0\n")
+
+    def build(self, out: Path, params: ReportSlice = SLICE) -> str:
+        build_report(
+            out, params, tables=self.tables, images=[self.cache], head=self.head, results=self.results
+        )
+        return out.read_text(encoding="utf-8")
+
+    def arguments(self, params: Path, out: Path) -> list[str]:
+        return [
+            "report", "--params", str(params), "--tables", str(self.tables), "--images", str(self.cache),
+            "--head", str(self.head), "--results", str(self.results), "--out", str(out),
+        ]  # fmt: skip
+
+
+def _make_tables(folder: Path, rng: np.random.Generator, azimuths: list[float]) -> Tables:
+    images: list[dict[str, Any]] = []
+    keypoints: list[dict[str, Any]] = []
+    pairs: list[dict[str, str]] = []
+    for c, category in enumerate(CATEGORIES):
+        ids = [f"{category}/{i}" for i in range(len(azimuths))]
+        for i, (image_id, azimuth) in enumerate(zip(ids, azimuths, strict=True)):
+            width, height = (50, 40) if i % 2 else (40, 60)
+            path, mask = folder / f"{c}-{i}.png", folder / f"{c}-{i}-mask.png"
+            Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+            inside = np.zeros((height, width), dtype=np.uint8)
+            inside[10:30, 10:30] = 7
+            Image.fromarray(inside).save(mask)
+            images.append(
+                {
+                    "image_id": image_id, "path": str(path), "mask_path": str(mask) if i else "",
+                    "mask_value": 7, "category": category, "azimuth": azimuth,
+                    "x1": 10.0, "y1": 10.0, "x2": 30.0, "y2": 30.0,
+                    "width": width, "height": height, "split": "test", "instance": image_id,
+                }
+            )  # fmt: skip
+            keypoints += [
+                {
+                    "image_id": image_id, "keypoint_id": str(k), "name": f"part_{k}",
+                    "x": rng.uniform(10, 30), "y": rng.uniform(10, 30), "visible": 1,
+                }
+                for k in range(12)
+            ]  # fmt: skip
+        pairs += [{"split": "test", "source": a, "target": b} for a in ids for b in ids if a != b]
+    return Tables(pd.DataFrame(images), pd.DataFrame(keypoints), pd.DataFrame(pairs))
+
+
+def _write_cache(path: Path, tables: Tables, rng: np.random.Generator) -> None:
+    ids = [name.encode() for name in tables.images["image_id"]]
+    sizes = tables.images[["width", "height"]].to_numpy()
+    patches = GRID[0] * GRID[1]
+    arrays = {
+        "tokens": rng.normal(size=(len(ids), patches, DIM)).astype(np.float16),
+        "masks": np.ones((len(ids), patches), dtype=np.uint8),
+        "boxes": np.stack([square_box(int(width), int(height)) for width, height in sizes]),
+        "image_id": np.array(ids),
+        "view": np.zeros(len(ids), dtype=np.int32),
+    }
+    entry = {"model": "vit_test", "block": 3, "facet": "token"}
+    record = json.dumps({"params": {"features": {"backbone": "tiny"}, "backbone": entry}})
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, chunks=(1, *array.shape[1:]), fletcher32=True)
+        file.attrs.update(
+            schema=SCHEMA, kind="images", grid=GRID, shard=(0, 1), provenance=record, complete=True
+        )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(tmp_path_factory.mktemp("project"), azimuths=[0.0, 90.0, 180.0, 315.0])
+
+
+@pytest.fixture(scope="module")
+def html(project: Project) -> str:
+    return project.build(project.folder / "report.html")
+
+
+class Reader(HTMLParser):
+    """Collects what the tests ask about, and insists that every element is closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.data_values: list[tuple[float, str]] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), f"<{tag}> repeats an attribute"
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+        if self.open and self.open[-1] == "data":
+            self.data_values.append((float(self.elements[-1][1]["value"] or "nan"), data))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_the_page_needs_nothing_outside_itself(html: str) -> None:
+    page = Reader(html)
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in page.elements:
+        for name, value in attributes.items():
+            assert not (name.startswith("on") and tag != "svg"), "no scripts in attributes"
+            if name in ("src", "href", "xlink:href", "srcset", "poster", "action"):
+                assert value is not None
+                assert value.startswith("data:") or value[1:] in ids, f"<{tag} {name}={value[:60]!r}>"
+    assert page.all("script") == [{"type": "application/json", "id": "explorer-data"}, {}]
+    assert not re.search(r"https?://|//cdn|@import|url\((?!#)", html)
+    # the page itself forbids requests, and all scripts but its own
+    script = html[html.rindex("<script>") + len("<script>") : html.rindex("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = next(m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    assert policy == (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    )
+    for target in re.findall(r"url\(#([^)]+)\)", html):
+        assert target in ids
+
+
+def test_pictures_have_alternative_texts_and_headings_are_nested(html: str) -> None:
+    page = Reader(html)
+    pictures = page.all("img")
+    # legend, 2 maps in 2 categories, 3 panels for each of 3 pairs, the best and the worst, 4 of the explorer
+    assert len(pictures) == 1 + 2 * 2 + 3 * 5 + 4
+    named = [picture for picture in pictures if picture["src"] != "data:,"]
+    assert len(named) == len(pictures) - 4  # the script fills those of the explorer
+    assert all(len(picture["alt"] or "") > 10 for picture in named)
+    charts = [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
+    # by gap, by category, training; confusion and sphere of 2 categories
+    assert len(charts) == 2 + 2 + 3 + 2 + 2
+    assert all(len(chart["aria-label"] or "") > 10 for chart in charts)
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert page.all("html")[0]["lang"] == "en"
+    assert "width=device-width" in str(page.all("meta"))
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_the_headline_table_is_metrics_json(project: Project, html: str) -> None:
+    metrics = json.loads((project.results / "metrics.json").read_text())
+    groups = ("pck_point", "pck_image", "pck_category", "kap")
+    expected = [
+        metrics[row][f"{group}@{alpha}"]
+        for row in ("features", "sphere", "fused", "chance")
+        for group in groups
+        for alpha in ("0.10", "0.05", "0.01")
+    ]
+    shown = Reader(html).data_values[: len(expected)]
+    assert [value for value, _ in shown] == expected
+    assert [text for _, text in shown] == [f"{value:.1f}" for value in expected]
+    assert f"<dt>points</dt><dd>{metrics['n_points']:,}</dd>" in html
+
+
+def test_every_best_cell_is_marked(project: Project, html: str) -> None:
+    metrics = json.loads((project.results / "metrics.json").read_text())
+    rows = ("features", "sphere", "fused", "chance")
+    table = html[html.index("<table>") : html.index("</table>")]
+    cells = re.findall(r'<td class="score( best)?"><data value="([^"]+)">', table)
+    groups = ("pck_point", "pck_image", "pck_category", "kap")
+    keys = [f"{group}@{alpha}" for group in groups for alpha in ("0.10", "0.05", "0.01")]
+    assert len(cells) == len(rows) * len(keys)
+    for i, (mark, value) in enumerate(cells):
+        best = max(metrics[row][keys[i % len(keys)]] for row in rows)
+        assert bool(mark) == (float(value) == best)
+
+
+def test_equal_inputs_give_equal_bytes(project: Project, html: str, tmp_path: Path) -> None:
+    assert project.build(tmp_path / "again.html") == html
+    other = ReportSlice("toy", ReportParams(**REPORT | {"seed": 1}), EVALUATE)
+    assert project.build(tmp_path / "other.html", other) != html
+
+
+def test_texts_are_escaped_and_the_backbone_is_named(html: str) -> None:
+    assert "<b>dog</b>" not in html
+    assert "cat &amp; &lt;b&gt;dog&lt;/b&gt;" in html
+    assert "tiny (vit_test, block 3, facet token)" in html
+
+
+def test_rows_beyond_the_paper_stand_between_fused_and_chance(html: str, tmp_path: Path) -> None:
+    params = replace(EVALUATE, further=replace(NO_ROWS, rows=("mutual", "subpatch", "viewpoint")))
+    further = Project(tmp_path, azimuths=[0.0, 90.0, 180.0], params=params)
+    page = further.build(tmp_path / "report.html", replace(SLICE, evaluate=params))
+    rows = re.findall(r'<th scope="row">(fused\w*|chance)</th>', page)
+    assert rows[:5] == ["fused", "fused_mutual", "fused_subpatch", "fused_viewpoint", "chance"]
+    for row in rows[1:4]:
+        assert f"<b>{row}</b>:" in page
+        assert f">{row}</text>" in page  # its line in a chart's legend
+    assert "fused_" not in html
+
+
+def test_a_data_set_without_viewpoints_and_validation(tmp_path: Path) -> None:
+    project = Project(tmp_path, azimuths=[float("nan")] * 3)
+    (project.results / "training" / "validation.csv").write_text("step,pck_point\n")
+    html = project.build(tmp_path / "report.html", ReportSlice("toy", ReportParams(2, 0, 1, 0, 0), EVALUATE))
+    page = Reader(html)
+    assert 'id="viewpoint"' not in html
+    assert "#viewpoint" not in html
+    assert "unknown azimuth gap" in html
+    charts = [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
+    assert len(charts) == 2 + 2 + 2 + 2  # by category; losses and health; confusion; spheres
+    assert page.all("script") == []
+    assert "script-src 'none'" in html
+    assert "Best and worst" not in html
+    html = project.build(tmp_path / "report.html", ReportSlice("toy", ReportParams(0, 0, 0, 1, 0), EVALUATE))
+    assert Reader(html).all("img") == []
+
+
+def test_the_command_writes_the_page_or_nothing(
+    project: Project, html: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = torch.get_num_threads()
+    params, out = tmp_path / "report.json", tmp_path / "page.html"
+    content = {
+        "dataset": "toy",
+        "report": REPORT,
+        "evaluate": dataclasses.asdict(EVALUATE),
+    }
+    params.write_text(json.dumps(content))
+    assert main(project.arguments(params, out)) == 0
+    assert out.read_text(encoding="utf-8") == html
+
+    out.unlink()
+    params.write_text(json.dumps(content | {"dataset": "another"}))
+    assert main(project.arguments(params, out)) == 1
+    assert "made with other settings" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ["pairs", "extremes", "maps", "explorer_mb", "seed"])
+def test_negative_parameters_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"report.{name}"):
+        ReportParams(**REPORT | {name: -1})
+
+
+def _replace(pattern: str, text: str) -> Callable[[bytes], bytes]:
+    return lambda content: re.sub(pattern.encode(), text.encode(), content)
+
+
+def _write(content: bytes) -> Callable[[bytes], bytes]:
+    return lambda _: content
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("metrics.json", _write(b"[1]"), "not the metrics"),
+        ("metrics.json", _replace("kap@0.05", "kap@0.5"), "are missing"),
+        (
+            "metrics.json",
+            _replace('"kap_pair@0.05":', '"kap@0.05_low": "few", "kap_pair@0.05":'),
+            "are missing",
+        ),
+        ("by_category.csv", None, "cannot read"),
+        ("by_category.csv", _replace("fused,plain", "fused,odd"), "incomplete"),
+        ("by_category.csv", _replace(r"\nfused,plain(?s:.*)", "\nfused"), "incomplete"),  # cut short
+        ("by_azimuth_gap.csv", _write(b"row,gap\nfused,1\n"), "lacks columns"),
+        ("by_azimuth_gap.csv", _replace(r"fused,2.*\n", ""), "incomplete"),
+        ("predictions.csv.gz", lambda content: content[:-40], "not a table|cannot read"),
+        ("predictions.csv.gz", _write(b"no archive"), "not a table|cannot read"),
+        ("training/losses.csv", _write(b"step,total\n1,high\n"), "malformed"),
+        ("training/health.csv", _write(b""), "not a table"),
+    ],
+)
+def test_damaged_results_end_with_a_message(
+    tmp_path: Path, project: Project, file: str, change: Callable[[bytes], bytes] | None, message: str
+) -> None:
+    copy = tmp_path / "results"
+    shutil.copytree(project.results, copy)
+    assert read_inputs(copy, "toy", EVALUATE).alphas == ["0.10", "0.05", "0.01"]
+    if change is None:
+        (copy / file).unlink()
+    else:
+        (copy / file).write_bytes(change((copy / file).read_bytes()))
+    with pytest.raises(InputError, match=message):
+        read_inputs(copy, "toy", EVALUATE)
+
+
+def test_results_of_other_parameters_are_refused(project: Project) -> None:
+    with pytest.raises(ProvenanceError, match="seed = 4"):
+        read_inputs(project.results, "toy", EvaluateParams(**{**vars(EVALUATE), "seed": 4}))
+
+
+def test_tiles_pool_the_far_gaps_by_points(project: Project) -> None:
+    inputs = read_inputs(project.results, "toy", EVALUATE)
+    frame = inputs.by_gap
+    far = tiles(inputs, 2, "far")[1]
+    for row, value in (("features", far.before), ("fused", far.after)):
+        own = frame[(frame["row"] == row) & (frame["gap"] >= 2)]
+        assert value == pytest.approx((own["pck_point@0.10"] * own["n_points"]).sum() / own["n_points"].sum())
+    assert far.gain.value == pytest.approx(far.after - far.before)
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (Cell(12.345), "12.3"),
+        (Cell(float("nan")), "–"),
+        (Cell(-1.26, "gain"), "−1.3"),
+        (Cell(1.0, "gain"), "+1.0"),
+        (Cell(12345.0, "count"), "12,345"),
+    ],
+)
+def test_cells_as_shown(cell: Cell, text: str) -> None:
+    assert cell.text == text
+
+
+def test_views_are_spread_around_the_object() -> None:
+    images = pd.DataFrame(
+        {"image_id": list("abcdef"), "azimuth": [350.0, 80.0, 95.0, 200.0, 280.0, float("nan")]}
+    )
+    assert choose_views(images, 4, seed=0) == ["c", "d", "e", "a"]
+    assert choose_views(images, 4, seed=0) == choose_views(images.iloc[::-1], 4, seed=0)
+    everything = choose_views(images, 10, seed=0)
+    assert sorted(everything) == list("abcdef")  # each once
+    assert everything[-1] == "f"  # unknown viewpoints last
+    equal = pd.DataFrame({"image_id": list("abcdefgh"), "azimuth": [0.0] * 8})
+    assert len({tuple(choose_views(equal, 2, seed)) for seed in range(8)}) > 1
+    assert choose_views(images, 0, seed=0) == []
+
+
+def _pairs_table() -> pd.DataFrame:
+    cells = [(category, gap, i) for category in "xy" for gap in range(5) for i in range(4)]
+    return pd.DataFrame(
+        {
+            "source": [f"{category}/{gap}-{i}" for category, gap, i in cells],
+            "target": "t",
+            "category": [category for category, _, _ in cells],
+            "gap": [gap for _, gap, _ in cells],
+        }
+    )
+
+
+def test_pairs_are_spread_over_gaps_and_categories() -> None:
+    pairs = _pairs_table()
+    chosen = choose_pairs(pairs, 10, seed=0)
+    assert chosen["gap"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert chosen["category"].value_counts().to_dict() == {"x": 5, "y": 5}
+    pd.testing.assert_frame_equal(chosen, choose_pairs(pairs.iloc[::-1], 10, seed=0))
+    assert not chosen.equals(choose_pairs(pairs, 10, seed=1))
+    assert len(choose_pairs(pairs, 0, seed=0)) == 0
+    assert len(choose_pairs(pairs, 1, seed=0)) == 1
+    assert len(choose_pairs(pairs, 99, seed=0).drop_duplicates()) == 40
+
+
+def test_a_gap_that_runs_out_is_replaced_by_its_neighbour() -> None:
+    pairs = pd.DataFrame({"source": list("abcd"), "target": "t", "category": "x", "gap": [0, 1, 1, 4]})
+    assert choose_pairs(pairs, 4, seed=0)["gap"].tolist() == [0, 1, 1, 4]
+
+
+@given(
+    points=st.lists(st.tuples(st.floats(-20, 120), st.floats(-20, 90)), min_size=1, max_size=5),
+    margin=st.floats(0, 0.5),
+)
+def test_a_crop_holds_its_points_without_needless_padding(
+    points: list[tuple[float, float]], margin: float
+) -> None:
+    width, height = 100, 70
+    xy = np.array(points)
+    crop = Crop.around(xy, (width, height), margin)
+    placed = crop.place(xy, 1)
+    assert (placed >= -1e-9).all()
+    assert (placed <= 1 + 1e-9).all()
+    inside = (xy >= 0).all() and (xy <= (width, height)).all()
+    if inside:
+        assert crop.side <= width
+        assert crop.x0 >= 0
+        assert crop.x0 + crop.side <= width
+        if crop.side <= height:
+            assert crop.y0 >= 0
+            assert crop.y0 + crop.side <= height
+
+
+def test_crop_maps_pixels_both_ways() -> None:
+    crop = Crop(-3, 5, 20)
+    centres = np.stack(np.meshgrid(np.arange(40) + 0.5, np.arange(40) + 0.5), axis=-1)
+    np.testing.assert_allclose(crop.place(crop.grid(40).reshape(-1, 2), 40), centres.reshape(-1, 2))
+    photograph = np.zeros((30, 30, 3), dtype=np.uint8)
+    photograph[10, 4] = 255
+    cut = np.asarray(crop.cut(Image.fromarray(photograph), 20))
+    assert np.argwhere(cut[..., 0] == 255).tolist() == [[5, 7]]  # one output pixel per original pixel
+
+
+def test_colours_are_the_three_coordinates() -> None:
+    points = np.array([[1, 0, 0], [0, -1, 0], [0.6, 0, -0.8]])
+    np.testing.assert_allclose(colours(points), [[1, 0.5, 0.5], [0.5, 0, 0.5], [0.8, 0.5, 0.1]], atol=1e-12)
+
+
+def test_interpolation_is_exact_at_patch_centres_and_constant_on_constants() -> None:
+    rng = np.random.default_rng(1)
+    points = rng.normal(size=(GRID[0] * GRID[1], 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    box = np.array([-10.0, 4.0, 40.0, 44.0])
+    centres = patch_centres(box, GRID)
+    np.testing.assert_allclose(interpolate(points, GRID, box, centres[None])[0], points, atol=1e-12)
+
+    same = np.tile(points[0], (len(points), 1))
+    anywhere = rng.uniform(-30, 70, size=(6, 7, 2))
+    expected = np.broadcast_to(points[0], (6, 7, 3))
+    np.testing.assert_allclose(interpolate(same, GRID, box, anywhere), expected, atol=1e-12)
+
+
+def test_the_mask_only_fades_the_background() -> None:
+    rng = np.random.default_rng(2)
+    photograph = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    points = np.tile([1.0, 0.0, 0.0], (GRID[0] * GRID[1], 1))
+    mask = np.zeros((32, 32), dtype=bool)
+    mask[:, :16] = True
+    box, crop = square_box(32, 32), Crop(0, 0, 32)
+    drawn = np.asarray(draw_map(photograph, mask, points, GRID, box, crop, 32)).astype(int)
+    whole = np.asarray(draw_map(photograph, None, points, GRID, box, crop, 32)).astype(int)
+    np.testing.assert_array_equal(drawn[:, :15], whole[:, :15])
+    assert (np.ptp(drawn[:, 17:], axis=2) == 0).all()  # grey
+    assert (whole[..., 0] - whole[..., 1] > 80).all()  # reddish
+
+
+def test_the_legend_shows_opposite_sides() -> None:
+    legend = np.asarray(draw_legend(41)).astype(int)
+    height, width, _ = legend.shape
+    assert height == 41
+    assert legend[0, 0, 3] == 0  # transparent around
+    left, right = legend[20, 20, :3], legend[20, width - 21, :3]
+    np.testing.assert_allclose(left, [128, 128, 255], atol=4)  # +z
+    np.testing.assert_allclose(right, [128, 128, 0], atol=4)  # -z
+
+
+def test_a_match_is_read_with_what_is_right(project: Project) -> None:
+    tables = read_tables(project.tables)
+    predictions = read_inputs(project.results, "toy", EVALUATE).predictions
+    source, target = tables.pairs[["source", "target"]].iloc[3]
+    match = read_match(tables, predictions, source, target, alpha=0.1)
+    own = tables.keypoints.set_index(["image_id", "keypoint_id"])
+    for i in range(12):
+        in_source, in_target = (
+            own.loc[(image, str(i)), ["x", "y"]].astype(float) for image in (source, target)
+        )
+        np.testing.assert_allclose(match.source_xy[i], in_source)
+        np.testing.assert_allclose(match.target_xy[i], in_target, atol=1e-3)
+    for row in ("features", "fused"):
+        distance = np.linalg.norm(match.predicted[row] - match.target_xy, axis=1)
+        np.testing.assert_array_equal(match.right[row], distance < 0.1 * 20)  # the boxes are 20 pixels wide
+    assert match.names[2] == "part_2"
+    assert draw_strip(match, size=120).size == (3 * 120 + 2 * 4, 132)
+    with pytest.raises(InputError, match="do not belong together"):
+        read_match(tables, predictions.iloc[5:], source, target, alpha=0.1)
+    with pytest.raises(InputError, match="do not belong together"):
+        read_match(tables, predictions.iloc[:0], source, target, alpha=0.1)
+
+
+def test_right_and_wrong_are_drawn_where_they_are() -> None:
+    grey = Image.new("RGB", (100, 100), (128, 128, 128))
+    box = np.array([0.0, 0.0, 100.0, 100.0])
+    match = Match(
+        source=grey, target=grey, source_box=box, target_box=box, names=["a", "b"],
+        source_xy=np.array([[10.0, 10.0], [20.0, 20.0]]), target_xy=np.array([[25.0, 25.0], [75.0, 75.0]]),
+        predicted={"fused": np.array([[25.0, 25.0], [75.0, 20.0]])}, right={"fused": np.array([True, False])},
+    )  # fmt: skip
+    drawn = np.asarray(draw_target(match, "fused", 400)).astype(int)
+
+    def near(x: int, y: int, colour: tuple[int, int, int]) -> bool:
+        window = drawn[y - 8 : y + 9, x - 8 : x + 9].reshape(-1, 3)
+        return bool((np.abs(window - colour).max(axis=1) < 40).any())
+
+    assert near(100, 100, RIGHT)
+    assert not near(100, 100, WRONG)
+    assert near(300, 80, WRONG)
+    assert near(300, 200, WRONG)  # half way along the line to the truth
+    assert near(300, 300, WRONG)  # the ring
+    assert not near(300, 80, RIGHT)
+    assert (drawn[200, 100] == 128).all()
+
+
+def test_predictions_of_one_patch_stand_side_by_side() -> None:
+    xy = np.array([[5.0, 5.0], [9.0, 5.0], [5.0, 5.0], [5.0, 8.0]])
+    np.testing.assert_allclose(_beside(xy, 4.0), [[3, 5], [9, 5], [7, 5], [5, 8]])
+
+
+def test_charts_follow_the_theme_and_leave_settings_alone() -> None:
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    rows = ["features", "fused"]
+    frame = pd.DataFrame({"row": rows * 2, "gap": [0, 0, 1, 1], "pck_point@0.10": [1.0, 2, 3, 4]})
+    svg = figures.by_gap(frame, "pck_point@0.10", rows, bins=8)
+    assert dict(mpl.rcParams) == before
+    assert svg == figures.by_gap(frame, "pck_point@0.10", rows, bins=8)
+    assert "var(--features)" in svg
+    assert "var(--fused)" in svg
+    assert not any(number in svg for number in figures.THEME.values())
+    assert "45°" in svg
+    assert "http" not in svg
+
+
+def test_every_row_beyond_the_paper_is_explained_and_looks_its_own_way() -> None:
+    every = replace(NO_ROWS, rows=("mutual", "subpatch", "viewpoint"))
+    rows = [*table_rows(0.2, every), *adapted_rows(0.2), "chance"]
+    assert set(FURTHER_ROWS) == set(rows) - {"features", "sphere", "fused", "chance"}
+    frame = pd.DataFrame({"row": rows * 2, "gap": [0] * len(rows) + [1] * len(rows), "kap@0.10": 1.0})
+    looks = set()
+    for row in rows:
+        svg = figures.by_gap(frame[frame["row"] == row], "kap@0.10", [row], bins=8)
+        looks.add(svg.replace(row, ""))
+    assert len(looks) == len(rows)
+
+
+def test_intervals_are_shown_where_the_evaluation_gives_them(project: Project, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(project.results, results)
+    metrics = json.loads((results / "metrics.json").read_text())
+    score = metrics["fused"]["kap@0.10"]
+    metrics["fused"] |= {"kap@0.10_low": score - 2.25, "kap@0.10_high": score + 1.5, "kap@0.05_low": 1.0}
+    metrics["fused"] |= {"kap@0.10_gain_low": -0.26, "kap@0.10_gain_high": 4.0}
+    metrics |= {"baseline": "features", "confidence": 0.95, "protocol": "read-out by lot"}
+    (results / "metrics.json").write_text(json.dumps(metrics))
+    inputs = read_inputs(results, "toy", EVALUATE)
+    assert inputs.interval("fused", "kap@0.10") == (score - 2.25, score + 1.5)
+    assert inputs.interval("fused", "kap@0.05") is None  # half an interval is none
+    assert [tile.gain.bounds for tile in tiles(inputs, 2, "far")] == ["", "", "−0.3 to +4.0"]
+    table = headline(inputs)
+    shown = {name: [cell.bounds for cell in cells if cell.bounds] for name, cells in table.rows}
+    assert shown == {
+        "features": [],
+        "sphere": [],
+        "fused": [f"{score - 2.25:.1f}–{score + 1.5:.1f}"],
+        "chance": [],
+    }
+    assert "interval of 95 % confidence" in table.caption
+    assert "interval" not in headline(read_inputs(project.results, "toy", EVALUATE)).caption
+
+
+def _scored(pairs: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
+    rows = [(source, target, error) for (source, target), errors in pairs.items() for error in errors]
+    return pd.DataFrame(rows, columns=["source", "target", "error"])
+
+
+def test_extremes_are_the_best_and_the_worst_without_repeating_a_picture() -> None:
+    predictions = _scored(
+        {
+            ("a", "b"): [0.02, 0.03, 0.01, 0.04],  # all right, least error
+            ("b", "c"): [0.02, 0.03, 0.01, 0.05],  # all right, but b is taken
+            ("c", "d"): [0.02, 0.03, 0.09, 0.09],  # all right
+            ("e", "f"): [0.02, 0.03, 0.50, 0.50],
+            ("g", "h"): [0.02, 9.00, 9.00, 9.00],
+            ("i", "j"): [0.11, 0.11, 0.11, 0.11],  # all wrong, yet not far
+            ("k", "l"): [0.50, 0.60, 0.70, 9.00],  # all wrong and farther
+            ("m", "n"): [9.00],  # too few points to be the worst
+        }
+    )
+    best, worst = choose_extremes(predictions, 2, alpha=0.1)
+    assert best.to_numpy().tolist() == [["a", "b"], ["c", "d"]]
+    assert worst.to_numpy().tolist() == [["k", "l"], ["i", "j"]]
+    for frame, again in zip((best, worst), choose_extremes(predictions[::-1], 2, alpha=0.1), strict=True):
+        pd.testing.assert_frame_equal(frame, again)
+    everything = choose_extremes(predictions, 99, alpha=0.1)
+    assert sum(map(len, everything)) == 5  # neither the middle one nor the one whose picture is taken
+    assert [len(frame) for frame in choose_extremes(predictions, 0, alpha=0.1)] == [0, 0]
+
+
+def test_confusion_matrices_add_up_to_the_metrics(project: Project) -> None:
+    inputs = read_inputs(project.results, "toy", EVALUATE)
+    rows = ("features", "sphere", "fused")
+    found = confusions(read_tables(project.tables), inputs.predictions, 0.1, rows)
+    assert [matrix.category for matrix in found] == CATEGORIES
+    assert found[0].ids == [str(k) for k in range(12)]
+    assert found[0].names == [f"part {k}" for k in range(12)]
+    near = inputs.predictions.assign(error=inputs.predictions["error"] / 2)  # shares of twice the length
+    for single, double in zip(found, confusions(read_tables(project.tables), near, 0.05, rows), strict=True):
+        assert all((single.counts[row] == double.counts[row]).all() for row in rows)
+    for row in rows:
+        counts = sum(matrix.counts[row] for matrix in found)
+        total = inputs.metrics["n_points"]
+        assert counts.sum() == total
+        right = np.trace(counts)
+        assert 100 * right / total == pytest.approx(inputs.metrics[row]["pck_point@0.10"], abs=1e-4)
+        mixed = counts[:, :-1].sum() - right
+        assert 100 * mixed / total == pytest.approx(inputs.metrics[row]["confusion@0.10"], abs=1e-4)
+        for matrix in found:
+            np.testing.assert_allclose(matrix.shares(row).sum(axis=1), 100)
+
+
+def test_a_prediction_lands_on_the_nearest_keypoint_in_reach(project: Project) -> None:
+    tables = read_tables(project.tables)
+    target = tables.keypoints["image_id"].iloc[0]
+    own = tables.keypoints["image_id"] == target
+    tables.keypoints.loc[own, "x"] = 10.0 + np.arange(12)  # in a row, a pixel apart; the radius is 2
+    tables.keypoints.loc[own, "y"] = 20.0
+    predictions = pd.DataFrame(
+        [
+            ("fused", target, "0", 10.0, 20.0),  # right
+            ("fused", target, "1", 11.9, 20.0),  # right, though another keypoint is nearer
+            ("fused", target, "2", 20.9, 20.0),  # on 11
+            ("fused", target, "3", 10.0, 30.0),  # on none
+            ("fused", target, "3", 24.0, 20.0),  # three pixels beyond 11: on none
+            ("other", target, "4", 10.0, 30.0),
+        ],
+        columns=["row", "target", "keypoint_id", "x", "y"],
+    )
+    truth = {"target_x": 10.0 + predictions["keypoint_id"].astype(int), "target_y": 20.0}
+    predictions = predictions.assign(**truth)
+    offset = predictions[["x", "y"]].to_numpy() - predictions[["target_x", "target_y"]].to_numpy()
+    predictions["error"] = np.linalg.norm(offset, axis=1) / 20
+    (matrix,) = confusions(tables, predictions, 0.1, ["fused"])
+    expected = np.zeros((12, 13), dtype=int)
+    expected[[0, 1, 2], [0, 1, 11]] = 1
+    expected[3, 12] = 2
+    np.testing.assert_array_equal(matrix.counts["fused"], expected)
+    assert matrix.commonest("fused", 5) == [("part 2", "part 11", 100.0, 1)]
+    with pytest.raises(InputError, match="do not belong together"):
+        confusions(tables, predictions.assign(keypoint_id="99"), 0.1, ["fused"])
+
+
+def test_the_commonest_mix_ups_are_listed_by_number() -> None:
+    counts = np.array([[5, 3, 0, 2], [4, 0, 0, 0], [0, 1, 9, 0]])
+    matrix = Confusion("x", ["0", "1", "2"], ["a", "b", "c"], {"fused": counts})
+    assert matrix.commonest("fused", 2) == [("b", "a", 100.0, 4), ("a", "b", 30.0, 10)]
+    assert [entry[:2] for entry in matrix.commonest("fused", 9)] == [("b", "a"), ("a", "b"), ("c", "b")]
+
+
+def test_matrices_show_ids_and_names_where_these_say_more() -> None:
+    counts = {"features": np.eye(2, 3, dtype=int), "fused": np.eye(2, 3, dtype=int)}
+    named = figures.confusion(Confusion("x", ["3", "7"], ["nose", "ear left"], counts), ["features", "fused"])
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", named)
+    assert texts.count("3 nose") == texts.count("7 ear left") == texts.count("fused") == 1
+    assert texts.count("none") == 2
+    numbered = figures.confusion(Confusion("x", ["3", "7"], ["keypoint 3", "keypoint 7"], counts), ["fused"])
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", numbered)
+    assert texts.count("3") == texts.count("7") == 2  # line and column
+    assert [readable(name) for name in ("7", "ear_left", "7_up")] == ["keypoint 7", "ear left", "7 up"]
+
+
+def test_sides_are_read_from_names() -> None:
+    names = ["wheel_front_left", "Left wheel", "right", "leftover", "nose", "left or right", ""]
+    assert [side_of(name) for name in names] == [
+        "left", "left", "right", "neither", "neither", "neither", "neither",
+    ]  # fmt: skip
+    assert mirrored("wheel_front_left") == "wheel_front_right"
+    assert mirrored("Right wheel") == "Left wheel"
+    assert mirrored("leftover_right") == "leftover_left"
+
+
+def _sphere(left: list[list[float]], right: list[list[float]], middle: list[list[float]]) -> KeypointSphere:
+    points = np.array(left + right + middle, dtype=np.float64)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    names = ["ear_left"] * len(left) + ["ear_right"] * len(right) + ["nose"] * len(middle)
+    sides = [side_of(name) for name in names]
+    return KeypointSphere("cat", points, np.array(names, dtype=object), np.array(sides, dtype=object))
+
+
+def test_sides_are_told_apart_by_the_means_of_the_others() -> None:
+    apart = _sphere([[1, 0.1, 0], [1, 0, 0.1]], [[-1, 0.1, 0], [-1, 0, 0.1]], [[0, 1, 0]])
+    assert apart.own_side() == (100.0, 4)
+    swapped = _sphere([[1, 0.1, 0], [1, 0, 0.1], [-1, 0, 0]], [[-1, 0.1, 0], [-1, 0, 0.1]], [])
+    assert swapped.own_side() == (80.0, 5)
+    # a lone keypoint has no others to be compared with
+    assert np.isnan(_sphere([[1, 0, 0]], [[-1, 0, 0]], []).own_side()[0])
+    assert np.isnan(_sphere([], [], [[0, 1, 0]]).own_side()[0])
+
+
+def test_spheres_are_turned_so_that_left_and_right_lie_apart() -> None:
+    rng = np.random.default_rng(4)
+    axis = np.array([1.0, 2.0, -0.5]) / np.linalg.norm([1.0, 2.0, -0.5])
+    left, right = (sign * axis + 0.1 * rng.normal(size=(20, 3)) for sign in (1, -1))
+    for sphere in (_sphere(left.tolist(), right.tolist(), [[0, 0, 1]]), _sphere([], [], left.tolist())):
+        view = sphere.view()
+        np.testing.assert_allclose(view @ view.T, np.eye(3), atol=1e-12)
+        assert np.linalg.det(view) == pytest.approx(1)
+        np.testing.assert_allclose(np.abs(view[0] @ axis), 1, atol=0.01)
+    assert _sphere(left.tolist(), right.tolist(), []).view()[0] @ axis > 0.99  # left parts to the right
+    svg = draw_sphere(_sphere(left.tolist(), right.tolist(), []))
+    first, second = svg.split('<g class="half">')[1:]
+    # every keypoint once, on one of the two halves
+    for side, count in (("left", 20), ("right", 20)):
+        drawn = re.findall(rf'class="{side}" d="([^"]*)"', svg)
+        assert sum(path.count("M") for path in drawn) == count
+    for half, centre in ((first, 104), (second, 316)):
+        for side, sign in (("left", 1), ("right", -1)):
+            turned = sign if half is first else -sign  # from behind, left and right change places
+            for path in re.findall(rf'class="{side}" d="([^"]*)"', half):
+                assert all(turned * (float(x) - centre) > 50 for x in re.findall(r"M([\d.]+) ", path))
+    assert draw_sphere(_sphere([], [], [[0, 1, 0]])).count("<path class=") == 1
+
+
+def test_keypoints_lie_on_the_sphere_where_their_patches_do(project: Project) -> None:
+    tables, head = read_tables(project.tables), load_head(project.head)
+    with FeatureCache.open([project.cache]) as cache:
+        found = keypoint_spheres(tables, cache, head, "test")
+        assert [sphere.category for sphere in found] == CATEGORIES
+        for sphere in found:
+            own = tables.keypoints[tables.keypoints["image_id"].str.startswith(sphere.category)]
+            assert len(sphere.points) == len(own)
+            for i in (0, 17, len(own) - 1):
+                record = cache.index(own["image_id"].iloc[i])
+                points = sphere_points(head, cache.tokens([record]))[0].numpy()
+                patch = patch_of(own[["x", "y"]].to_numpy()[i : i + 1], cache.boxes[record], cache.grid)[0]
+                np.testing.assert_allclose(sphere.points[i], points[patch], atol=1e-6)
+
+
+def _decode(text: str, kind: str, width: int) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype=kind).reshape(-1, width)
+
+
+def test_the_explorer_answers_as_the_evaluation_did(project: Project, html: str) -> None:
+    """Keypoints carry the scored predictions, and the stored answers of their patches agree with them."""
+    data = json.loads(
+        html[html.index('id="explorer-data">') + len('id="explorer-data">') :].split("</script>")[0]
+    )
+    tables, inputs = read_tables(project.tables), read_inputs(project.results, "toy", EVALUATE)
+    predictions = inputs.predictions.set_index(["row", "source", "target", "keypoint_id"])
+    assert len(data["pairs"]) in (3, 4, 5)  # a pair chosen twice is stored once
+    assert data["weights"] == {"features": [1, 0], "sphere": [0, 1], "fused": [0.8, 0.2]}
+    checked = 0
+    for pair in data["pairs"]:
+        source, target = pair["source"], pair["target"]
+        own = tables.keypoints[tables.keypoints["image_id"] == source["id"]].set_index("keypoint_id")
+        assert [point["name"] for point in pair["keypoints"]] == [
+            name.replace("_", " ") for name in own["name"]
+        ]
+        for (keypoint, place), point in zip(own.iterrows(), pair["keypoints"], strict=True):
+            assert point["source"] == [place["x"], place["y"]]
+            patch = patch_of(np.array([point["source"]]), np.array(source["box"]), GRID)[0]
+            centres = patch_centres(np.array(target["box"]), GRID)
+            for row in data["weights"]:
+                scored = predictions.loc[(row, source["id"], target["id"], keypoint)]
+                assert point["predicted"][row] == [scored["x"], scored["y"]]
+                assert point["right"][row] == (scored["error"] < 0.1)
+                answer = _decode(pair["best"][row], "<u2", 1)[patch, 0]
+                np.testing.assert_allclose(centres[answer], point["predicted"][row], atol=1e-4)
+                checked += 1
+    assert checked == 36 * len(data["pairs"])
+
+
+def test_the_maps_of_the_explorer_are_as_exact_as_it_says(project: Project) -> None:
+    tables, inputs = read_tables(project.tables), read_inputs(project.results, "toy", EVALUATE)
+    head = load_head(project.head)
+    source, target = tables.pairs[["source", "target"]].iloc[0]
+    match = read_match(tables, inputs.predictions, source, target, 0.1, list(row_weights(0.2)))
+    patches = GRID[0] * GRID[1]
+    errors = []
+    with FeatureCache.open([project.cache]) as cache:
+        tokens = cache.tokens([cache.index(source), cache.index(target)]).astype(np.float64)
+        unit = tokens / np.linalg.norm(tokens, axis=2, keepdims=True)
+        points = sphere_points(head, tokens.astype(np.float32)).numpy()
+        for room in (1e-6, 0.0008, 0.1):
+            built = build_explorer(
+                [("one", source, target, match)], cache, head, sphere_weight=0.2, megabytes=room
+            )
+            (pair,) = built.data["pairs"]
+            texts = [pair["features"], *pair["points"], *pair["best"].values()]
+            if room > 1e-6:  # less than the answers alone need
+                assert sum(map(len, texts)) <= room * 1e6 + 4 * len(
+                    texts
+                )  # base64 pads each to a multiple of 4
+            codes = unpacked(pair["features"], patches)
+            found = pair["step"] ** 2 * codes[0].T @ codes[1]
+            error = np.abs(found - unit[0] @ unit[1].T).max()
+            assert built.error == pytest.approx(error, abs=1e-5)
+            errors.append(error)
+            decoded = [_decode(text, "<i2", 3) / 32767 for text in pair["points"]]
+            np.testing.assert_allclose(decoded, points, atol=1e-4)
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.03  # the finest steps: only the rounding is left
+
+
+def unpacked(text: str, patches: int) -> np.ndarray:
+    """Codes `(2, E, N)` of a pair's features as the page reads them, in float64."""
+    raw = zlib.decompress(base64.b64decode(text))
+    return np.frombuffer(raw, dtype=np.int8).reshape(2, -1, patches).astype(np.float64)
+
+
+def test_packed_features_keep_the_strongest_directions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    plane = torch.randn(2, 30, 2, generator=generator) @ torch.randn(2, 9, generator=generator)
+    features = torch.nn.functional.normalize(plane, dim=-1)
+    packed, codes, step = pack(features, 1e6)
+    assert codes.shape == (2, 9, 30)
+    assert np.abs(codes).max() == 127
+    assert (codes[:, 2:] == 0).all()  # they span a plane
+    assert zlib.decompress(packed) == codes.tobytes()
+    similarity = step**2 * codes[0].T.astype(float) @ codes[1]
+    np.testing.assert_allclose(similarity, (features[0] @ features[1].T).numpy(), atol=0.02)
+    coarse, codes, _ = pack(features, len(packed) - 1)
+    assert len(coarse) < len(packed)
+    assert np.abs(codes).max() < 127
+    assert pack(features, 0)[1].shape == (2, 1, 30)
+    assert (pack(torch.zeros(2, 3, 4), 100)[1] == 0).all()
+
+
+def test_pairs_drawn_twice_share_their_place_in_the_explorer(project: Project) -> None:
+    params = ReportSlice("toy", ReportParams(**REPORT | {"pairs": 24, "extremes": 2}), EVALUATE)
+    drawn = matched_pairs(read_tables(project.tables), read_inputs(project.results, "toy", EVALUATE), params)
+    assert len(drawn.typical) == len(drawn.records) == 24  # all there are
+    assert [len(drawn.best), len(drawn.worst)] == [2, 2]
+    for pair in (*drawn.best, *drawn.worst):
+        (twin,) = [own for own in drawn.typical if own.number == pair.number]
+        assert twin == pair

@@ -1,0 +1,153 @@
+"""A small made-up data set with its feature cache and head in memory, to test matching and evaluation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from spheremap.base.errors import InputError
+from spheremap.data.tables import Tables
+from spheremap.methods.mutual import Mutual
+from spheremap.methods.rows import FurtherRows
+from spheremap.methods.viewpoint import Viewpoint
+
+NO_ROWS = FurtherRows((), Mutual(radius=1.0, penalty=0.5), Viewpoint(near=0.125, far=0.5))  # beyond the paper
+
+
+@dataclass
+class FakeCache:
+    """What matching needs of a FeatureCache; counts how often each record is read."""
+
+    image_ids: list[str]
+    data: np.ndarray  # (n, N, D) float16
+    boxes: np.ndarray  # (n, 4)
+    grid: tuple[int, int]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    kind: str = "images"
+    reads: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def dim(self) -> int:
+        return self.data.shape[2]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def index(self, image_id: str) -> int:
+        if image_id not in self.image_ids:
+            raise InputError("image is not in the cache", where=image_id)
+        return self.image_ids.index(image_id)
+
+    def tokens(self, indices: Sequence[int]) -> np.ndarray:
+        for i in np.asarray(indices).tolist():
+            self.reads[self.image_ids[i]] = self.reads.get(self.image_ids[i], 0) + 1
+        return self.data[np.asarray(indices)]
+
+    def permuted(self, order: Sequence[int]) -> "FakeCache":
+        order = list(order)
+        return replace(
+            self,
+            image_ids=[self.image_ids[i] for i in order],
+            data=self.data[order],
+            boxes=self.boxes[order],
+            reads={},
+        )
+
+
+class FakeHead:
+    """A linear map to the sphere, optionally rotated afterwards, and one back for each category."""
+
+    def __init__(self, dim: int, categories: Sequence[str] = (), rotation: np.ndarray | None = None) -> None:
+        self.dim, self.categories, self.device = dim, list(categories), torch.device("cpu")
+        self.provenance: dict[str, Any] = {}
+        self.matrix = np.random.default_rng(5).normal(size=(dim, 3))
+        self.back = np.random.default_rng(6).normal(size=(max(len(categories), 1), 3, dim))
+        if rotation is not None:
+            self.matrix = self.matrix @ rotation
+            self.back = rotation.T @ self.back
+
+    def mapper(self, tokens: torch.Tensor) -> torch.Tensor:
+        # in float64, so that rotations cost no precision
+        return torch.nn.functional.normalize(tokens.double() @ torch.from_numpy(self.matrix), dim=-1)
+
+    def prototypes(self, points: torch.Tensor, category: torch.Tensor) -> torch.Tensor:
+        return (points.double().unsqueeze(1) @ torch.from_numpy(self.back)[category]).squeeze(1)
+
+
+def random_rotation(seed: int) -> np.ndarray:
+    """A rotation matrix `(3, 3)`."""
+    q, r = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    q = q * np.sign(np.diag(r))
+    return q if np.linalg.det(q) > 0 else q[:, ::-1]
+
+
+def image_row(
+    image_id: str, width: int, height: int, box: Sequence[float], azimuth: float = np.nan
+) -> dict[str, Any]:
+    x1, y1, x2, y2 = box
+    return {
+        "image_id": image_id, "path": f"{image_id}.jpg", "mask_path": "", "mask_value": 1,
+        "category": image_id.split("/")[0], "azimuth": azimuth, "x1": x1, "y1": y1, "x2": x2, "y2": y2,
+        "width": width, "height": height, "split": "test", "instance": image_id,
+    }  # fmt: skip
+
+
+def keypoint_row(image_id: str, keypoint_id: str, xy: Sequence[float] | None) -> dict[str, Any]:
+    x, y = (np.nan, np.nan) if xy is None else xy
+    return {"image_id": image_id, "keypoint_id": keypoint_id, "name": f"part {keypoint_id}", "x": x, "y": y,
+            "visible": int(xy is not None)}  # fmt: skip
+
+
+def make_tables(images: list[dict[str, Any]], keypoints: list[dict[str, Any]], pairs: list[tuple[str, str]],
+                split: str = "test") -> Tables:  # fmt: skip
+    return Tables(
+        pd.DataFrame(images),
+        pd.DataFrame(keypoints, columns=["image_id", "keypoint_id", "name", "x", "y", "visible"]),
+        pd.DataFrame([(split, *pair) for pair in pairs], columns=["split", "source", "target"]),
+    )
+
+
+def make_world(
+    seed: int,
+    *,
+    categories: int = 2,
+    images: int = 4,
+    grid: tuple[int, int] = (5, 5),
+    dim: int = 8,
+    keypoints: int = 12,
+) -> tuple[FakeCache, Tables, FakeHead]:
+    """Images of several shapes padded to squares; tokens share a part at common keypoints, plus noise."""
+    rng = np.random.default_rng(seed)
+    image_rows, keypoint_rows, pairs, ids, boxes = [], [], [], [], []
+    tokens = rng.normal(size=(categories * images, grid[0] * grid[1], dim))
+    for c in range(categories):
+        own = [f"category{c}/{i:02d}" for i in range(images)]
+        parts = rng.normal(size=(keypoints, dim))
+        for image_id in own:
+            width, height = (int(v) for v in rng.integers(40, 120, size=2))
+            side = max(width, height)
+            box = np.array([(width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2])
+            corner = rng.uniform(0, 0.3, size=2) * (width, height)
+            far = rng.uniform(0.6, 1.0, size=2) * (width, height)
+            azimuth = np.nan if not ids else float(rng.choice([0, 45, 90, 180, 315, 340]))
+            image_rows.append(image_row(image_id, width, height, [*corner, *far], azimuth))
+            for k in range(keypoints):
+                visible = rng.random() < 0.7
+                xy = rng.uniform(0, 1, size=2) * (width, height)
+                keypoint_rows.append(keypoint_row(image_id, str(k), xy if visible else None))
+                column = min(int((xy[0] - box[0]) / side * grid[1]), grid[1] - 1)
+                row = min(int((xy[1] - box[1]) / side * grid[0]), grid[0] - 1)
+                if visible:
+                    tokens[len(ids), row * grid[1] + column] += 1.2 * parts[k]
+            ids.append(image_id)
+            boxes.append(box)
+        pairs += [(a, b) for a in own for b in own if a != b and rng.random() < 0.8]
+    cache = FakeCache(ids, tokens.astype(np.float16), np.array(boxes), grid)
+    return (
+        cache,
+        make_tables(image_rows, keypoint_rows, pairs),
+        FakeHead(dim, sorted({r["category"] for r in image_rows})),
+    )

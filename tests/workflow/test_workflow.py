@@ -1,0 +1,351 @@
+"""The whole chain on a tiny configuration, through Snakemake and DVC, as a user runs it."""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from project import Project, stages_run
+
+from spheremap.base.files import exclusive
+
+PRODUCTS = (
+    "models/shapes/head.safetensors",
+    "results/training/losses.csv",
+    "results/training/health.csv",
+    "results/training/validation.csv",
+    "results/metrics.json",
+    "results/by_category.csv",
+    "results/by_azimuth_gap.csv",
+    "results/predictions.csv.gz",
+    "results/report.html",
+)
+SLICES = ".work/"  # where the rules' slices of params.yaml lie
+STAGES = ["data", "weights", "features", "train", "evaluate"]
+
+
+def fill(value: Any, params: dict[str, Any]) -> Any:
+    """Replace DVC's templates such as ${features.backbone}."""
+    text = re.sub(r"\$\{([\w.]+)\}", lambda match: str(look_up(params, match[1])), json.dumps(value))
+    return json.loads(text)
+
+
+def look_up(params: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        params = params[part]
+    return params
+
+
+def names(entries: Iterable[Any]) -> list[str]:
+    """Outputs without their options."""
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def switched_off(value: Any) -> bool:
+    """Whether a parameter switches a part off; no rule reads the part then, but DVC watches the switch."""
+    return value is False or (isinstance(value, dict) and value.get("enabled") is False)
+
+
+def covered(name: str, folders: Iterable[str]) -> bool:
+    return any(name == folder or name.startswith(f"{folder}/") for folder in folders)
+
+
+@pytest.fixture
+def project(made: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project that a test may change."""
+    shutil.copytree(made.folder, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
+
+
+def test_every_row_is_scored(made: Project) -> None:
+    metrics = json.loads((made.folder / "results/metrics.json").read_text())
+    assert metrics["n_pairs"] == 40
+    assert metrics["seed"] == 0
+    for row in ("features", "sphere", "fused", "chance"):
+        for name in ("pck_point", "pck_image", "pck_category", "kap"):
+            for alpha in ("0.10", "0.05", "0.01"):
+                assert 0 <= metrics[row][f"{name}@{alpha}"] <= 100
+
+
+def test_snakemake_runs_nothing_twice(made: Project) -> None:
+    assert "Nothing to be done" in made.snakemake()
+
+
+def test_repro_after_snakemake_runs_nothing(made: Project) -> None:
+    output = made.run("dvc", "repro")
+    assert stages_run(output) == []
+    assert "up to date" in output
+
+
+@pytest.mark.parametrize("adapter", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_stages_match_rules(adapter: bool, made: Project, project: Project) -> None:
+    """dvc.yaml says of each milestone exactly what its rules read, are told and write."""
+    made = project
+    if adapter:  # Snakemake says little of outputs that are not there
+        made.edit({"adapter.enabled": True})
+        made.snakemake()
+    params = yaml.safe_load((made.folder / "params.yaml").read_text())
+    stages = fill(yaml.safe_load((made.folder / "dvc.yaml").read_text())["stages"], params)
+    lines = [line.split("\t") for line in made.snakemake("--detailed-summary").splitlines()]
+    (start,) = [i for i, line in enumerate(lines) if line[0] == "output_file"]
+    rows = [dict(zip(lines[start], line, strict=False)) for line in lines[start + 1 :] if len(line) > 5]
+    assert len(rows) > 15
+
+    assert list(stages) == STAGES
+    allowed: list[str] = []
+    for stage in stages.values():
+        rules, target = re.search(r"--allowed-rules (.*) -- (\w+)$", stage["cmd"]).groups()
+        assert target in rules.split()
+        allowed += rules.split()
+        own = [row for row in rows if row["rule"] in rules.split()]
+        written = {row["output_file"] for row in own}
+        read = {name for row in own for name in row["input-file(s)"].split(",") if name} - written
+        slices = {name for name in read if name.startswith(SLICES)}
+        outs = names(stage.get("outs", []) + stage.get("metrics", []))
+        deps = stage.get("deps", [])
+        assert all(covered(name, outs) for name in written)
+        assert all(any(covered(name, [out]) for name in written) for out in outs)
+        assert all(covered(name, deps) for name in read - slices)
+        assert all(any(covered(name, [dep]) for name in read) for dep in deps)
+
+        told = [look_up(params, key) for key in stage["params"]]
+        contents = [json.loads((made.folder / name).read_text()) for name in slices]
+        known = contents + [value for content in contents for value in content.values()]
+        parts = [
+            value for content in contents for value in ([content] if content in told else content.values())
+        ]
+        assert contents
+        assert all(part in told for part in parts), "a rule reads a parameter that DVC does not know"
+        watched = [look_up(params, key) for key in stage["params"] if key != "downloads"]  # these need none
+        assert all(value in known or isinstance(value, str) or switched_off(value) for value in watched), (
+            "DVC watches more than is read"
+        )
+    assert len(allowed) == len(set(allowed))
+    assert {row["rule"] for row in rows} <= set(allowed)
+
+
+def test_another_data_set_and_back_trains_nothing_twice(project: Project) -> None:
+    params = yaml.safe_load((project.folder / "params.yaml").read_text())
+    other = params["datasets"]["shapes"] | {"root": "data/other/canonical", "seed": 1}
+    project.edit({"datasets.other": other, "dataset": "other"})
+    assert stages_run(project.run("dvc", "repro")) == ["data", "features", "train", "evaluate"]
+    heads = {name: project.folder / f"models/{name}/head.safetensors" for name in ("shapes", "other")}
+    made = {name: head.read_bytes() for name, head in heads.items()}
+    project.edit({"dataset": "shapes"})
+    plan = project.snakemake("--dry-run")
+    assert "rule evaluate:" in plan  # results are those of the current data set
+    assert not {"train", "cache", "render"} & set(re.findall(r"rule (\w+):", plan))
+    output = project.run("dvc", "repro")
+    print(output)
+    assert not re.search(r"rule (train|cache|render):", output)
+    assert made == {name: head.read_bytes() for name, head in heads.items()}
+
+
+def test_dvc_sees_an_edited_download(project: Project) -> None:
+    project.edit({"downloads.spair-u.licence": "another"})
+    assert stages_run(project.run("dvc", "repro")) == ["data"]
+    assert stages_run(project.run("dvc", "repro")) == []
+
+
+def test_a_train_parameter_reruns_training_and_evaluation_alone(project: Project) -> None:
+    project.edit({"train.learning_rate": 2e-4})
+    assert stages_run(project.run("dvc", "repro")) == ["train", "evaluate"]
+    changed = json.loads(project.run("dvc", "metrics", "diff", "--json"))["results/metrics.json"]
+    assert any(key.startswith("sphere.") for key in changed)
+    assert not any(key.startswith(("features.", "chance.")) for key in changed)
+
+
+def test_an_evaluate_parameter_reruns_evaluation_alone(project: Project) -> None:
+    before = project.bytes_of("models/shapes/head.safetensors")
+    project.edit({"evaluate.sphere_weight": 0.6})
+    assert stages_run(project.run("dvc", "repro")) == ["evaluate"]
+    assert project.bytes_of("models/shapes/head.safetensors") == before
+    changed = json.loads(project.run("dvc", "metrics", "diff", "--json"))["results/metrics.json"]
+    assert {key.split(".")[0] for key in changed} == {"fused"}
+
+
+def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None:
+    project.edit({"train.step": 3, "train.batch": "many", "evaluate.kap_label": "centre"})
+    output = project.snakemake(ok=False)
+    assert "train: unknown parameter 'step'; did you mean 'steps'?" in output
+    assert "train.batch: 'many' is not of type 'integer'" in output
+    assert "evaluate: unknown parameter 'kap_label'; did you mean 'kap_labels'?" in output
+    project.run("git", "checkout", "--quiet", "params.yaml")
+    shares = {"train": 0.8, "val": 0.2, "test": 0.2}
+    folder = {"layout": "folder", "root": "mine", "bins": None, "shares": shares, "max_pairs": 9}
+    folder |= {"min_shared_keypoints": 1, "seed": 0, "masks": {"source": "own"}}
+    impossible = {"evaluate.window": 14, "features.crop_scale": [1.5, 0.5], "datasets.mine": folder}
+    project.edit(impossible | {"evaluate.sphere_weight": float("nan")})
+    output = project.snakemake("--dry-run", ok=False)
+    assert "evaluate.window: 14 is not odd" in output
+    assert "evaluate.sphere_weight: nan is not of type 'number'" in output
+    assert "features.crop_scale: [1.5, 0.5] is not in ascending order" in output
+    assert "'test': 0.2} is not adding up to 1" in output
+    malformed = {"features.crop_scale": 3, "features.crop_ratio": ["a", 1], "evaluate.window": "x"}
+    del folder["seed"]
+    project.edit(malformed | {"datasets.mine": folder | {"shares": 1}})
+    output = project.snakemake("--dry-run", ok=False)
+    assert output.count("datasets.mine: 'seed' is a required property") == 1
+    assert "features.crop_scale: 3 is not of type 'array'" in output
+    assert "features.crop_ratio.0: 'a' is not of type 'number'" in output
+    assert "evaluate.window: 'x' is not of type 'integer'" in output
+    assert "Traceback" not in output
+    project.run("git", "checkout", "--quiet", "params.yaml")
+    project.edit({"dataset": "shape"})
+    assert "dataset is 'shape', expected one of shapes, spair-71k" in project.snakemake(ok=False)
+    project.run("git", "checkout", "--quiet", "params.yaml")
+    table = project.folder / "params.yaml"
+    table.write_text(table.read_text() + "device: cuda\n")
+    output = project.snakemake("--dry-run", ok=False)
+    assert re.search(
+        r'params.yaml cannot be used: line \d+: found duplicate key "device" with value "cuda"', output
+    )
+    assert "Traceback" not in output
+
+
+def test_a_mistyped_folder_costs_nothing(project: Project) -> None:
+    entry = {"layout": "spair", "root": "miine", "class_ids": {}, "masks": {"source": "own"}}
+    project.edit({"datasets.mine": entry, "dataset": "mine"})
+    (project.folder / "mine").mkdir()
+    tables = project.folder / "data/mine/canonical"
+    tables.mkdir(parents=True)
+    (tables / "images.csv").write_text("made before")
+    for extra in (["--dry-run"], []):
+        output = project.snakemake(*extra, ok=False)
+        assert "datasets.mine.root is 'miine', expected the folder of the data set" in output
+    assert (tables / "images.csv").exists()
+    project.edit({"datasets.mine.root": "mine"})
+    assert "rule ingest:" in project.snakemake("--dry-run")
+
+
+def test_a_failed_evaluation_leaves_no_page_of_other_results(project: Project) -> None:
+    head = project.folder / "models/shapes/head.safetensors"
+    head.write_bytes(head.read_bytes()[:-100])
+    assert "head.safetensors" in project.snakemake(ok=False)
+    for name in ("metrics.json", "report.html", "report.params.json"):
+        assert not (project.folder / "results" / name).exists()
+
+
+def test_every_way_to_write_a_number_is_read(project: Project) -> None:
+    path = project.folder / "params.yaml"
+    text = path.read_text()
+    before = yaml.safe_load(text)["train"]["learning_rate"]
+    for written in ("5e-4", "5.e-04", "0.5e-3"):
+        path.write_text(text.replace(f"learning_rate: {before}", f"learning_rate: {written}", 1))
+        slices = set((project.folder / ".work/shapes/params").glob("train-*.json"))
+        project.snakemake("--dry-run")
+        (made,) = set((project.folder / ".work/shapes/params").glob("train-*.json")) - slices
+        assert json.loads(made.read_text())["train"]["learning_rate"] == 5e-4
+        made.unlink()
+
+
+def test_two_runs_at_once_are_refused(project: Project) -> None:
+    (project.folder / "results/report.html").unlink()
+    with exclusive(project.folder / ".work/lock"):
+        assert "another run is at work in" in project.snakemake(ok=False)
+    assert not (project.folder / "results/report.html").exists()
+
+
+def test_a_clock_that_was_moved_back_hides_no_change(project: Project) -> None:
+    """Everything was made tomorrow; what another parameter concerns runs again nevertheless."""
+    tomorrow = time.time() + 86400
+    for folder in ("data", "models", "results", ".work"):
+        for path in (project.folder / folder).rglob("*"):
+            if path.is_file() and "images" not in path.parts and "masks" not in path.parts:
+                os.utime(path, (tomorrow, tomorrow))
+    assert "Nothing to be done" in project.snakemake("-n")
+    assert (project.folder / "models/shapes/head.safetensors").stat().st_mtime <= time.time()
+    project.edit({"evaluate.sphere_weight": 0.6})
+    planned = project.snakemake("-n")
+    assert "rule evaluate:" in planned
+    assert "rule train:" not in planned
+
+
+def test_a_slice_of_the_parameters_never_changes(project: Project) -> None:
+    """A job that runs reads what it was started with, whatever happens to params.yaml meanwhile."""
+    folder = project.folder / ".work/shapes/params"
+    before = {path: path.read_bytes() for path in folder.glob("*.json")}
+    project.edit({"train.steps": 8})
+    assert "rule train:" in project.snakemake("-n")
+    assert len(list(folder.glob("*.json"))) == len(before) + 1
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_truncated_cache_is_refused(project: Project) -> None:
+    cache = project.folder / "data/shapes/features/views-0of1.h5"
+    cache.write_bytes(cache.read_bytes()[:-5000])
+    output = project.snakemake(ok=False)
+    assert "views-0of1.h5" in output
+    assert "delete the file and run `snakemake --cores all`" in output
+    assert not (project.folder / "data/shapes/features/views.h5").exists()
+    cache.unlink()
+    assert "rule cache:" in project.snakemake("-n")
+
+
+def test_a_clone_that_pulls_reruns_only_what_changed(made: Project, tmp_path: Path) -> None:
+    """The features are not pushed: a clone does without them, until something that needs them has changed."""
+    features = "data/shapes/features"
+    remote = tmp_path / "remote"
+    made.run("dvc", "remote", "add", "--local", "--force", "--default", "store", str(remote))
+    made.run("dvc", "push", "--quiet")
+    made.run("git", "clone", "--quiet", str(made.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.run("dvc", "remote", "add", "--local", "--default", "store", str(remote))
+    clone.run("dvc", "pull", "--quiet", *(stage for stage in STAGES if stage != "features"))
+    assert clone.bytes_of(*PRODUCTS) == made.bytes_of(*PRODUCTS)
+    assert not (clone.folder / features).exists()
+    assert stages_run(clone.run("dvc", "repro", "--pull", "--allow-missing")) == []
+    clone.edit({"train.steps": 8})
+    assert stages_run(clone.run("dvc", "repro", "--pull")) == ["features", "train", "evaluate"]
+    assert files_of(clone.folder / features) == files_of(made.folder / features)
+    losses = (clone.folder / "results/training/losses.csv").read_text().splitlines()
+    assert losses[-1].startswith("8,")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_second_run_gives_the_same_bytes(made: Project, project: Project) -> None:
+    for name in ("data", "models", "results", ".work", ".snakemake"):
+        shutil.rmtree(project.folder / name)
+    project.snakemake()
+    assert project.bytes_of(*PRODUCTS) == made.bytes_of(*PRODUCTS)
+
+
+# command -> (what to delete, so that it runs again; the sign of work that is under way)
+KILLED = {
+    "render": (["data/shapes", "models/shapes", "results"], ".work/shapes/render/*/*/*"),
+    "cache": (["data/shapes/features", "models/shapes", "results"], ".work/shapes/cache-*/*"),
+    "train": (["models/shapes", "results"], ".work/shapes/train/*"),
+    "evaluate": (["results"], "logs/evaluate.log"),
+}
+
+
+@pytest.mark.parametrize(
+    "command", [name if name == "train" else pytest.param(name, marks=pytest.mark.slow) for name in KILLED]
+)
+def test_a_killed_run_ends_in_the_same_bytes(command: str, made: Project, project: Project) -> None:
+    stale, sign = KILLED[command]
+    for name in stale:
+        shutil.rmtree(project.folder / name)
+    shutil.rmtree(project.folder / "logs")
+    run = project.start("snakemake", "--cores", "all")
+    deadline = time.monotonic() + 120
+    while not list(project.folder.glob(sign)):
+        assert run.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, f"no sign of `{command}`"
+        time.sleep(0.01)
+    for process in [*psutil.Process(run.pid).children(recursive=True), run]:
+        process.kill()
+    run.wait()
+    assert not all((project.folder / name).exists() for name in PRODUCTS)
+    project.snakemake()
+    assert project.bytes_of(*PRODUCTS) == made.bytes_of(*PRODUCTS)
