@@ -16,7 +16,7 @@ from PIL import Image
 
 from spheremap.base.errors import InputError
 from spheremap.config.slices import parse
-from spheremap.data.adapters.folder import FolderParams, read_folder
+from spheremap.data.adapters.folder import Params
 from spheremap.data.adapters.pairs import sample_pairs
 from spheremap.data.images import ANY_VALUE, foreground, load_mask
 from spheremap.data.tables import IMAGES, KEYPOINTS, Tables, read_tables, write_tables

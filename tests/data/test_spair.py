@@ -16,8 +16,9 @@ from PIL import Image
 
 from spheremap.base.errors import InputError
 from spheremap.cli import main
-from spheremap.data.adapters import ADAPTERS, ingest
-from spheremap.data.adapters.spair import SPairParams, read_spair, split_pair
+from spheremap.data import adapters
+from spheremap.data.adapters import ingest, spair
+from spheremap.data.adapters.spair import split_pair
 from spheremap.data.adapters.spair_export import export_spair
 from spheremap.data.adapters.voc import VOC_CLASS_IDS
 from spheremap.data.tables import (
@@ -108,7 +109,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(root: Path, **class_ids: int) -> Tables:
-    return read_spair(SPairParams("spair", str(root), class_ids)).tables
+    return spair.read(spair.Params(str(root), class_ids)).tables
 
 
 def refused(root: Path, *parts: str, **class_ids: int) -> str:
@@ -255,7 +256,7 @@ def test_split_pair() -> None:
 
 def test_digests_follow_content_not_place(folder: Path, tmp_path: Path) -> None:
     def inputs() -> dict[str, str]:
-        return read_spair(SPairParams("spair", str(folder), {})).inputs
+        return spair.read(spair.Params(str(folder), {})).inputs
 
     before = inputs()
     assert set(before) == {"layout", "annotations", "images", "masks"}

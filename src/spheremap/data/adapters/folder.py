@@ -34,7 +34,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,10 +74,9 @@ class Shares:
 
 
 @dataclass(frozen=True)
-class FolderParams:
+class Params:
     """Entry of params.yaml's `datasets`."""
 
-    layout: Literal["folder"]
     root: str
     bins: int | None  # of the column azimuth_bin; null where azimuths are degrees or unknown
     shares: Shares
@@ -105,7 +104,7 @@ class _Image:
     points: dict[str, tuple[float, float] | None] = field(default_factory=dict)  # None: not visible
 
 
-def read_folder(params: FolderParams) -> Ingested:
+def read(params: Params) -> Ingested:
     """Read a folder of one's own into the canonical tables.
 
     Every row of images.csv becomes an image, `<category>/<path without suffix>` with `__` for `/`. An image
@@ -172,7 +171,7 @@ def _check_names(root: Path) -> None:
                 )
 
 
-def _check_params(params: FolderParams) -> None:
+def _check_params(params: Params) -> None:
     shares = (params.shares.train, params.shares.val, params.shares.test)
     for name, good, expected, found in (
         ("bins", params.bins is None or params.bins >= 1, "null or a whole number from 1", params.bins),
@@ -515,7 +514,7 @@ def _read_pairs(
     return list(pairs)
 
 
-def _draw_pairs(images: Mapping[str, _Image], params: FolderParams) -> list[tuple[str, str, str]]:
+def _draw_pairs(images: Mapping[str, _Image], params: Params) -> list[tuple[str, str, str]]:
     names = sorted({name for image in images.values() for name in image.points})
     categories = sorted({image.category for image in images.values()})
     pairs = []

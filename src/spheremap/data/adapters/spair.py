@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
 
@@ -54,10 +54,9 @@ MASK_MODES = ("1", "L", "P", "I", "I;16")  # one channel, so that a pixel can eq
 
 
 @dataclass(frozen=True)
-class SPairParams:
+class Params:
     """Entry of params.yaml's `datasets`: the folder, and class ids beyond those of PASCAL VOC."""
 
-    layout: Literal["spair"]
     root: str
     class_ids: dict[str, int]
 
@@ -86,7 +85,7 @@ class _Annotation:
     instance: str | None
 
 
-def read_spair(params: SPairParams) -> Ingested:
+def read(params: Params) -> Ingested:
     """Read a folder in SPair-71k layout into the canonical tables.
 
     Images come sorted by image_id, keypoints likewise and by number, pairs as listed (train, val, test). A

@@ -1,6 +1,6 @@
 """Write canonical tables as a folder in the layout of SPair-71k, for tools that read nothing else.
 
-`spair.read_spair` reads the folder back to equal tables, apart from the paths: what SPair-71k cannot say
+`spair.read` reads the folder back to equal tables, apart from the paths: what SPair-71k cannot say
 (finer azimuths, instances, names of keypoints, images without a pair) goes into the extra fields that its
 module describes.
 """
@@ -25,8 +25,8 @@ from spheremap.data.adapters.spair import (
     KEYPOINT_IDS,
     LAYOUT_FILES,
     UNPAIRED_FILE,
-    SPairParams,
-    read_spair,
+    Params,
+    read,
     split_pair,
 )
 from spheremap.data.adapters.voc import VOC_CLASS_IDS
@@ -214,7 +214,7 @@ def _write_unpaired(tables: Tables, directory: Path) -> None:
 
 
 def _compare(tables: Tables, directory: Path, class_ids: dict[str, int]) -> None:
-    back = read_spair(SPairParams("spair", str(directory), class_ids)).tables
+    back = read(Params(str(directory), class_ids)).tables
     for name in ("images", "keypoints", "pairs"):
         before, after = (
             getattr(t, name).drop(columns=["path", "mask_path"], errors="ignore") for t in (tables, back)
