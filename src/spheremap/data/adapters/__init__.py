@@ -50,11 +50,11 @@ def ingest(params: Path) -> tuple[Tables, dict[str, Any]]:
         raise InputError(
             "not an entry of `datasets` in params.yaml", where=params, expected="a mapping", found=repr(entry)
         )
-    spec, own = _read(entry, params)
+    spec, own = read_entry(entry, params)
     if entry.get("borrow") is None:
         return own.tables, provenance("ingest", spec, own.inputs)
     borrow = parse(entry["borrow"], _Borrow, where=params, key="borrow")
-    other_spec, other = _read(borrow.entry, f"{params}, the data set to borrow from")
+    other_spec, other = read_entry(borrow.entry, f"{params}, the data set to borrow from")
     tables = merge_splits(own.tables, other.tables, borrow.splits, borrow.categories, where=str(params))
     inputs = own.inputs | {f"borrowed {kind}": digest for kind, digest in other.inputs.items()}
     record = {**spec, "borrow": {**dataclasses.asdict(borrow), "entry": other_spec}}
@@ -67,8 +67,8 @@ def layouts() -> list[str]:
     return [name for name in names if hasattr(importlib.import_module(f"{__name__}.{name}"), "Params")]
 
 
-def _read(entry: dict[str, Any], where: Path | str) -> tuple[dict[str, Any], Ingested]:
-    """Read one entry by the adapter of its layout; returns the parsed entry as well."""
+def read_entry(entry: dict[str, Any], where: Path | str) -> tuple[dict[str, Any], Ingested]:
+    """Read one entry by the adapter of its layout; returns the parsed entry, as recorded, and the data set."""
     layout = entry.get("layout")
     if layout not in layouts():
         near = difflib.get_close_matches(str(layout), layouts(), n=1)
