@@ -16,7 +16,6 @@ from PIL import Image
 
 from spheremap.base.errors import InputError
 from spheremap.cli import main
-from spheremap.data import adapters
 from spheremap.data.adapters import ingest, spair
 from spheremap.data.adapters.spair import split_pair
 from spheremap.data.adapters.spair_export import export_spair
@@ -763,11 +762,6 @@ def test_malformed_entries(tmp_path: Path, entry: Any, parts: list[str]) -> None
         ingest(params)
     for part in [str(params), *parts]:
         assert part in str(caught.value)
-
-
-def test_every_adapter_says_what_its_entry_holds() -> None:
-    for layout, adapter in ADAPTERS.items():
-        assert layout in str(adapter.params.__annotations__["layout"])
 
 
 # --- real files ---------------------------------------------------------------------------------------------

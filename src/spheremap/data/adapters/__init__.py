@@ -68,7 +68,7 @@ def layouts() -> list[str]:
 
 
 def read_entry(entry: dict[str, Any], where: Path | str) -> tuple[dict[str, Any], Ingested]:
-    """Read one entry by the adapter of its layout; returns the parsed entry, as recorded, and the data set."""
+    """Read one entry by the adapter of its layout; returns it as parsed, and the data set."""
     layout = entry.get("layout")
     if layout not in layouts():
         near = difflib.get_close_matches(str(layout), layouts(), n=1)

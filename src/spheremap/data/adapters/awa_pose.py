@@ -84,7 +84,7 @@ KEYPOINT_NAMES = (
     *("belly_bottom", "body_middle_right", "body_middle_left"),
 )
 MAX_PICKLE_BYTES = 1 << 20  # real ones have a few thousand
-MAX_ARRAY_BYTES = 1 << 10  # of a NumPy value in a pickle; a box has 32
+MAX_ARRAY_BYTES = 1 << 8  # of a NumPy value in a pickle; a box has 32
 
 
 @dataclass(frozen=True)

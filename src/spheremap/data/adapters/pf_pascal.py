@@ -360,4 +360,4 @@ def _array(
     if struct.unpack(f"{order}I", flags[:4])[0] & 0xFF not in NUMERIC_CLASSES or kind not in NUMBERS:
         raise ValueError("a variable that is not an array of numbers")
     values = np.frombuffer(data, order + NUMBERS[kind]).astype(np.float64)
-    return values.reshape(np.frombuffer(dimensions, f"{order}i4").tolist(), order="F")
+    return values.reshape(np.frombuffer(dimensions, f"{order}u4").tolist(), order="F")

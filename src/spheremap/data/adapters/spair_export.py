@@ -19,14 +19,13 @@ from PIL import Image
 
 from spheremap.base.errors import InputError
 from spheremap.base.progress import progress
+from spheremap.data.adapters import spair
 from spheremap.data.adapters.common import is_file_name
 from spheremap.data.adapters.spair import (
     AZIMUTH_BINS,
     KEYPOINT_IDS,
     LAYOUT_FILES,
     UNPAIRED_FILE,
-    Params,
-    read,
     split_pair,
 )
 from spheremap.data.adapters.voc import VOC_CLASS_IDS
@@ -214,7 +213,7 @@ def _write_unpaired(tables: Tables, directory: Path) -> None:
 
 
 def _compare(tables: Tables, directory: Path, class_ids: dict[str, int]) -> None:
-    back = read(Params(str(directory), class_ids)).tables
+    back = spair.read(spair.Params(str(directory), class_ids)).tables
     for name in ("images", "keypoints", "pairs"):
         before, after = (
             getattr(t, name).drop(columns=["path", "mask_path"], errors="ignore") for t in (tables, back)
