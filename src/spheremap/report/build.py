@@ -15,7 +15,7 @@ from spheremap.model.head import load_head
 from spheremap.report import figures, scores
 from spheremap.report.confusion import confusions
 from spheremap.report.gallery import explorer_of, matched_pairs, sphere_maps
-from spheremap.report.inputs import COMPARED, Inputs, check_files, read_inputs
+from spheremap.report.inputs import COMPARED, Inputs, check_results, read_inputs
 from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres
 from spheremap.report.page import Chart, ConfusionGroup, Page, SphereGroup, render
 from spheremap.report.params import ReportSlice
@@ -58,7 +58,7 @@ def build_report(
         ProvenanceError: if the parts do not belong together.
     """
     sphere = load_head(head)
-    check_files(Path(results), head, sphere.provenance)
+    check_results(Path(results), head, sphere.provenance)
     inputs = read_inputs(Path(results), params.dataset, params.evaluate)
     data = read_tables(tables)
     with FeatureCache.open(images) as cache:
