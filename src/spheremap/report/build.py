@@ -17,6 +17,7 @@ from spheremap.report.confusion import confusions
 from spheremap.report.gallery import explorer_of, matched_pairs, sphere_maps
 from spheremap.report.inputs import COMPARED, Inputs, check_results, read_inputs
 from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres
+from spheremap.report.names import readable
 from spheremap.report.page import Chart, ConfusionGroup, Page, SphereGroup, render
 from spheremap.report.params import ReportSlice
 from spheremap.report.pictures import data_uri
@@ -172,7 +173,7 @@ def _training_charts(curves: Mapping[str, pd.DataFrame]) -> list[Chart]:
             Chart(
                 "Losses",
                 "Each loss without its weight, and their weighted sum.",
-                figures.curves("losses", curves["losses"], _present(LOSSES, curves["losses"])),
+                figures.curves("losses", curves["losses"], _labels(LOSSES, curves["losses"])),
             )
         )
     if len(curves["health"]):
@@ -182,7 +183,7 @@ def _training_charts(curves: Mapping[str, pd.DataFrame]) -> list[Chart]:
                 "Concentration: mean resultant length of an image's points; 1 is a collapse to one point. "
                 "Coverage: share of the sphere in use. Orientation kept: share of triplets that turn the "
                 "same way on the sphere as in the image; 0.5 is chance.",
-                figures.curves("health", curves["health"], _present(HEALTH, curves["health"]), upper=1.02),
+                figures.curves("health", curves["health"], _labels(HEALTH, curves["health"]), upper=1.02),
             )
         )
     if len(curves["validation"]):
@@ -196,5 +197,7 @@ def _training_charts(curves: Mapping[str, pd.DataFrame]) -> list[Chart]:
     return charts
 
 
-def _present(labels: dict[str, str], frame: pd.DataFrame) -> dict[str, str]:
-    return {column: label for column, label in labels.items() if column in frame.columns}
+def _labels(known: Mapping[str, str], frame: pd.DataFrame) -> dict[str, str]:
+    """What each curve of a table is called; one without a name of its own by its column."""
+    columns = [column for column in frame.columns if column not in ("step", "epoch")]
+    return {column: known.get(column, readable(column)) for column in columns}
