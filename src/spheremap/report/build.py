@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from spheremap.base.files import atomic_path
+from spheremap.data.remarks import data_remarks, mask_remarks
 from spheremap.data.tables import Tables, read_provenance, read_tables
 from spheremap.features.cache.reader import FeatureCache
 from spheremap.metrics.evaluation import check_agreement
@@ -69,6 +70,7 @@ def build_report(
         drawn = matched_pairs(data, inputs, params)
         explorer = explorer_of(drawn, data, inputs, cache, sphere, params)
         backbone = cache.provenance
+    record = read_provenance(tables)
     bins = params.evaluate.viewpoint_bins
     page = Page(
         dataset=params.dataset,
@@ -77,6 +79,7 @@ def build_report(
         sphere_weight=params.evaluate.sphere_weight,
         alpha=inputs.alphas[0],
         backbone=_backbone(backbone),
+        remarks=_remarks(data, record),
         metrics=inputs.metrics,
         tiles=scores.tiles(inputs, FAR, f"PCK@{inputs.alphas[0]} at gaps of {FAR * 360 / bins:g}° and more"),
         headline=scores.headline(inputs),
@@ -95,7 +98,7 @@ def build_report(
         explorer=explorer,
         training_charts=_training_charts(inputs.curves),
         provenance={
-            "data set": read_provenance(tables),
+            "data set": record,
             "features": backbone,
             "head": sphere.provenance,
             "evaluation": {"dataset": params.dataset, "evaluate": asdict(params.evaluate)},
@@ -104,6 +107,12 @@ def build_report(
     )
     with atomic_path(out) as temporary:
         temporary.write_text(render(page), encoding="utf-8")
+
+
+def _remarks(tables: Tables, made: Mapping[str, Any]) -> list[str]:
+    """What training lacked; without masks by choice, nothing about masks."""
+    chose_none = made.get("step") == "masks" and made["params"]["source"] == "none"
+    return data_remarks(tables) + ([] if chose_none else mask_remarks(tables))
 
 
 def _backbone(provenance: Mapping[str, Any]) -> str:
