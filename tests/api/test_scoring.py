@@ -1,4 +1,4 @@
-"""`spheremap evaluate --model`: a bundle's scores on a labelled data set are those that the workflow computes."""
+"""`spheremap evaluate --model`: on any labelled data set, a bundle scores as the workflow says it does."""
 
 import json
 import shutil

@@ -98,19 +98,9 @@ def make_tables(dataset: str, threads: int) -> Path:
     Raises:
         InputError: if it fails.
     """
-    config = f'dataset="{dataset}"'  # in quotes: a name of digits is a name
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--cores",
-        str(threads),
-        "--quiet",
-        "host",
-        "progress",
-        "rules",
-    ]
-    command += ["--config", config, "--", "data"]
+    command = [sys.executable, "-m", "snakemake", "--cores", str(threads)]
+    command += ["--quiet", "host", "progress", "rules"]
+    command += ["--config", f'dataset="{dataset}"', "--", "data"]  # in quotes: a name of digits is a name
     # its jobs find this interpreter's commands even where the environment is not activated
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     with subprocess.Popen(command, env=os.environ | {"PATH": path}, stdout=sys.__stderr__) as process:
