@@ -20,7 +20,13 @@ from spheremap.data.adapters.common import Ingested
 from spheremap.data.adapters.merge_splits import merge_splits
 from spheremap.data.tables import Tables
 
-_OF_OTHERS = ("layout", "download", "masks", "borrow")  # keys of an entry that are not the adapter's concern
+_OF_OTHERS = (
+    "layout",
+    "download",
+    "masks",
+    "borrow",
+    "files",
+)  # keys of an entry that are not the adapter's concern
 
 
 @dataclass(frozen=True)
