@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_sets import SMALL, DataSet, Small
 
 from spheremap.base.errors import InputError
@@ -168,3 +169,34 @@ def test_values_are_told_in_a_few_characters() -> None:
         assert text.removesuffix("…").isascii()
         assert text.isprintable()
         assert 2 < len(text) <= 201
+
+
+# --- a new layout -------------------------------------------------------------------------------------------
+
+
+def test_the_adapter_of_the_docs(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module in docs/contributing.md is found by its name and reads a data set."""
+    text = (root / "docs/contributing.md").read_text(encoding="utf-8")
+    module, _ = text.split("adapters/example.py\n@@ -0,0 +1,40 @@\n")[1].split("--- a/params.yaml")
+    source = "".join(line.removeprefix("+") for line in module.splitlines(keepends=True))
+    assert len(source.splitlines()) == 40
+    (tmp_path / "example.py").write_text(source)
+    monkeypatch.setattr(adapters, "__path__", [*adapters.__path__, str(tmp_path)])
+    entries = []
+    for name in "ab":
+        Image.new("RGB", (40, 30)).save(tmp_path / f"{name}.png")
+        entry = {
+            "file": f"{name}.png",
+            "category": "cat",
+            "box": [1, 2, 30, 20],
+            "points": [1, 2, 3, 4, 5, 6],
+        }
+        entries.append(entry)
+    (tmp_path / "annotations.json").write_text(json.dumps({"images": entries}))
+    data = DataSet(tmp_path, {"layout": "example", "root": str(tmp_path)})
+    tables = data.read()
+    validate(tables, tmp_path)
+    assert tables.pairs.to_numpy().tolist() == [["test", "cat/a", "cat/b"], ["test", "cat/b", "cat/a"]]
+    assert tables.keypoints[["x", "y"]].to_numpy().tolist() == [[1, 2], [3, 4], [5, 6]] * 2
+    data.edit("annotations.json", lambda v: v["images"][1].update(points=[1, None]))
+    data.refused("annotations.json", "no. 2 of 'images'", "'points'", "[1, None]")

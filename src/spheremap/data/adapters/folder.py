@@ -41,12 +41,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spheremap.base.errors import InputError
-from spheremap.base.progress import progress
 from spheremap.data.adapters.common import (
     FileDigest,
     Ingested,
-    frame,
+    image_row,
+    ingested,
+    ingesting,
     is_text,
+    keypoint_row,
     read_bytes,
     read_text,
     short,
@@ -55,7 +57,7 @@ from spheremap.data.adapters.common import (
 )
 from spheremap.data.adapters.pairs import sample_pairs
 from spheremap.data.images import ANY_VALUE, foreground, open_picture
-from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, SPLITS, Tables
+from spheremap.data.tables import SPLITS
 
 BOX = ("x1", "y1", "x2", "y2")
 MASK_MODES = ("1", "L", "P", "I", "I;16", "RGB", "LA", "PA", "RGBA")
@@ -118,10 +120,10 @@ def read(params: Params) -> Ingested:
     _check_params(params)
     _check_names(root)
     digests = {kind: FileDigest() for kind in ("tables", "images", "masks")}
-    rows = _Table(root / "images.csv", ("image", "category"), _IMAGE_COLUMNS, digests["tables"])
+    table = _Table(root / "images.csv", ("image", "category"), _IMAGE_COLUMNS, digests["tables"])
     images: dict[str, _Image] = {}  # path as written -> image
     names: dict[str, str] = {}  # image_id -> path as written
-    for row in progress(rows.rows, total=len(rows.rows), desc="ingest", unit="images"):
+    for row in ingesting(table.rows):
         name = row.path("image")
         if name in images:
             raise row.wrong("image", f"each image once (first in {images[name].where})")
@@ -131,11 +133,11 @@ def read(params: Params) -> Ingested:
             raise row.wrong("image", f"{expected}: both would be named {image.image_id!r}")
         images[name], names[image.image_id] = image, name
     if not images:
-        raise InputError("the data set has no images", where=rows.path, expected="one row or more")
+        raise InputError("the data set has no images", where=table.path, expected="one row or more")
 
     measured = _read_keypoints(root / "keypoints.csv", images, digests["tables"])
-    pairs = _read_pairs(root / "pairs.csv", images, "split" in rows.columns, digests["tables"])
-    if "split" not in rows.columns and pairs is None:
+    pairs = _read_pairs(root / "pairs.csv", images, "split" in table.columns, digests["tables"])
+    if "split" not in table.columns and pairs is None:
         _divide(list(images.values()), params.shares if measured else Shares(1.0, 0.0, 0.0), params.seed)
     if pairs is None:
         pairs = _draw_pairs(images, params) if measured else []
@@ -148,12 +150,8 @@ def read(params: Params) -> Ingested:
         for image in images.values()
         if "train" in image.split and image.image_id not in sources
     ]
-    tables = Tables(
-        images=frame([_image_row(image) for image in images.values()], IMAGES),
-        keypoints=frame(_keypoint_rows(images), KEYPOINTS),
-        pairs=frame([dict(zip(PAIRS, pair, strict=True)) for pair in pairs], PAIRS),
-    )
-    return Ingested(tables, {kind: digest.hexdigest() for kind, digest in digests.items()})
+    rows = [_image_row(image) for image in images.values()]
+    return ingested(rows, _keypoint_rows(images), pairs, digests)
 
 
 def _check_names(root: Path) -> None:
@@ -284,23 +282,18 @@ def _box(
 
 
 def _image_row(image: _Image) -> dict[str, Any]:
-    x1, y1, x2, y2 = image.box
-    return {
-        "image_id": image.image_id,
-        "path": image.path.as_posix(),
-        "mask_path": image.mask_path.as_posix() if image.mask_path is not None else "",
-        "mask_value": image.mask_value,
-        "category": image.category,
-        "azimuth": image.azimuth,
-        "x1": x1,
-        "y1": y1,
-        "x2": x2,
-        "y2": y2,
-        "width": image.width,
-        "height": image.height,
-        "split": "+".join(split for split in SPLITS if split in image.split),
-        "instance": image.instance,
-    }
+    return image_row(
+        image.image_id,
+        image.path,
+        (image.width, image.height),
+        image.box,
+        "+".join(split for split in SPLITS if split in image.split),
+        mask_path="" if image.mask_path is None else image.mask_path.as_posix(),
+        mask_value=image.mask_value,
+        category=image.category,
+        azimuth=image.azimuth,
+        instance=image.instance,
+    )
 
 
 def _divide(images: list[_Image], shares: Shares, seed: int) -> None:
@@ -468,18 +461,7 @@ def _keypoint_rows(images: Mapping[str, _Image]) -> list[dict[str, Any]]:
     rows = []
     for image in images.values():
         for name in sorted(of_category[image.category]):
-            point = image.points.get(name)
-            x, y = point if point is not None else (math.nan, math.nan)
-            rows.append(
-                {
-                    "image_id": image.image_id,
-                    "keypoint_id": numbers[name],
-                    "name": name,
-                    "x": x,
-                    "y": y,
-                    "visible": int(point is not None),
-                }
-            )
+            rows.append(keypoint_row(image.image_id, numbers[name], name, image.points.get(name)))
     return rows
 
 
@@ -533,7 +515,7 @@ def _draw_pairs(images: Mapping[str, _Image], params: Params) -> list[tuple[str,
         pairs += [(split, members[i].image_id, members[j].image_id) for i, j in drawn]
         if not len(drawn):
             print(
-                f"ingest: no pairs of the split {split!r}: {without}, unless pairs are borrowed. It has"
+                f"ingest: no pairs of the split {split!r}: {without}, unless others are merged in. It has"
                 f" {len(members)} images, and a pair shares min_shared_keypoints,"
                 f" {params.min_shared_keypoints}, visible keypoints",
                 file=sys.stderr,
