@@ -4,13 +4,13 @@ import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -40,6 +40,7 @@ _FURTHER = {  # colour, marker and line of the rows beyond the paper
     "adapted": ("features", "D", ":"),
     "adapted_fused": ("fused", "D", ":"),
 }
+_STYLE = Path(__file__).with_name("chart.mplstyle")
 _ROUND = [1, 2, 5, 10]  # steps between ticks
 
 
@@ -187,41 +188,12 @@ def _drawing(draw: Callable[[Figure, Theme], None], size: tuple[float, float]) -
 
 
 def _svg(draw: Callable[[Figure, Theme], None], size: tuple[float, float], theme: Theme) -> str:
-    with matplotlib.rc_context(_style(theme)):
+    of_muted = ("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    of_ink = ("axes.titlecolor", "text.color")
+    colours: Any = dict.fromkeys(of_muted, theme["muted"]) | dict.fromkeys(of_ink, theme["ink"])
+    with matplotlib.rc_context({**colours, "grid.color": theme["grid"]}, fname=_STYLE):
         figure = Figure(figsize=size)
-        FigureCanvasSVG(figure)
         draw(figure, theme)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _style(theme: Theme) -> Any:  # keys are names of matplotlib's settings
-    return {
-        "font.size": 9,
-        "svg.fonttype": "none",  # text stays text: small, and in a font of the reader's
-        "svg.hashsalt": "spheremap",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.spines.left": False,
-        "axes.edgecolor": theme["muted"],
-        "axes.labelcolor": theme["muted"],
-        "axes.titlecolor": theme["ink"],
-        "text.color": theme["ink"],
-        "xtick.color": theme["muted"],
-        "ytick.color": theme["muted"],
-        "xtick.major.size": 0,
-        "ytick.major.size": 0,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": theme["grid"],
-        "grid.linewidth": 0.8,
-        "lines.linewidth": 2,
-        "lines.markersize": 6,
-        "legend.frameon": False,
-        "legend.handlelength": 1.4,
-        "legend.columnspacing": 1.2,
-        "legend.handletextpad": 0.5,
-        "legend.borderpad": 0.1,
-        "figure.constrained_layout.use": True,
-    }
