@@ -1,50 +1,44 @@
 """Each kernel against its twin, the same in plain PyTorch, and against the floor that the hardware sets.
 
-The floor is the larger of the bytes that must be moved over the measured copy bandwidth, and the operations
-of the matrix products over the measured matmul rate; `share_with_launches` takes the launches themselves as a
-third floor, which small kernels cannot get below. On a GPU calls are captured in CUDA graphs where they can
-be, so that the host's part does not count, and go round sets of inputs that no cache holds. On a CPU the
-kernels would be interpreted, and only the twins are timed: they are what runs there.
+The floor is the bytes that must be moved over the measured copy bandwidth; `share_with_launches` takes the
+launches themselves as a second floor, which small kernels cannot get below. On a GPU calls are captured in
+CUDA graphs, so that the host's part does not count, and go round sets of inputs that no cache holds. On a CPU
+the kernels would be interpreted, and only the twins are timed: they are what runs there.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import torch
-from common import Options, Timing, alternate, copy_bandwidth, matmul_rate, read_options, write_rows
+from common import Options, Timing, alternate, copy_bandwidth, read_options, write_rows
 from torch import Tensor
 
-from spheremap.features.geometry import patch_centres
-from spheremap.kernels import Backend, Whereabouts, cosine_reconstruction, draw_key, match, sphere_geometry
+from spheremap.kernels import Backend, cosine_reconstruction, draw_key, sphere_geometry
 from spheremap.model.losses import patch_coordinates
 
 COLD = 256e6  # bytes of inputs to go round: several times what GPUs cache
 GRAPH_CALLS = 64  # calls in a graph, at least
 TRIPLETS = 32
-ALPHAS = (0.10, 0.05, 0.01)
 
 Call = Callable[[int], object]  # takes the number of a set of inputs
 
 
 @dataclass(frozen=True)
 class Size:
-    """Of the training step: B images of side² patches, a fifth of them foreground, width D; of matching."""
+    """Of the training step: B images of side² patches, a fifth of them foreground, width D."""
 
     batch: int
     side: int
     dim: int
-    pairs: int
-    keypoints: int  # per pair, on average
-    target_side: int  # patches along a target
 
 
-TINY = Size(3, 6, 64, 2, 3, 5)
-SMALL = Size(16, 32, 384, 4, 10, 24)
-PAPER = Size(64, 32, 768, 64, 10, 60)
+TINY = Size(3, 6, 64)
+SMALL = Size(16, 32, 384)
+PAPER = Size(64, 32, 768)
 
 
 @dataclass(frozen=True)
@@ -56,10 +50,7 @@ class Case:
     run: Callable[[Any, Backend], object]
     bytes: float  # that one call must move
     launches: int
-    operations: float = 0.0  # of its matrix products
-    precision: torch.dtype = torch.float32  # of these
-    twin_waits: bool = False  # for the host, so that it cannot be captured
-    input_bytes: float = field(default=0.0)  # of one set; `bytes` if 0
+    input_bytes: float = 0.0  # of one set; `bytes` if 0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,13 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def cases(size: Size, options: Options) -> list[Case]:
-    half = torch.float16
     return [
         *(reconstruction_case(size, options, kind) for kind in (torch.bfloat16, torch.float32)),
         geometry_case(size, options),
-        matching_case(size, options, half, window=1),
-        matching_case(size, options, half, window=15),
-        matching_case(size, options, torch.float32, window=1),
     ]
 
 
@@ -154,57 +141,6 @@ def geometry_case(size: Size, options: Options) -> Case:
     )
 
 
-def matching_case(size: Size, options: Options, precision: torch.dtype, window: int) -> Case:
-    """Best patch, range, best inside and outside three radii; each pair with a target of its own."""
-    grid = (size.target_side, size.target_side)
-    patches, queries = grid[0] * grid[1], size.pairs * size.keypoints
-
-    def make(seed: int) -> tuple[tuple[Tensor, ...], Whereabouts, int]:
-        generator = torch.Generator(options.device).manual_seed(seed)
-        draw = partial(torch.randn, generator=generator, device=options.device)
-        rng = np.random.default_rng(seed)
-        counts = rng.multinomial(queries - size.pairs, np.full(size.pairs, 1 / size.pairs)) + 1
-        places = patch_centres(np.array([0.0, 0.0, 500.0, 500.0]), grid)
-
-        def put(array: Any) -> Tensor:
-            return torch.from_numpy(array).to(options.device)
-
-        where = Whereabouts(
-            put(rng.uniform(0, 500, (queries, 2))),
-            put(places).expand(size.pairs, -1, -1).contiguous(),
-            put(rng.uniform(200, 400, (size.pairs, 1)) * ALPHAS),
-        )
-        tensors = (
-            draw(queries, size.dim).to(precision),
-            draw(queries, 3),
-            draw(size.pairs, patches, size.dim).to(precision),
-            draw(size.pairs, patches, 3),
-            put(np.concatenate([[0], np.cumsum(counts)])),
-            torch.arange(size.pairs, device=options.device),
-        )
-        return tensors, where, int(counts.max())
-
-    def run(inputs: tuple[tuple[Tensor, ...], Whereabouts, int], backend: Backend) -> object:
-        tensors, where, longest = inputs
-        options_of_match = {"window": window, "whereabouts": where, "longest": longest}
-        return match(*tensors, grid, **options_of_match, backend=backend)  # type: ignore[arg-type]
-
-    of_patch = size.dim * precision.itemsize + 3 * 4
-    target = size.pairs * patches * (of_patch + 2 * 8)
-    return Case(
-        f"matching {_short(precision)}, {size.pairs} pairs of {size.keypoints} x {patches} x {size.dim}, "
-        f"window {window}",
-        make,
-        run,
-        bytes=target + queries * of_patch,  # what lies in a window was read before
-        operations=2.0 * queries * patches * size.dim,
-        precision=precision,
-        launches=3,
-        twin_waits=True,
-        input_bytes=target,
-    )
-
-
 # --- how
 
 
@@ -222,21 +158,12 @@ def measure(case: Case, options: Options) -> list[dict[str, Any]]:
     def kernel(i: int) -> object:
         return case.run(inputs[i], "triton")
 
-    # timed as they are, a few calls of a twin that waits for the host are enough
-    twin_calls = sets if case.twin_waits else calls
-    functions = {"twin": _repeated(twin, sets, twin_calls, on_gpu and not case.twin_waits)}
-    if on_gpu:
-        functions["kernel"] = _repeated(kernel, sets, calls, captured=True)
+    variants = {"twin": twin} | ({"kernel": kernel} if on_gpu else {})
+    functions = {name: _repeated(call, sets, calls, captured=on_gpu) for name, call in variants.items()}
     timings = alternate(functions, repeats=options.repeats, device=device, warm_up=2)
-    counts = {"twin": twin_calls, "kernel": calls}
-    per_call = {name: _divide(timing, counts[name]) for name, timing in timings.items()}
+    per_call = {name: _divide(timing, calls) for name, timing in timings.items()}
 
-    floors = {"bytes": case.bytes / copy_bandwidth(device, options.tiny)}
-    if case.operations:
-        floors["operations"] = case.operations / matmul_rate(
-            device, _product_type(case, device), options.tiny
-        )
-    floor = max(floors.values())
+    floor = case.bytes / copy_bandwidth(device, options.tiny)
     ours = per_call["kernel" if on_gpu else "twin"].median
     launches = case.launches * launch_time(device) if on_gpu else 0.0
     rows: list[dict[str, Any]] = []
@@ -244,16 +171,15 @@ def measure(case: Case, options: Options) -> list[dict[str, Any]]:
         shares = {"share_of_floor": floor / timing.median}
         if on_gpu:
             shares["share_with_launches"] = max(floor, launches) / timing.median
-        note = "in a CUDA graph" if on_gpu and not (name == "twin" and case.twin_waits) else ""
+        note = "in a CUDA graph" if on_gpu else ""
         rows.append(
             {"case": case.name, "variant": name, **timing.columns(), **shares}
             | {"times_ours": timing.median / ours, "note": note}
         )
-    rows += [
-        {"case": case.name, "variant": f"floor: {name}", "median_ms": value * 1e3, "times_ours": value / ours}
-        | {"note": f"{case.bytes / 1e6:.4g} MB" if name == "bytes" else f"{case.operations / 1e9:.4g} G"}
-        for name, value in floors.items()
-    ]
+    rows.append(
+        {"case": case.name, "variant": "floor: bytes", "median_ms": floor * 1e3, "times_ours": floor / ours}
+        | {"note": f"{case.bytes / 1e6:.4g} MB"}
+    )
     if on_gpu:
         rows.append(
             {"case": case.name, "variant": "floor: launches", "median_ms": launches * 1e3}
@@ -293,11 +219,6 @@ def launch_time(device: torch.device) -> float:
 
 def _divide(timing: Timing, calls: int) -> Timing:
     return Timing(tuple(seconds / calls for seconds in timing.seconds))
-
-
-def _product_type(case: Case, device: torch.device) -> torch.dtype:
-    """The precision in which the matrix products run; on a CPU the twin computes in float32."""
-    return case.precision if device.type == "cuda" else torch.float32
 
 
 def _short(precision: torch.dtype) -> str:
