@@ -346,7 +346,7 @@ def test_bundle_of_a_project_that_is_not_there(
     for content, message in (
         (None, "cannot read the parameters"),
         ("a: [", "not a YAML file"),
-        ("dataset: a", "missing parameter 'features.backbone'"),
+        ("dataset: a", "features: missing"),
     ):
         if content is not None:
             (tmp_path / "params.yaml").write_text(content)

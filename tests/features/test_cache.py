@@ -27,9 +27,10 @@ from torchvision.transforms import RandomResizedCrop
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import sha256_file
 from spheremap.cli import main
+from spheremap.config.backbone import Backbone as BackboneSpec
+from spheremap.config.backbone import ImageSizes, WeightsSpec
 from spheremap.data.tables import Tables, write_tables
 from spheremap.features.backbones.extractor import Extractor
-from spheremap.features.backbones.spec import BackboneSpec, ImageSizes, WeightsSpec
 from spheremap.features.backbones.weights import fetch_weights
 from spheremap.features.cache import FeatureCache, builder
 from spheremap.features.cache.builder import (
@@ -48,7 +49,7 @@ from spheremap.features.cache.views import make_view, random_resized_crop, view_
 from spheremap.features.geometry import square_box
 
 BACKBONE = BackboneSpec("test_vit", WeightsSpec("random", seed=0), 1, False, "token", ImageSizes(32, 48))
-FEATURES = FeaturesSpec("tiny", 3, (0.5, 1.5), (0.75, 4 / 3), 0, 4, "float32", 1)
+FEATURES = FeaturesSpec("tiny", 3, (0.5, 1.5), (0.75, 4 / 3), 0, 4, "float32", 1, "pad")
 SPEC = CacheSpec(FEATURES, BACKBONE, "toys")
 SIZES = [(40, 30), (31, 50), (64, 64), (33, 48), (50, 20), (27, 27)]
 

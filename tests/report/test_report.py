@@ -332,12 +332,6 @@ def test_the_command_writes_the_page_or_nothing(
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", ["pairs", "extremes", "maps", "explorer_mb", "seed"])
-def test_negative_parameters_are_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"report.{name}"):
-        ReportParams(**REPORT | {name: -1})
-
-
 def _replace(pattern: str, text: str) -> Callable[[bytes], bytes]:
     return lambda content: re.sub(pattern.encode(), text.encode(), content)
 

@@ -44,13 +44,14 @@ from spheremap.api.bundle import read_bundle, write_bundle
 from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.cli import main
+from spheremap.config.backbone import Backbone as BackboneSpec
+from spheremap.config.backbone import ModelSpec, WeightsSpec
 from spheremap.config.presets import apply_preset
 from spheremap.config.slices import parse
 from spheremap.data.adapters import ingest
 from spheremap.data.images import load_mask, load_photograph, load_rgb
 from spheremap.data.masks.detector import _read_state
 from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, Tables, read_tables, write_tables
-from spheremap.features.backbones.spec import BackboneSpec, ModelSpec, WeightsSpec
 from spheremap.features.backbones.weights import create_vit, fetch_weights
 from spheremap.features.backbones.wheel import dinov2_state_dict
 from spheremap.features.cache.index import write_index
@@ -532,7 +533,7 @@ def test_the_honest_bundle_is_read(bundle: Path) -> None:
 def test_models_are_named_not_addressed() -> None:
     assert create_vit("vit_small_patch16_224") is not None
     for name in ("hf-hub:timm/vit", "local-dir:.", "../vit", "a b", ""):
-        with pytest.raises(InputError, match="not the name of a model"):
+        with pytest.raises(ValueError, match="model"):
             ModelSpec(name, WeightsSpec("hub"))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from spheremap.base.files import atomic_path
+from spheremap.config import ReportSlice
 from spheremap.data.tables import Tables, read_provenance, read_tables
 from spheremap.features.cache.reader import FeatureCache
 from spheremap.metrics.evaluation import check_agreement
@@ -18,7 +19,6 @@ from spheremap.report.gallery import explorer_of, matched_pairs, sphere_maps
 from spheremap.report.inputs import COMPARED, Inputs, check_files, read_inputs
 from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres
 from spheremap.report.page import Chart, ConfusionGroup, Page, SphereGroup, render
-from spheremap.report.params import ReportSlice
 from spheremap.report.pictures import data_uri
 from spheremap.report.sphere_colours import draw_legend
 from spheremap.report.sphere_figures import draw_sphere

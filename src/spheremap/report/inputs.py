@@ -12,7 +12,8 @@ import pandas as pd
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import read_json, sha256_file
 from spheremap.base.provenance import check_provenance, unseal
-from spheremap.metrics.evaluation.params import EvaluateParams, alpha_label
+from spheremap.config import Evaluate as EvaluateParams
+from spheremap.metrics.evaluation.params import alpha_label
 from spheremap.metrics.evaluation.results import BY_CATEGORY, BY_GAP, METRICS, PREDICTIONS, PROVENANCE
 from spheremap.metrics.evaluation.table import ordered
 

@@ -11,19 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic.dataclasses import dataclass as strict
+
 from spheremap.base.errors import InputError
 from spheremap.base.files import read_json
 from spheremap.base.provenance import provenance
+from spheremap.config import data_sets
+from spheremap.config.fields import STRICT
 from spheremap.config.slices import parse
-from spheremap.data.adapters.ap10k import Ap10kParams, read_ap10k
-from spheremap.data.adapters.awa_pose import AwaPoseParams, read_awa_pose
+from spheremap.data.adapters.ap10k import read_ap10k
+from spheremap.data.adapters.awa_pose import read_awa_pose
 from spheremap.data.adapters.borrow import Loan, Split, borrow
 from spheremap.data.adapters.common import Ingested
-from spheremap.data.adapters.folder import FolderParams, read_folder
-from spheremap.data.adapters.freiburg_cars import FreiburgCarsParams, read_freiburg_cars
-from spheremap.data.adapters.pf_pascal import PFPascalParams, read_pf_pascal
-from spheremap.data.adapters.spair import SPairParams, read_spair
-from spheremap.data.adapters.spair_u import SPairUParams, read_spair_u
+from spheremap.data.adapters.folder import read_folder
+from spheremap.data.adapters.freiburg_cars import read_freiburg_cars
+from spheremap.data.adapters.pf_pascal import read_pf_pascal
+from spheremap.data.adapters.spair import read_spair
+from spheremap.data.adapters.spair_u import read_spair_u
 from spheremap.data.tables import Tables
 
 
@@ -36,26 +40,26 @@ class Adapter:
 
 
 ADAPTERS: dict[str, Adapter] = {
-    "spair": Adapter(SPairParams, read_spair),
-    "spair_u": Adapter(SPairUParams, read_spair_u),
-    "freiburg_cars": Adapter(FreiburgCarsParams, read_freiburg_cars),
-    "awa_pose": Adapter(AwaPoseParams, read_awa_pose),
-    "ap10k": Adapter(Ap10kParams, read_ap10k),
-    "folder": Adapter(FolderParams, read_folder),
-    "pf_pascal": Adapter(PFPascalParams, read_pf_pascal),
+    "spair": Adapter(data_sets.SPair, read_spair),
+    "spair_u": Adapter(data_sets.SPairU, read_spair_u),
+    "freiburg_cars": Adapter(data_sets.FreiburgCars, read_freiburg_cars),
+    "awa_pose": Adapter(data_sets.AwaPose, read_awa_pose),
+    "ap10k": Adapter(data_sets.AP10K, read_ap10k),
+    "folder": Adapter(data_sets.Folder, read_folder),
+    "pf_pascal": Adapter(data_sets.PFPascal, read_pf_pascal),
 }
 
 
 _OF_OTHERS = ("download", "masks", "borrow")  # keys of an entry that are not the adapter's concern
 
 
-@dataclass(frozen=True)
+@strict(frozen=True, config=STRICT)
 class _Borrow:
     """What `ingest` reads of an entry's `borrow`: the loan, and the lender's own entry."""
 
     entry: dict[str, Any]
     splits: list[Split]
-    categories: list[str] | None = None
+    categories: list[str] | None
 
 
 def ingest(params: Path) -> tuple[Tables, dict[str, Any]]:
@@ -106,6 +110,6 @@ def _read(entry: dict[str, Any], where: Path | str) -> tuple[dict[str, Any], Ing
                 else "correct the entry in params.yaml"
             ),
         )
-    own = {key: value for key, value in entry.items() if key not in _OF_OTHERS}
-    spec = parse(own, adapter.params, where=where)
-    return dataclasses.asdict(spec), adapter.read(spec)
+    spec = parse({"masks": {"source": "own"}, **entry}, adapter.params, where=where)
+    own = {key: value for key, value in dataclasses.asdict(spec).items() if key not in _OF_OTHERS}
+    return own, adapter.read(spec)

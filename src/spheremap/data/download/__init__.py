@@ -9,45 +9,23 @@ they may be deleted.
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from spheremap.base.errors import InputError
 from spheremap.base.files import atomic_path, exclusive, read_json, sha256_file, write_json
-from spheremap.data.download.archive import ArchiveRefused, Limits, Unpacked, safe_parts, unpack
+from spheremap.config.data_sets import Download as DownloadEntry
+from spheremap.config.data_sets import Limits, RemoteFile
+from spheremap.data.download.archive import ArchiveRefused, Unpacked, safe_parts, unpack
 from spheremap.data.download.client import Client, Expected, Source, disk_errors, shown
-from spheremap.data.download.digests import SHA256, Digest, record_digest, recorded_digest
+from spheremap.data.download.digests import Digest, record_digest, recorded_digest
 from spheremap.data.download.drive import drive_url
 
 MANIFEST = ".spheremap.json"
 OWNED = ".spheremap-fetch"  # marks a folder that may be replaced as a whole; outlives a deleted manifest
 SCHEMES = ("http", "https", "file")
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file of a data set."""
-
-    name: str  # of the downloaded file
-    urls: tuple[str, ...] = ()  # mirrors, in the order to be tried
-    drive: str | None = None  # id of a file of Google Drive, tried last
-    size: int | None = None  # bytes
-    sha256: str | None = None  # as published; null: trust the first download and write its digest down
-    unpack: bool = True  # it is a zip or tar archive
-    into: str = "."  # folder inside the data set's
-
-
-@dataclass(frozen=True)
-class DownloadEntry:
-    """Entry of params.yaml's `downloads`."""
-
-    licence: str
-    citation: str
-    homepage: str
-    files: tuple[RemoteFile, ...]
-    limits: Limits = field(default_factory=Limits)
 
 
 def fetch_entry(
@@ -114,8 +92,6 @@ def check_entry(entry: DownloadEntry, where: Path | str) -> None:
     def reject(key: str, expected: str, found: object) -> None:
         raise InputError(f"wrong value for {key!r}", where=where, expected=expected, found=repr(found))
 
-    if not entry.files:
-        reject("files", "one file or more", [])
     for i, file in enumerate(entry.files):
         key = f"files[{i}]"
         parts = safe_parts(file.name)
@@ -132,13 +108,6 @@ def check_entry(entry: DownloadEntry, where: Path | str) -> None:
                 reject(f"{key}.urls", "addresses that begin with http://, https:// or file:///", shown(url))
             if "@" in urlsplit(url).netloc:
                 reject(f"{key}.urls", "addresses without user and password: Git keeps this file", shown(url))
-        if file.size is not None and file.size < 0:
-            reject(f"{key}.size", "a number of bytes", file.size)
-        if file.sha256 is not None and not SHA256.fullmatch(file.sha256):
-            reject(f"{key}.sha256", "64 hexadecimal digits in lower case", file.sha256)
-    for key, value in asdict(entry.limits).items():
-        if value <= 0:
-            reject(f"limits.{key}", "a positive number", value)
 
 
 def _is_address(url: str) -> bool:

@@ -21,21 +21,13 @@ from typing import IO, Any
 
 from spheremap.base.errors import InputError
 from spheremap.base.progress import progress
+from spheremap.config.data_sets import Limits
 from spheremap.data.download.client import disk_errors, write_all
 
 CHUNK = 1 << 20  # bytes per read
 LARGEST_HEADER = 1 << 22  # bytes of one tar header with its extensions; these are held in memory
 FREE_BYTES = 1 << 20  # unpacked bytes that no ratio forbids: small archives of empty pictures shrink a lot
 _DECOMPRESSORS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much an archive may unpack to."""
-
-    members: int = 200_000
-    bytes: int = 100_000_000_000
-    ratio: float = 200.0  # unpacked bytes per byte of the archive
 
 
 @dataclass(frozen=True)

@@ -7,25 +7,25 @@ The first download writes a digest down, and says so; every later one, by whomev
 
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+
+from pydantic.dataclasses import dataclass
 
 from spheremap.base.errors import InputError
 from spheremap.base.files import read_json, write_json
+from spheremap.config.fields import STRICT, Sha256
 from spheremap.config.slices import parse
 from spheremap.data.download.client import disk_errors
 
-SHA256 = re.compile(r"[0-9a-f]{64}")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Digest:
     """Identity of a downloaded file."""
 
-    sha256: str
+    sha256: Sha256
     size: int  # bytes
 
 
@@ -64,15 +64,6 @@ def _read(path: Path) -> dict[str, Digest]:
     if not path.exists():
         return {}
     known: dict[str, Digest] = parse(read_json(path), dict[str, Digest], where=path)
-    for key, digest in known.items():
-        if not SHA256.fullmatch(digest.sha256):
-            raise InputError(
-                f"malformed digest of {key}",
-                where=path,
-                expected="64 hexadecimal digits",
-                found=repr(digest.sha256),
-                fix="restore the file from Git",
-            )
     return known
 
 
