@@ -322,8 +322,8 @@ def test_a_second_run_gives_the_same_bytes(made: Project, project: Project) -> N
 
 # command -> (what to delete, so that it runs again; the sign of work that is under way)
 KILLED = {
-    "render": (["data/shapes", "models/shapes", "results"], ".work/shapes/render/*/*/*"),
-    "cache": (["data/shapes/features", "models/shapes", "results"], ".work/shapes/cache-*/*"),
+    "render": (["data/shapes", "models/shapes", "results"], "data/shapes/.canonical.*/images/*/*.jpg"),
+    "cache": (["data/shapes/features", "models/shapes", "results"], "data/shapes/features/.views*"),
     "train": (["models/shapes", "results"], ".work/shapes/train/*"),
     "evaluate": (["results"], "logs/evaluate.log"),
 }
