@@ -251,15 +251,6 @@ if workflow.is_main_process:
     settle_dates()
 
 
-# files of the user's own that say what a data set holds, by layout: when one is newer, the tables are made anew
-LISTS = {
-    "spair": [
-        f"Layout/large/{name}.txt" for name in ("trn", "val", "test", "unpaired")
-    ],
-    "folder": ["images.csv", "keypoints.csv", "pairs.csv"],
-}
-
-
 def downloads(entry):
     """Names of the downloads that a data set needs, those of the one it borrows from included."""
     names = list(entry.get("download", []))
@@ -274,14 +265,6 @@ def downloads(entry):
             f"{', '.join(config['downloads'])} (the entries of 'downloads')"
         )
     return names
-
-
-def listed(entry):
-    """Lists that the user keeps in the folder of a data set that is not downloaded."""
-    if "download" in entry or entry["layout"] not in LISTS:
-        return []
-    paths = [Path(entry["root"]) / name for name in LISTS[entry["layout"]]]
-    return [str(path) for path in paths if path.exists()]
 
 
 # `logged FILE COMMAND...` shows what a command says on its way in the terminal and keeps it in the log;

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,12 +126,17 @@ class Summary:
         )
 
 
-def select_sources(tables: Tables, kind: Kind, shard: tuple[int, int] = (0, 1)) -> list[Source]:
+def select_sources(
+    tables: Tables,
+    kind: Kind,
+    shard: tuple[int, int] = (0, 1),
+    measured: Collection[str] = ("val", "test"),
+) -> list[Source]:
     """The images of one shard, by category, then id.
 
-    Kind "views" takes the distinct source images of the train pairs, kind "images" every image of the val and
-    test pairs: none where nothing is to be measured. Shard (i, n) is the i-th of n parts that keep categories
-    apart, see `spheremap.features.cache.shards`.
+    Kind "views" takes the distinct source images of the train pairs, kind "images" every image of the pairs
+    of the splits `measured`: none where nothing is to be measured. Shard (i, n) is the i-th of n parts that
+    keep categories apart, see `spheremap.features.cache.shards`.
 
     Raises:
         InputError: if there is nothing to train on, or there are fewer images than shards.
@@ -140,7 +145,7 @@ def select_sources(tables: Tables, kind: Kind, shard: tuple[int, int] = (0, 1)) 
     if kind == "views":
         wanted = set(pairs.loc[pairs["split"] == "train", "source"])
     else:
-        held_out = pairs[pairs["split"].isin(("val", "test"))]
+        held_out = pairs[pairs["split"].isin(measured)]
         wanted = set(held_out["source"]) | set(held_out["target"])
     images = tables.images[tables.images["image_id"].isin(wanted)].sort_values(["category", "image_id"])
     if kind == "images" and images.empty:
