@@ -125,7 +125,7 @@ FORBIDDEN_CALLS = {
 # call -> the keyword that it must have
 REQUIRED = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
 # what has one well-guarded place
-ALLOWED = {("images.py", "Image.open"), ("backbones/wheel.py", "subprocess.run")}
+ALLOWED = {("data/images.py", "Image.open"), ("features/backbones/wheel.py", "subprocess.run")}
 
 
 def findings(source: str, name: str = "x.py") -> list[str]:

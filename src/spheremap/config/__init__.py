@@ -4,6 +4,7 @@ A section is a class of the modules here; a new one is a field of `Params`.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -14,7 +15,7 @@ from spheremap.config.data_sets import Download, Entry
 from spheremap.config.fields import STRICT, Count, Name, Named, one_of
 from spheremap.config.learning import Adapt, Train
 from spheremap.config.scoring import Evaluate, Report
-from spheremap.config.slices import parse
+from spheremap.config.slices import parse, read_params
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -90,13 +91,23 @@ class ReportSlice:
     evaluate: Evaluate
 
 
-def check_params(params: Mapping[str, Any]) -> None:
+def check_params(params: Mapping[str, Any], where: Path | str = "params.yaml") -> Params:
     """Refuse parameters that cannot be used.
 
     Raises:
         InputError: with a line for every mistake.
     """
-    parse(params, Params, where="params.yaml")
+    checked: Params = parse(params, Params, where=where)
+    return checked
+
+
+def load_params(path: Path) -> Params:
+    """Read params.yaml.
+
+    Raises:
+        InputError: if it cannot be read, or used, with a line for every mistake.
+    """
+    return check_params(read_params(path), path)
 
 
 def _downloads(entry: Any) -> Iterator[str]:

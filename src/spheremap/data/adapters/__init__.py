@@ -50,7 +50,7 @@ ADAPTERS: dict[str, Adapter] = {
 }
 
 
-_OF_OTHERS = ("download", "masks", "borrow")  # keys of an entry that are not the adapter's concern
+_OF_OTHERS = ("download", "masks", "borrow", "files")  # keys of an entry that are not the adapter's concern
 
 
 @strict(frozen=True, config=STRICT)
