@@ -103,11 +103,11 @@ def test_each_setting_changes_the_answers(wide: Studio) -> None:
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
-        ({"fit": "squeeze"}, r"'fit'[\s\S]*'pad', 'stretch', 'original'"),
-        ({"source": "nearest"}, r"'source'[\s\S]*'patch', 'bilinear'"),
-        ({"readout": "mean"}, r"'readout'[\s\S]*'argmax', 'window'"),
-        ({"window": 4}, "bad window"),
-        ({"temperature": 0.0}, "bad temperature"),
+        ({"fit": "squeeze"}, "fit: .*'pad', 'stretch' or 'original'"),
+        ({"source": "nearest"}, "source: .*'patch' or 'bilinear'"),
+        ({"readout": "mean"}, "readout: .*'argmax' or 'window'"),
+        ({"window": 4}, "window: "),
+        ({"temperature": 0.0}, "temperature: "),
     ],
 )
 def test_bad_protocols_are_named(studio: Studio, protocol: dict, message: str) -> None:

@@ -810,10 +810,10 @@ def test_commands_leave_nothing_behind_on_bad_input(
         ({"layout": "shapes", "seed": 0}, ["'shapes'", "spheremap render"]),
         ({"root": "x"}, ["layout: None"]),
         ([], ["an entry of `datasets`", "a mapping"]),
-        ({"layout": "spair", "root": "x", "class_id": {}}, ["'class_id'", "did you mean 'class_ids'"]),
-        ({"layout": "spair", "root": "x"}, ["'class_ids'"]),
-        ({"layout": "spair", "root": 3, "class_ids": {}}, ["'root'"]),
-        ({"layout": "spair", "root": "x", "class_ids": {"cow": "10"}}, ["'class_ids.cow'"]),
+        ({"layout": "spair", "root": "x", "class_id": {}}, ["'class_id'", "'class_ids'"]),
+        ({"layout": "spair", "root": "x"}, ["class_ids: missing"]),
+        ({"layout": "spair", "root": 3, "class_ids": {}}, ["root: "]),
+        ({"layout": "spair", "root": "x", "class_ids": {"cow": "10"}}, ["class_ids.cow: "]),
     ],
 )
 def test_malformed_entries(tmp_path: Path, entry: Any, parts: list[str]) -> None:

@@ -175,11 +175,6 @@ def test_only_vits(name: str) -> None:
         create_vit(name)
 
 
-def test_norm_is_for_block_outputs() -> None:
-    with pytest.raises(InputError, match="LayerNorm"):
-        dataclasses.replace(SPEC, norm=True, facet="key")
-
-
 def test_random_weights_follow_the_seed(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     digests = []

