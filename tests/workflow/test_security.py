@@ -533,7 +533,7 @@ def test_the_honest_bundle_is_read(bundle: Path) -> None:
 def test_models_are_named_not_addressed() -> None:
     assert create_vit("vit_small_patch16_224") is not None
     for name in ("hf-hub:timm/vit", "local-dir:.", "../vit", "a b", ""):
-        with pytest.raises(ValueError, match="model"):
+        with pytest.raises(ValueError, match="pattern"):
             ModelSpec(name, WeightsSpec("hub"))
 
 
