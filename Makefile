@@ -53,6 +53,7 @@ crash: env
 # the pages that are written from the code, and the pictures of the concepts
 docs: env
 	python docs/reference.py
+	python docs/parameters.py
 	python docs/figures.py
 
 # writes the pins that `make env` installs

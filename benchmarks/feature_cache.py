@@ -13,7 +13,8 @@ from common import Options, Timing, alternate, read_options, write_rows
 from synthetic import photographs
 from training_step import PAPER, SMALL, TINY, Workload, make_backbone
 
-from spheremap.features.backbones.spec import BackboneSpec, ImageSizes, WeightsSpec
+from spheremap.config.backbone import Backbone as BackboneSpec
+from spheremap.config.backbone import ImageSizes, WeightsSpec
 from spheremap.features.cache.builder import (
     CacheSpec,
     FeaturesSpec,
@@ -36,6 +37,7 @@ def cache_spec(work: Workload, batch: int, views: int = 1, precision: str = "flo
     )
     features = FeaturesSpec(
         backbone="random",
+        fit="pad",
         views=views,
         crop_scale=(0.5, 1.5),
         crop_ratio=(0.75, 4 / 3),

@@ -11,6 +11,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from common import Options, allocated_peak, read_options, wait_for, write_rows
 from synthetic import Views as SyntheticViews
 from training_step import Engine, Workload, choose_workload, measure
 
+from spheremap.config.learning import PAPERS_TRAIN
 from spheremap.model.head import Head
 from spheremap.model.training import TrainConfig, Views, train
 
@@ -69,7 +71,7 @@ def engine_rows(options: Options, work: Workload, precision: Any) -> list[dict[s
     """Waits of the host, peak memory, and the projected schedule."""
     count = 5 if options.tiny else 500
     data = SyntheticViews(work.records, (work.side, work.side), work.dim, work.categories)
-    config = TrainConfig(steps=count, batch=work.batch, precision=precision, log_every=50)
+    config = replace(PAPERS_TRAIN, steps=count, batch=work.batch, precision=precision, log_every=50)
     rows = []
     if options.device.type == "cuda":
         rows.append({"measure": "host waits in 20 steps", "value": host_waits(work, data, config, options)})

@@ -29,16 +29,15 @@ from synthetic import photographs, write_cache
 from training_step import PAPER, SMALL, TINY, Workload, make_backbone
 
 from spheremap.base.device import choose_device
+from spheremap.config.scoring import Further, MutualFilter, ViewpointMix
 from spheremap.data.tables import Tables
 from spheremap.features.cache import FeatureCache
 from spheremap.features.cache.builder import Source, build_shard, decode_views, select_sources
 from spheremap.features.geometry import patch_of
 from spheremap.methods.descriptors import mix, row_weights, unit
 from spheremap.methods.matcher import Matcher
-from spheremap.methods.mutual import Mutual
 from spheremap.methods.queries import build_queries
-from spheremap.methods.rows import FurtherRows, Row
-from spheremap.methods.viewpoint import Viewpoint
+from spheremap.methods.rows import Row
 from spheremap.metrics.evaluation import EvaluateParams, evaluate
 from spheremap.model.head import Head, sphere_points
 
@@ -282,7 +281,7 @@ def _measure_alone(order: dict[str, Any]) -> None:
         split="test", sphere_weight=SPHERE_WEIGHT, alphas=(0.1, 0.05, 0.01), threshold="box",
         frame="original", source="patch", readout="argmax", window=15, temperature=0.02, kap_labels="centre",
         viewpoint_bins=8, bootstrap=1000, confidence=0.95, baseline="features", sweep=(), seed=0,
-        further=FurtherRows((), Mutual(radius=1.0, penalty=0.0), Viewpoint(near=0.0, far=0.0)),
+        further=Further((), MutualFilter(1.0, 0.0), ViewpointMix(0.0, 0.0)),
     )  # fmt: skip
     with FeatureCache.open([Path(order["path"])]) as cache:
         cache.tokens([0])

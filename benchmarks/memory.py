@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from synthetic import Views as SyntheticViews
 from synthetic import write_cache
 
 from spheremap.base.device import choose_device
+from spheremap.config.learning import PAPERS_TRAIN
 from spheremap.features.cache import FeatureCache
 from spheremap.model.head import Head
-from spheremap.model.training import TrainConfig, Views, train
+from spheremap.model.training import Views, train
 
 CATEGORIES = 2
 
@@ -65,7 +67,7 @@ def _train(task: dict[str, Any]) -> None:
     torch.set_num_threads(task["threads"])
     device = choose_device(task["device"])
     described = SyntheticViews(task["count"], (1, 1), 2, CATEGORIES)
-    config = TrainConfig(steps=task["steps"], batch=task["batch"], log_every=1)
+    config = replace(PAPERS_TRAIN, steps=task["steps"], batch=task["batch"], log_every=1)
     with FeatureCache.open([Path(task["path"])]) as cache, tempfile.TemporaryDirectory() as folder:
         head = Head.initialise(cache.dim, described.categories, 0).to(device)
         views = Views(

@@ -20,8 +20,10 @@ from synthetic import Views as SyntheticViews
 from torch import Tensor
 from transcription import Draw, PlainHead, plain_losses
 
+from spheremap.config.backbone import Backbone as BackboneSpec
+from spheremap.config.backbone import ImageSizes, WeightsSpec
+from spheremap.config.learning import PAPERS_TRAIN
 from spheremap.features.backbones.extractor import Extractor
-from spheremap.features.backbones.spec import BackboneSpec, ImageSizes, WeightsSpec
 from spheremap.features.backbones.weights import fetch_weights
 from spheremap.kernels import draw_key, draw_triplets
 from spheremap.model.head import Head
@@ -243,7 +245,7 @@ def measure(
     data = SyntheticViews(work.records, (work.side, work.side), work.dim, work.categories)
     device = options.device
     for precision in precisions:
-        config = TrainConfig(steps=1, batch=work.batch, precision=precision)
+        config = replace(PAPERS_TRAIN, steps=1, batch=work.batch, precision=precision)
         with tempfile.TemporaryDirectory() as folder:
             engine = Engine(work, data, config, device)
             plain = Transcription(work, data, engine, precision=precision)

@@ -301,7 +301,7 @@ def test_weights_of_another_backbone_are_refused(
 
 @pytest.mark.parametrize(
     ("content", "named"),
-    [(None, "params.yaml"), ("a: [", "params.yaml"), ("dataset: a", "features.backbone")],
+    [(None, "params.yaml"), ("a: [", "params.yaml"), ("dataset: a", "features")],
 )
 def test_bundle_of_a_project_that_is_not_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, named: str

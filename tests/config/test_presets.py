@@ -10,10 +10,9 @@ import yaml
 
 from spheremap.base.errors import InputError
 from spheremap.cli import main
+from spheremap.config import check_params
 from spheremap.config.presets import apply_preset
-from spheremap.config.slices import parse
-from spheremap.methods.rows import FurtherRow
-from spheremap.metrics.evaluation import EvaluateSlice
+from spheremap.config.scoring import FurtherRow
 
 
 @pytest.fixture
@@ -105,6 +104,6 @@ def test_protocols_set_every_choice_and_nothing_else(root: Path, params: Path, p
     assert choices <= set(preset["evaluate"]) <= choices | {"window", "temperature", "sphere_weight"}
     apply_preset(path, params)
     now = yaml.safe_load(params.read_text())
-    parse({"dataset": "x", "evaluate": now["evaluate"]}, EvaluateSlice, where=path)
+    check_params(now)
     apply_preset(root / "presets" / "protocol-default.yaml", params)
     assert yaml.safe_load(params.read_text()) == yaml.safe_load((root / "params.yaml").read_text())

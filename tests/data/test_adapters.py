@@ -177,7 +177,7 @@ def test_values_are_told_in_a_few_characters() -> None:
 def test_the_adapter_of_the_docs(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module in docs/contributing.md is found by its name and reads a data set."""
     text = (root / "docs/contributing.md").read_text(encoding="utf-8")
-    module, _ = text.split("adapters/example.py\n@@ -0,0 +1,40 @@\n")[1].split("--- a/params.yaml")
+    module, _ = text.split("adapters/example.py\n@@ -0,0 +1,44 @@\n")[1].split("--- a/params.yaml")
     source = "".join(line.removeprefix("+") for line in module.splitlines(keepends=True))
     assert len(source.splitlines()) == 40
     (tmp_path / "example.py").write_text(source)

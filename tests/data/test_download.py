@@ -569,10 +569,10 @@ def test_drive_is_the_last_resort(fetch: Fetch, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
-        ({"files": []}, ["'files'"]),
-        ({"licence": None}, ["'licence'"]),
+        ({"files": []}, ["files: "]),
+        ({"licence": None}, ["licence: "]),
         ({"name": "../x"}, ["'files[0].name'", "'../x'"]),
-        ({"name": ""}, ["'files[0].name'"]),
+        ({"name": ""}, ["files.0.name: "]),
         ({"name": ".hidden"}, ["'files[0].name'"]),
         ({"name": "list.txt"}, ["'files[0].name'", "'list.txt'"]),
         ({"into": "/tmp"}, ["'files[0].into'"]),
@@ -580,8 +580,8 @@ def test_drive_is_the_last_resort(fetch: Fetch, monkeypatch: pytest.MonkeyPatch)
         ({"urls": []}, ["'files[0].urls'", "`drive`"]),
         ({"urls": ["example.org/f"]}, ["'files[0].urls'"]),
         ({"urls": ["http://example.org/a b"]}, ["'files[0].urls'"]),
-        ({"url": []}, ["'files[0].url'", "did you mean 'urls'"]),
-        ({"size": "big"}, ["'files[0].size'"]),
+        ({"url": []}, ["files.0", "'url'", "'urls'"]),
+        ({"size": "big"}, ["files.0.size: "]),
     ],
 )
 def test_malformed_entries(

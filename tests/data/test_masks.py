@@ -52,6 +52,7 @@ PARAMS = DetectedMasks(
     image_size=64,
     score=0.9,
     min_iou=0.5,
+    classes={},
 )
 Rectangle = tuple[int, int, int, int]  # x1, y1, x2, y2
 
@@ -298,18 +299,18 @@ def test_parameters_by_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "part"),
     [
-        ([], "source: None"),
-        ({"source": "maskrnn"}, "did you mean 'maskrcnn'"),
-        ({"source": ["own"]}, "source: ['own']"),
-        ({"source": "own", "score": 0.9}, "unknown parameter 'score'"),
-        ({k: v for k, v in FULL.items() if k != "score"}, "missing parameter 'score'"),
-        ({**FULL, "model": "yolo"}, "wrong value for 'model'"),
-        ({**FULL, "score": 1}, "masks.score is out of range"),
-        ({**FULL, "min_iou": 0}, "masks.min_iou is out of range"),
-        ({**FULL, "image_size": 8}, "masks.image_size is out of range"),
-        ({**FULL, "weights": {"source": "file"}}, "a path"),
-        ({**FULL, "weights": {"source": "hub", "path": "x"}}, "no path"),
-        ({**FULL, "weights": {"source": "hub", "sha256": "abc"}}, "64 hexadecimal digits"),
+        ([], "found []"),
+        ({"source": "maskrnn"}, "'maskrcnn', found 'maskrnn'"),
+        ({"source": ["own"]}, "source"),
+        ({"source": "own", "score": 0.9}, "'score'"),
+        ({k: v for k, v in FULL.items() if k != "score"}, "score: missing"),
+        ({**FULL, "model": "yolo"}, "model: "),
+        ({**FULL, "score": 1}, "score: "),
+        ({**FULL, "min_iou": 0}, "min_iou: "),
+        ({**FULL, "image_size": 8}, "image_size: "),
+        ({**FULL, "weights": {"source": "file"}}, "path"),
+        ({**FULL, "weights": {"source": "hub", "path": "x"}}, "path"),
+        ({**FULL, "weights": {"source": "hub", "sha256": "abc"}}, "weights.sha256: "),
     ],
 )
 def test_malformed_parameters(tmp_path: Path, entry: Any, part: str) -> None:
@@ -719,7 +720,7 @@ def test_weights_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_real_dogs(real: Path, tmp_path: Path) -> None:
-    tables = spair.read(spair.Params(str(real / "dogs"), {})).tables
+    tables = spair.read_folder(real / "dogs", {}).tables
     write_tables(tmp_path / "tables", tables, {"step": "test"})
     summary = write_masks(OwnMasks("own"), tmp_path / "tables", tmp_path / "out", tmp_path / "work")
     assert summary == "25 images: own mask 25"

@@ -21,9 +21,10 @@ from PIL.JpegImagePlugin import get_sampling
 
 from spheremap.base.errors import InputError
 from spheremap.cli import main
+from spheremap.config.data_sets import SplitCounts
 from spheremap.config.slices import parse
 from spheremap.data.shapes import dataset
-from spheremap.data.shapes.dataset import CLASS_IDS, ShapesParams, SplitCounts, render_dataset
+from spheremap.data.shapes.dataset import CLASS_IDS, ShapesParams, render_dataset
 from spheremap.data.shapes.models import CATEGORIES, keypoint_names
 from spheremap.data.shapes.pairs import draw_pairs
 from spheremap.data.tables import Tables, read_provenance, read_tables
@@ -379,7 +380,7 @@ def test_every_range_reaches_the_camera(tmp_path: Path, monkeypatch: pytest.Monk
     ranges = {"azimuth_jitter": 11.0, "elevation": (3.0, 4.0), "roll": 7.0, "distance": (8.0, 9.0),
               "object_size": (0.6, 0.7), "shift": 0.2}  # fmt: skip
     one = dataclasses.replace(
-        PARAMS, categories=["chair"], instances=SplitCounts(1, 0, 0), pairs=SplitCounts(0, 0, 0), **ranges
+        PARAMS, categories=("chair",), instances=SplitCounts(1, 0, 0), pairs=SplitCounts(0, 0, 0), **ranges
     )
     render_dataset(one, tmp_path / "out", jobs=1)
     assert [own.pop("view_bin") for own in asked] == list(range(8))

@@ -108,7 +108,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(root: Path, **class_ids: int) -> Tables:
-    return spair.read(spair.Params(str(root), class_ids)).tables
+    return spair.read_folder(root, class_ids).tables
 
 
 def refused(root: Path, *parts: str, **class_ids: int) -> str:
@@ -303,7 +303,7 @@ def test_split_pair() -> None:
 
 def test_digests_follow_content_not_place(folder: Path, tmp_path: Path) -> None:
     def inputs() -> dict[str, str]:
-        return spair.read(spair.Params(str(folder), {})).inputs
+        return spair.read_folder(folder, {}).inputs
 
     before = inputs()
     assert set(before) == {"layout", "annotations", "images", "masks"}
@@ -810,10 +810,10 @@ def test_commands_leave_nothing_behind_on_bad_input(
         ({"layout": "shapes", "seed": 0}, ["'shapes'", "spheremap render"]),
         ({"root": "x"}, ["layout: None"]),
         ([], ["an entry of `datasets`", "a mapping"]),
-        ({"layout": "spair", "root": "x", "class_id": {}}, ["'class_id'", "did you mean 'class_ids'"]),
-        ({"layout": "spair", "root": "x"}, ["'class_ids'"]),
-        ({"layout": "spair", "root": 3, "class_ids": {}}, ["'root'"]),
-        ({"layout": "spair", "root": "x", "class_ids": {"cow": "10"}}, ["'class_ids.cow'"]),
+        ({"layout": "spair", "root": "x", "class_id": {}}, ["'class_id'", "'class_ids'"]),
+        ({"layout": "spair", "root": "x"}, ["class_ids: missing"]),
+        ({"layout": "spair", "root": 3, "class_ids": {}}, ["root: "]),
+        ({"layout": "spair", "root": "x", "class_ids": {"cow": "10"}}, ["class_ids.cow: "]),
     ],
 )
 def test_malformed_entries(tmp_path: Path, entry: Any, parts: list[str]) -> None:

@@ -56,7 +56,7 @@ def test_keypoints_are_new_all_else_is_of_spair_71k(
     set_points(data, A, k0=[3, 4], k1=None, k7=[96, 71.5], k10=None)
     set_points(data, B, k0=None, k1=[0, 0], k30=None)
     tables = data.read()
-    spair_71k = spair.read(spair.Params(str(data.folder / "SPair-71k"), {})).tables.images
+    spair_71k = spair.read_folder(data.folder / "SPair-71k", {}).tables.images
     expected = spair_71k[spair_71k["split"] == "test"].reset_index(drop=True)
     pd.testing.assert_frame_equal(tables.images, expected)
     assert tables.images["mask_path"].str.endswith(".png").all()

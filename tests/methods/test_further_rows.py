@@ -13,6 +13,7 @@ from test_protocols import PARAMS, AxisHead, exact_world, slow_cosines
 from world import NO_ROWS, FakeCache, FakeHead, make_world, random_rotation
 
 from spheremap.base.errors import InputError
+from spheremap.config.scoring import MutualFilter, ViewpointMix
 from spheremap.data.tables import Tables
 from spheremap.methods.descriptors import unit
 from spheremap.methods.matcher import Matcher
@@ -129,7 +130,7 @@ def slow_peak(similarity: list[float], grid: tuple[int, int]) -> tuple[float, fl
 @pytest.mark.parametrize(("seed", "radius"), [(0, 0.0), (1, 1.5)])
 def test_similarities_equal_plain_loops_with_ties(seed: int, radius: float) -> None:
     cache, tables, head = tied_world(seed)
-    further = replace(ALL, mutual=Mutual(radius, penalty=0.25))
+    further = replace(ALL, mutual=MutualFilter(radius, penalty=0.25))
     found, queries = similarities(cache, tables, head, further)
     known: dict = {}
     for q in np.flatnonzero(queries.pair % 4 == seed).tolist():
@@ -232,7 +233,7 @@ def test_candidates_by_hand() -> None:
 
 def test_a_large_penalty_puts_candidates_first_and_keeps_the_order_of_the_rest() -> None:
     cache, tables, head = make_world(0)
-    found, _ = similarities(cache, tables, head, replace(ALL, mutual=Mutual(0.0, penalty=2.0)))
+    found, _ = similarities(cache, tables, head, replace(ALL, mutual=MutualFilter(0.0, penalty=2.0)))
     candidate = found["fused_mutual"] == found["fused"]
     some, none = candidate.any(axis=1), ~candidate.any(axis=1)
     assert some.any()
@@ -242,8 +243,8 @@ def test_a_large_penalty_puts_candidates_first_and_keeps_the_order_of_the_rest()
     np.testing.assert_array_equal(best[none], found["fused"][none].argmax(axis=1))
 
 
-@pytest.mark.parametrize("mutual", [Mutual(100.0, 1.0), Mutual(1.0, 0.0)])
-def test_without_effect_it_is_the_row_fused(mutual: Mutual) -> None:
+@pytest.mark.parametrize("mutual", [MutualFilter(100.0, 1.0), MutualFilter(1.0, 0.0)])
+def test_without_effect_it_is_the_row_fused(mutual: MutualFilter) -> None:
     cache, tables, head = make_world(1)
     found, _ = similarities(cache, tables, head, replace(ALL, mutual=mutual))
     np.testing.assert_array_equal(found["fused_mutual"], found["fused"])
@@ -271,7 +272,7 @@ def test_the_weight_grows_with_the_gap() -> None:
 
 def test_equal_weights_are_the_row_fused() -> None:
     cache, tables, head = make_world(1)
-    same = Viewpoint(PARAMS.sphere_weight, PARAMS.sphere_weight)
+    same = ViewpointMix(PARAMS.sphere_weight, PARAMS.sphere_weight)
     found, _ = similarities(cache, tables, head, replace(ALL, viewpoint=same))
     np.testing.assert_array_equal(found["fused_viewpoint"], found["fused"])
 
@@ -384,7 +385,6 @@ def test_off_by_default() -> None:
         lambda: Mutual(1.0, float("nan")),
         lambda: Viewpoint(-0.1, 0.5),
         lambda: Viewpoint(0.1, 1.5),
-        lambda: replace(NO_ROWS, rows=("mutual", "mutual")),
     ],
 )
 def test_bad_parameters_are_refused(build) -> None:

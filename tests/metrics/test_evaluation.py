@@ -375,7 +375,7 @@ def test_parameters_are_read_and_checked() -> None:
             parse({"evaluate": {**section, key: value}, "dataset": "x"}, EvaluateSlice, where="here")
     for key in section:  # what a result depends on is never a silent default
         rest = {name: value for name, value in section.items() if name != key}
-        with pytest.raises(InputError, match=f"missing parameter 'evaluate.{key}'"):
+        with pytest.raises(InputError, match=f"evaluate.{key}: missing"):
             parse({"evaluate": rest, "dataset": "x"}, EvaluateSlice, where="here")
 
 

@@ -10,8 +10,9 @@ import pytest
 from browser import chromium
 from test_report import EVALUATE, GRID, REPORT, ROWS, Project, data_of, unpacked
 
+from spheremap.config import Report as ReportParams
+from spheremap.config import ReportSlice
 from spheremap.features.geometry import patch_centres, patch_of
-from spheremap.report.params import ReportParams, ReportSlice
 
 # through a copy: reading a canvas of the page itself several times makes the browser complain
 READ_CANVAS = """(row) => {

@@ -15,9 +15,9 @@ from world import image_row, keypoint_row, make_tables
 from spheremap.base.files import sha256_file, write_json
 from spheremap.base.provenance import digest
 from spheremap.cli import main
+from spheremap.config.backbone import Backbone as BackboneSpec
 from spheremap.config.slices import parse
 from spheremap.data.tables import Tables, write_tables
-from spheremap.features.backbones.spec import BackboneSpec
 from spheremap.features.cache.space import feature_space
 from spheremap.model.head import Head, save_head
 
@@ -70,6 +70,7 @@ def make_studio(folder: Path, backbone: dict[str, Any] = BACKBONE) -> Studio:
     """Draw photographs and make weights, head and bundle."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["dataset"] = "own"
+    params["datasets"]["own"] = params["datasets"]["shapes"]
     params["backbones"] = {"own": backbone}
     params["features"] |= {"backbone": "own", "precision": "float32"}
     write_json(folder / "params.yaml", params)  # JSON is YAML

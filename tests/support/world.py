@@ -9,12 +9,10 @@ import pandas as pd
 import torch
 
 from spheremap.base.errors import InputError
+from spheremap.config.scoring import Further, MutualFilter, ViewpointMix
 from spheremap.data.tables import Tables
-from spheremap.methods.mutual import Mutual
-from spheremap.methods.rows import FurtherRows
-from spheremap.methods.viewpoint import Viewpoint
 
-NO_ROWS = FurtherRows((), Mutual(radius=1.0, penalty=0.5), Viewpoint(near=0.125, far=0.5))  # beyond the paper
+NO_ROWS = Further((), MutualFilter(1.0, 0.5), ViewpointMix(0.125, 0.5))  # beyond the paper
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from spheremap.config.learning import PAPERS_TRAIN
 from spheremap.kernels import draw_key
 from spheremap.model.head import Head
 from spheremap.model.losses import patch_coordinates
-from spheremap.model.training import TrainConfig, Views
+from spheremap.model.training import Views
 from spheremap.model.training.step import compute_losses
 
 HARDWARE = {"cpu", "cores", "threads", "gpu", "python", "torch", "size"}
@@ -53,7 +55,7 @@ def test_steps_that_differ_are_not_timed(load: Any) -> None:
     step = load("training_step")
     data = load("synthetic").Views(8, (5, 5), 64, 2)
     work = step.Workload("none", 0, 16, 64, batch=3, side=5, categories=2, records=8)
-    engine = step.Engine(work, data, TrainConfig(steps=1, batch=3), torch.device("cpu"))
+    engine = step.Engine(work, data, replace(PAPERS_TRAIN, steps=1, batch=3), torch.device("cpu"))
     plain = step.Transcription(work, data, engine)
     assert max(step.check_equal(engine, plain)) < 1e-4
     with torch.no_grad():
@@ -126,7 +128,7 @@ def test_operations_are_those_that_pytorch_counts(load: Any) -> None:
     batch = Views(data, data.tables(), data.categories, bins=8, memory=1).batch(np.arange(4))
     with FlopCounterMode(display=False) as counter:
         losses = compute_losses(
-            head, batch, patch_coordinates(data.grid), TrainConfig(steps=1), draw_key(0, 1)
+            head, batch, patch_coordinates(data.grid), replace(PAPERS_TRAIN, steps=1), draw_key(0, 1)
         )
         losses.sum().backward()
     counted = {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}

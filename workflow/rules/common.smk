@@ -1,117 +1,18 @@
 """Checked parameters, their slices, and the places of files. Every rule file takes its names from here."""
 
-import difflib
 import fcntl
 import hashlib
 import json
-import math
 import os
 import re
 import sys
 import time
 from pathlib import Path
 
-import jsonschema
-import yaml
 from snakemake.exceptions import WorkflowError
-
-
-def numbers(value):
-    """Take 3e-4 and 1e-05 as numbers, as DVC does: YAML 1.1 wants a point in the one and calls both text."""
-    if isinstance(value, dict):
-        return {key: numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [numbers(item) for item in value]
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        return float(value)
-    return value
-
-
-def rule_of(kind, holds, expected):
-    """A keyword of the schema for lists or mappings of numbers, for what JSON schema cannot say.
-
-    Values of another type are left to the schema's own keywords.
-    """
-
-    def check(validator, wanted, value, schema):
-        if not isinstance(value, kind):
-            return
-        parts = list(value.values()) if kind is dict else value
-        if all(finite(None, part) for part in parts) and not holds(parts):
-            yield jsonschema.ValidationError(f"{value} is not {expected}")
-
-    return check
-
-
-def odd(validator, wanted, value, schema):
-    if isinstance(value, int) and value % 2 == 0:
-        yield jsonschema.ValidationError(f"{value} is not odd")
-
-
-RULES = {
-    "odd": odd,
-    "ascending": rule_of(
-        list, lambda parts: parts == sorted(parts), "in ascending order"
-    ),
-    "whole": rule_of(dict, lambda parts: abs(sum(parts) - 1) < 1e-6, "adding up to 1"),
-}
-
-
-def finite(checker, value):
-    return not isinstance(value, bool) and (
-        isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-    )
-
-
-def check_params(params, schema):
-    """Refuse parameters that the schema does not allow, with one line for each."""
-    draft = jsonschema.Draft202012Validator
-    validator = jsonschema.validators.extend(
-        draft, RULES, type_checker=draft.TYPE_CHECKER.redefine("number", finite)
-    )(yaml.safe_load(Path(schema).read_text()))
-    errors = sorted(
-        validator.iter_errors(params),
-        key=lambda error: list(map(str, error.absolute_path)),
-    )
-    lines = list(dict.fromkeys(line for error in errors for line in complaints(error)))
-    if lines:
-        raise WorkflowError(
-            "params.yaml cannot be used:\n" + "\n".join(f"  {line}" for line in lines)
-        )
-
-
-def complaints(error):
-    """What is wrong, in the words of params.yaml."""
-    place = ".".join(map(str, error.absolute_path)) or "the top level"
-    if error.validator != "additionalProperties":
-        return [f"{place}: {error.message}"]
-    known = list(error.schema["properties"])
-    lines = []
-    for key in sorted(set(error.instance) - set(known)):
-        near = difflib.get_close_matches(str(key), known, n=1)
-        advice = (
-            f"did you mean {near[0]!r}?"
-            if near
-            else f"expected one of {', '.join(known)}"
-        )
-        lines.append(f"{place}: unknown parameter {key!r}; {advice}")
-    return lines
-
-
-config.update(numbers(config))
-check_params(config, workflow.source_path("../schemas/params.schema.yaml"))
 
 DATASET = config["dataset"]
 BACKBONE = config["features"]["backbone"]
-for section, key, name in (
-    ("datasets", "dataset", DATASET),
-    ("backbones", "features.backbone", BACKBONE),
-):
-    if name not in config[section]:
-        raise WorkflowError(
-            f"params.yaml: {key} is {name!r}, expected one of {', '.join(config[section])} (the entries of {section!r})"
-        )
-
 SOURCE = config["datasets"][DATASET]
 WEIGHTS = {key: config["backbones"][BACKBONE][key] for key in ("model", "weights")}
 
@@ -232,12 +133,6 @@ def downloads(entry):
         names += [
             name for name in downloads(entry["borrow"]["entry"]) if name not in names
         ]
-    unknown = [name for name in names if name not in config["downloads"]]
-    if unknown:
-        raise WorkflowError(
-            f"params.yaml: datasets.{DATASET} needs the download {unknown[0]!r}, expected one of "
-            f"{', '.join(config['downloads'])} (the entries of 'downloads')"
-        )
     return names
 
 

@@ -20,7 +20,6 @@ the centre of the best one taken, and is read as such.
 
 import dataclasses
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic.dataclasses import dataclass as strict
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -38,9 +38,10 @@ from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import atomic_path, sha256_file
 from spheremap.base.provenance import digest
 from spheremap.base.tensors import read_tensors, write_tensors
+from spheremap.config.backbone import Backbone as BackboneSpec
+from spheremap.config.fields import STRICT, Sha256, Share
 from spheremap.config.slices import parse
 from spheremap.features.backbones.extractor import Precision
-from spheremap.features.backbones.spec import BackboneSpec
 from spheremap.features.backbones.weights import fetch_weights
 from spheremap.features.cache.space import feature_space
 from spheremap.model.head import Head
@@ -48,11 +49,10 @@ from spheremap.model.head import Head
 SCHEMA = "spheremap-bundle-2"
 _FIRST = "spheremap-bundle-1"
 EMBEDDED = "backbone_file"
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _FIX = "name a file that `spheremap bundle` wrote, or make one with it"
 
 
-@dataclass(frozen=True)
+@strict(frozen=True, config=STRICT)
 class About:
     """What a bundle says of itself.
 
@@ -71,23 +71,10 @@ class About:
     categories: list[str]
     provenance: dict[str, Any]
     backbone: BackboneSpec
-    weights_sha256: str
+    weights_sha256: Sha256  # a file of this name is written
     precision: Precision
-    sphere_weight: float
+    sphere_weight: Share
     protocol: Protocol
-
-    def __post_init__(self) -> None:
-        # a file of this name is written, and the head is built in this size
-        if not _SHA256.fullmatch(self.weights_sha256):
-            raise InputError(
-                "bad value for weights_sha256",
-                expected="64 hexadecimal digits",
-                found=repr(self.weights_sha256),
-            )
-        if not 0 <= self.sphere_weight <= 1:
-            raise InputError(
-                "bad value for sphere_weight", expected="a share in [0, 1]", found=str(self.sphere_weight)
-            )
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from spheremap.api.protocol import Protocol
 from spheremap.base.errors import InputError
-from spheremap.config.slices import parse
-from spheremap.features.backbones.extractor import Precision
-from spheremap.features.backbones.spec import BackboneSpec
+from spheremap.config import load_params
+from spheremap.config.backbone import Backbone, TokenPrecision
 
 PARAMS = Path("params.yaml")  # of the project whose top folder is the current one
 
@@ -24,8 +20,8 @@ class Project:
 
     dataset: str
     backbone: str
-    spec: BackboneSpec
-    precision: Precision
+    spec: Backbone
+    precision: TokenPrecision
     sphere_weight: float
     protocol: Protocol
 
@@ -34,57 +30,21 @@ def read_project(path: Path) -> Project:
     """Read what a bundle needs of params.yaml.
 
     Raises:
-        InputError: if it cannot be read or lacks a key.
+        InputError: if it cannot be read or used.
     """
-    params = read_params(path)
-    backbone = get(params, path, "features", "backbone")
-    found = {
-        "dataset": get(params, path, "dataset"),
-        "backbone": backbone,
-        "spec": get(params, path, "backbones", str(backbone)),
-        "precision": get(params, path, "features", "precision"),
-        "sphere_weight": get(params, path, "evaluate", "sphere_weight"),
-        "protocol": {
-            "fit": get(params, path, "features", "fit"),
-            **{
-                key: get(params, path, "evaluate", key)
-                for key in ("source", "readout", "window", "temperature")
-            },
-        },
-    }
-    return parse(found, Project, where=path)
-
-
-def read_params(path: Path) -> Any:
-    """What stands in params.yaml, unchecked.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            "cannot read the parameters",
-            where=path,
-            found=error.strerror or str(error),
-            fix="run the command in the project's top folder",
-        ) from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError("not a YAML file", where=path, found=" ".join(str(error).split())) from error
-
-
-def get(params: Any, path: Path, *keys: str) -> Any:
-    """The parameter of that key.
-
-    Raises:
-        InputError: if there is none.
-    """
-    for key in keys:
-        if not isinstance(params, dict) or key not in params:
-            raise InputError(f"missing parameter {'.'.join(keys)!r}", where=path, fix="add it")
-        params = params[key]
-    return params
+    params = load_params(path)
+    features, evaluate = params.features, params.evaluate
+    protocol = Protocol(
+        features.fit, evaluate.source, evaluate.readout, evaluate.window, evaluate.temperature
+    )
+    return Project(
+        params.dataset,
+        features.backbone,
+        params.backbones[features.backbone],
+        features.precision,
+        evaluate.sphere_weight,
+        protocol,
+    )
 
 
 def make_tables(dataset: str, threads: int) -> Path:

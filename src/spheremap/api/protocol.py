@@ -1,15 +1,17 @@
 """How photographs are shown to the network and places read from its answers, as the evaluation does it."""
 
 import dataclasses
-from dataclasses import dataclass
 
+from pydantic.dataclasses import dataclass
+
+from spheremap.config.backbone import Fit
+from spheremap.config.fields import STRICT, Positive
+from spheremap.config.scoring import Odd, ReadoutKind, Sampling
 from spheremap.config.slices import parse
-from spheremap.features.cache.views import Fit
-from spheremap.methods.readout import Readout, ReadoutKind
-from spheremap.methods.sampling import Sampling
+from spheremap.methods.readout import Readout
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Protocol:
     """The settings of params.yaml that matches depend on; docs/protocols.md says who published with which.
 
@@ -24,11 +26,8 @@ class Protocol:
     fit: Fit = "pad"
     source: Sampling = "patch"
     readout: ReadoutKind = "argmax"
-    window: int = 15
-    temperature: float = 0.02
-
-    def __post_init__(self) -> None:
-        self.make_readout()  # refuses bad numbers
+    window: Odd = 15
+    temperature: Positive = 0.02
 
     def make_readout(self) -> Readout:
         """The read-out that these settings describe."""

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 
 from spheremap.api.bundle import About, Bundle, read_bundle
-from spheremap.api.project import PARAMS, get, make_tables, read_params
+from spheremap.api.project import PARAMS, make_tables
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import sha256_file
 from spheremap.base.provenance import digest, provenance
+from spheremap.config import Params, load_params
 from spheremap.config.slices import parse
 from spheremap.data.tables import read_tables, tables_digest
 from spheremap.features.cache.builder import CacheSpec, Source, build_shard, select_sources
@@ -57,7 +58,7 @@ def score_bundle(
         InputError: if parameters or data set cannot be used, or the split has nothing to measure.
         ProvenanceError: if the file is no bundle, or the weights are not its backbone's.
     """
-    params = read_params(PARAMS)
+    params = load_params(PARAMS)
     _check_known(dataset, params)
     bundle = read_bundle(path, device)
     own = {"split": split, "sphere_weight": sphere_weight}
@@ -80,8 +81,8 @@ def score_bundle(
     write_results(out, results, provenance("evaluate", dataclasses.asdict(settings), inputs))
 
 
-def _check_known(dataset: str, params: Any) -> None:
-    known = get(params, PARAMS, "datasets")
+def _check_known(dataset: str, params: Params) -> None:
+    known = params.datasets
     if dataset not in known:
         near = difflib.get_close_matches(dataset, known, n=1)
         raise InputError(
@@ -92,12 +93,12 @@ def _check_known(dataset: str, params: Any) -> None:
         )
 
 
-def _settings(about: About, params: Any, dataset: str, own: dict[str, Any]) -> EvaluateSlice:
+def _settings(about: About, params: Params, dataset: str, own: dict[str, Any]) -> EvaluateSlice:
     """The section `evaluate` with what the bundle says of itself, and with `own` values that are not None."""
     protocol = dataclasses.asdict(about.protocol)
     del protocol["fit"]  # of the features
     section = {
-        **get(params, PARAMS, "evaluate"),
+        **dataclasses.asdict(params.evaluate),
         **protocol,
         "sphere_weight": about.sphere_weight,
         **{name: value for name, value in own.items() if value is not None},
@@ -106,17 +107,12 @@ def _settings(about: About, params: Any, dataset: str, own: dict[str, Any]) -> E
     return settings
 
 
-def _cache_spec(about: About, params: Any, dataset: str) -> CacheSpec:
+def _cache_spec(about: About, params: Params, dataset: str) -> CacheSpec:
     """The section `features` with the bundle's backbone."""
-    section = {
-        **get(params, PARAMS, "features"),
-        "precision": about.precision,
-        "fit": about.protocol.fit,
-        "shards": 1,
-    }
-    found = {"features": section, "backbone": dataclasses.asdict(about.backbone), "dataset": dataset}
-    spec: CacheSpec = parse(found, CacheSpec, where=PARAMS)
-    return spec
+    features = dataclasses.replace(
+        params.features, precision=about.precision, fit=about.protocol.fit, shards=1
+    )
+    return CacheSpec(features, about.backbone, dataset)
 
 
 def _features(

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from spheremap.base.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd  # else it would be loaded wherever params.yaml is read
 
 # of a path at which nothing can be made; what the machine lacks (`spheremap.base.shortage`) is not among them
 _UNUSABLE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
@@ -236,7 +237,7 @@ def read_json(path: Path, *, fix: str | None = None) -> Any:
         ) from error
 
 
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
+def write_csv(path: Path, frame: "pd.DataFrame") -> None:
     """Write a table without index and with round-trip floats."""
     with atomic_path(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from spheremap.config.backbone import ModelSpec
 from spheremap.config.slices import read_slice
-from spheremap.features.backbones.spec import ModelSpec
 
 HELP = "fetch, check and convert the weights of a backbone"
 

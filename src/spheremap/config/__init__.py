@@ -1,1 +1,116 @@
-"""Parameters: how slices of params.yaml are read."""
+"""Parameters: every key of params.yaml described once. Schema, table of the docs and messages come from here.
+
+A section is a class of the modules here; a new one is a field of `Params`.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from spheremap.config.backbone import Backbone, Features
+from spheremap.config.data_sets import Download, Entry
+from spheremap.config.fields import STRICT, Count, Name, Named, one_of
+from spheremap.config.learning import Adapt, Train
+from spheremap.config.scoring import Evaluate, Report
+from spheremap.config.slices import parse, read_params
+
+
+@dataclass(frozen=True, config=STRICT)
+class Params:
+    """All of params.yaml."""
+
+    dataset: Name = Field(description="Which entry of `datasets` to use.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        description="Where networks run; no property of the result."
+    )
+    processes: Count = Field(description="Processes that train together, each on a GPU of its own.")
+    datasets: Named[Entry] = Field(description="Data sets: how their files are arranged, and where they lie.")
+    downloads: Named[Download] = Field(description="Where data sets come from; named by their `download`.")
+    backbones: Named[Backbone] = Field(description="ViTs of timm, and what is taken from them.")
+    features: Features = Field(description="What is cached of the backbone.")
+    train: Train = Field(description="The spherical head.")
+    adapter: Adapt = Field(description="Features refined by what the sphere confirms (docs/adapter.md).")
+    evaluate: Evaluate = Field(description="How to match and score (docs/protocols.md).")
+    report: Report = Field(description="How much to draw.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Params":
+        one_of(self.dataset, self.datasets, "dataset", "datasets")
+        one_of(self.features.backbone, self.backbones, "features.backbone", "backbones")
+        for name in _downloads(self.datasets[self.dataset]):
+            one_of(name, self.downloads, f"datasets.{self.dataset}: the download", "downloads")
+        return self
+
+
+# what a step is handed of them: another key means another file, and the steps that read it run again
+
+
+@dataclass(frozen=True, config=STRICT)
+class CacheSlice:
+    """What the command `cache` reads."""
+
+    features: Features
+    backbone: Backbone
+    dataset: str
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainSlice:
+    """What the command `train` reads."""
+
+    train: Train
+    dataset: str
+
+
+@dataclass(frozen=True, config=STRICT)
+class AdaptSlice:
+    """What the command `adapt` reads."""
+
+    adapter: Adapt
+    dataset: str
+
+
+@dataclass(frozen=True, config=STRICT)
+class EvaluateSlice:
+    """What the command `evaluate` reads."""
+
+    evaluate: Evaluate
+    dataset: str
+    adapted: bool = Field(default=False, description="Whether the rows of a feature adapter are scored.")
+
+
+@dataclass(frozen=True, config=STRICT)
+class ReportSlice:
+    """What the command `report` reads."""
+
+    dataset: str
+    report: Report
+    evaluate: Evaluate
+
+
+def check_params(params: Mapping[str, Any], where: Path | str = "params.yaml") -> Params:
+    """Refuse parameters that cannot be used.
+
+    Raises:
+        InputError: with a line for every mistake.
+    """
+    checked: Params = parse(params, Params, where=where)
+    return checked
+
+
+def load_params(path: Path) -> Params:
+    """Read params.yaml.
+
+    Raises:
+        InputError: if it cannot be read, or used, with a line for every mistake.
+    """
+    return check_params(read_params(path), path)
+
+
+def _downloads(entry: Any) -> Iterator[str]:
+    yield from getattr(entry, "download", ())
+    if getattr(entry, "borrow", None) is not None:
+        yield from _downloads(entry.borrow.entry)

@@ -1,13 +1,16 @@
-"""Typed reading of parameters: the JSON file that a rule hands to a command becomes a frozen dataclass."""
+"""Parameters from files: params.yaml as DVC reads it, and the JSON slices of it that steps are handed."""
 
-import dataclasses
 import difflib
-import sys
-import types
-import typing
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.constructor import DuplicateKeyError
 
 from spheremap.base.errors import InputError
 from spheremap.base.files import read_json
@@ -15,128 +18,122 @@ from spheremap.base.files import read_json
 T = TypeVar("T")
 
 
-def read_slice(path: Path, spec: type[T]) -> T:
-    """Read a JSON object into the dataclass `spec`.
+def read_params(path: Path | str) -> dict[str, Any]:
+    """Read params.yaml in YAML 1.2, as DVC does: 3e-4 is a number there. Values are not checked.
 
     Raises:
-        InputError: for an unknown or missing key or a value of another type; full keys are named.
+        InputError: if it cannot be read, a key stands in it twice, or it asks for Snakemake's template
+            engine, which runs Python expressions that stand in the file.
     """
-    return parse(read_json(path), spec, where=Path(path))
+    try:
+        params = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            "cannot read the parameters",
+            where=path,
+            found=error.strerror or str(error),
+            fix="run the command in the project's top folder, or name the file with --params",
+        ) from error
+    except DuplicateKeyError as error:
+        mark = error.problem_mark
+        raise InputError(
+            "a parameter stands there twice", where=f"{path}, line {mark.line + 1}", found=str(error.problem)
+        ) from error
+    except (UnicodeDecodeError, YAMLError) as error:
+        raise InputError("not a YAML file", where=path, found=" ".join(str(error).split())) from error
+    if not isinstance(params, dict):
+        raise InputError("not a set of parameters", where=path, expected="a mapping of sections")
+    if "__use_yte__" in params:
+        raise InputError("__use_yte__ would have the file run code", where=path, fix="remove it")
+    return params
+
+
+def read_slice(path: Path, spec: type[T]) -> T:
+    """Read a JSON file into the pydantic dataclass `spec`; for errors see `parse`."""
+    content: T = parse(read_json(path), spec, where=Path(path))
+    return content
 
 
 def parse(value: Any, spec: Any, *, where: Path | str, key: str = "") -> Any:
-    """Check `value` against `spec` (dataclass, list, tuple, dict, union, Literal or scalar); convert it."""
-    if dataclasses.is_dataclass(spec) and isinstance(spec, type):
-        return _parse_dataclass(value, spec, where, key)
-    origin, arguments = typing.get_origin(spec), typing.get_args(spec)
-    if origin in (typing.Union, types.UnionType):
-        return _parse_union(value, arguments, where, key)
-    if origin is typing.Literal:
-        if not any(value == choice and type(value) is type(choice) for choice in arguments):
-            raise _wrong(value, "one of " + ", ".join(map(repr, arguments)), where, key)
-        return value
-    if origin in (list, tuple):
-        return _parse_sequence(value, origin, arguments, where, key)
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise _wrong(value, "a mapping", where, key)
-        return {
-            str(name): parse(item, arguments[1], where=where, key=_join(key, str(name)))
-            for name, item in value.items()
-        }
-    return _parse_scalar(value, spec, where, key)
+    """Check what came from a file against a type, and convert it: lists to tuples, mappings to dataclasses.
+
+    Args:
+        value: of the kinds that JSON knows.
+        spec: a pydantic dataclass, or a type made of such.
+        where: the file, for messages.
+        key: where in the file the value stands, for messages.
+
+    Raises:
+        InputError: with a line for every mistake.
+    """
+    plain = is_dataclass(spec) and not hasattr(spec, "__pydantic_config__")
+    assert not plain, "it would let anything pass"
+    try:
+        return _adapter(spec).validate_json(json.dumps(value, default=str))
+    except ValidationError as error:
+        lines = [f"  {line}" for line in _complaints(error, _schema(spec), key)]
+        raise InputError("\n".join(["these parameters cannot be used:", *lines]), where=where) from None
 
 
-def _parse_dataclass(value: Any, spec: type[T], where: Path | str, key: str) -> T:
-    if not isinstance(value, Mapping):
-        raise _wrong(value, "a mapping", where, key)
-    hints = typing.get_type_hints(spec)
-    fields = {field.name: field for field in dataclasses.fields(spec)}  # type: ignore[arg-type]
-    for name in value:
-        if name not in fields:
-            near = difflib.get_close_matches(str(name), fields, n=1)
-            raise InputError(
-                f"unknown parameter {_join(key, str(name))!r}",
-                where=where,
-                expected="one of " + ", ".join(fields),
-                fix=f"did you mean {near[0]!r}?" if near else "remove it",
-            )
-    required = [
-        name
-        for name, field in fields.items()
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    ]
-    missing = [_join(key, name) for name in required if name not in value]
-    if missing:
-        raise InputError(f"missing parameter {', '.join(map(repr, missing))}", where=where, fix="add it")
-    return spec(
-        **{name: parse(item, hints[name], where=where, key=_join(key, name)) for name, item in value.items()}
-    )
+@cache
+def _adapter(spec: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(spec)
 
 
-def _parse_union(value: Any, choices: tuple[Any, ...], where: Path | str, key: str) -> Any:
-    for choice in choices:
-        try:
-            return parse(value, choice, where=where, key=key)
-        except InputError as error:
-            last = error
-    raise last if len(choices) == 1 else _wrong(value, " or ".join(map(_name, choices)), where, key)
+@cache
+def _schema(spec: Any) -> dict[str, Any]:
+    return _adapter(spec).json_schema()
 
 
-def _parse_sequence(value: Any, origin: Any, arguments: tuple[Any, ...], where: Path | str, key: str) -> Any:
-    if not isinstance(value, list):
-        raise _wrong(value, "a list", where, key)
-    if origin is list or (len(arguments) == 2 and arguments[1] is Ellipsis):
-        kinds = [arguments[0]] * len(value)
-    else:
-        kinds = list(arguments)
-        if len(kinds) != len(value):
-            raise _wrong(value, f"a list of {len(kinds)} values", where, key)
-    items = [
-        parse(v, kind, where=where, key=f"{key}[{i}]")
-        for i, (v, kind) in enumerate(zip(value, kinds, strict=True))
-    ]
-    return origin(items)
+def _complaints(errors: ValidationError, schema: dict[str, Any], key: str) -> Iterator[str]:
+    places = [error["loc"] for error in errors.errors()]
+    for error in errors.errors():
+        loc = error["loc"]
+        if error["type"] == "too_short" and any(other[: len(loc)] == loc != other for other in places):
+            continue  # for want of items that are wrong
+        place, around = _locate(loc, schema, [key] if key else [])
+        kind, message, found = error["type"], error["msg"], error["input"]
+        if kind == "unexpected_keyword_argument":
+            known = list(around.get("properties", {}))
+            near = difflib.get_close_matches(place[-1], known, n=1)
+            advice = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+            yield f"{'.'.join(place[:-1]) or 'the top level'}: unknown parameter {place[-1]!r}; {advice}"
+        elif kind.startswith("union_tag"):  # the key that tells which other keys there are
+            given = f"expected one of {error['ctx']['expected_tags']}, found {error['ctx']['tag']!r}" \
+                if kind == "union_tag_invalid" else "missing"  # fmt: skip
+            yield f"{'.'.join([*place, error['ctx']['discriminator'].strip(chr(39))])}: {given}"
+        elif kind in ("missing", "missing_argument"):
+            yield f"{'.'.join(place)}: missing"
+        else:
+            message = message.removeprefix("Value error, ").replace("Input should be", "expected")
+            shown = "" if isinstance(found, dict) else f", found {found!r:.100}"
+            yield ": ".join(filter(None, [".".join(place), message + shown]))
 
 
-def _parse_scalar(value: Any, spec: Any, where: Path | str, key: str) -> Any:
-    if spec is Any:
-        return value
-    if spec is type(None):
-        ok = value is None
-    elif spec is float:
-        ok = _is_float(value)
-    elif spec is int:
-        ok = isinstance(value, int) and not isinstance(value, bool)
-    else:
-        ok = isinstance(value, spec)
-    if not ok:
-        raise _wrong(value, _name(spec), where, key)
-    return float(value) if spec is float else value
+def _locate(loc: tuple[int | str, ...], schema: dict[str, Any], key: list[str]) -> tuple[list[str], Any]:
+    """Keys that lead to an error, and the schema of what it stands in. Tags of unions are no keys."""
+    place, node, around = list(key), schema, schema
+    for step in loc:
+        if step == "[key]":  # the key itself is wrong
+            continue
+        around = node = _plain(node, schema)
+        if "discriminator" in node:
+            node = {"$ref": node["discriminator"]["mapping"][step]}
+            continue
+        place.append(str(step))
+        items = node.get("prefixItems", [node.get("items", {})])
+        inside = (
+            node.get("properties", {}).get(step)
+            or next(iter(node.get("patternProperties", {}).values()), None)
+            or node.get("additionalProperties")
+        )
+        node = inside or items[min(step, len(items) - 1) if isinstance(step, int) else 0]
+        node = node if isinstance(node, dict) else {}
+    return place, around
 
 
-def _is_float(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) <= sys.float_info.max  # neither NaN nor infinite nor an integer too large
-
-
-def _wrong(value: Any, expected: str, where: Path | str, key: str) -> InputError:
-    return InputError(
-        f"wrong value for {key or 'the parameters'!r}", where=where, expected=expected, found=repr(value)
-    )
-
-
-def _name(spec: Any) -> str:
-    words = {
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-        bool: "true or false",
-        type(None): "null",
-    }
-    return words.get(spec, getattr(spec, "__name__", str(spec)))
-
-
-def _join(key: str, name: str) -> str:
-    return f"{key}.{name}" if key else name
+def _plain(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The part of a schema that a reference means, or a value that may be null as well."""
+    while "$ref" in node or "anyOf" in node:
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node["anyOf"][0]
+    return node

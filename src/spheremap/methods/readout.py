@@ -1,7 +1,6 @@
 """From a similarity map to one place in the target: the best patch, or a soft-argmax in a window about it."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -9,9 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spheremap.base.errors import InputError
+from spheremap.config.scoring import ReadoutKind
 from spheremap.features.geometry import Grid
-
-ReadoutKind = Literal["argmax", "window"]
 
 
 @dataclass(frozen=True)

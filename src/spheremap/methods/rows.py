@@ -2,20 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spheremap.base.errors import InputError
+from spheremap.config.scoring import Further as FurtherRows
 from spheremap.features.geometry import Grid
 from spheremap.methods.descriptors import row_weights
 from spheremap.methods.mutual import Mutual
 from spheremap.methods.subpatch import quadratic_peak
 from spheremap.methods.viewpoint import Viewpoint
 
-FurtherRow = Literal["subpatch", "mutual", "viewpoint"]
 Place = Callable[[Tensor, Tensor, Grid], NDArray[np.float64]]  # as `readout.Readout`
 
 
@@ -42,27 +40,6 @@ class Row:
 
 
 Rows = Mapping[str, Row]
-
-
-@dataclass(frozen=True)
-class FurtherRows:
-    """Rows beyond the paper, as they stand in `evaluate.further` of params.yaml; see docs/further-rows.md.
-
-    Attributes:
-        rows: which of them are scored. All are variants of the row `fused` and called `fused_NAME`.
-        mutual: parameters of `fused_mutual`.
-        viewpoint: parameters of `fused_viewpoint`.
-    """
-
-    rows: tuple[FurtherRow, ...]
-    mutual: Mutual
-    viewpoint: Viewpoint
-
-    def __post_init__(self) -> None:
-        if len(set(self.rows)) < len(self.rows):
-            raise InputError(
-                "a further row is named twice", where="evaluate.further.rows", found=", ".join(self.rows)
-            )
 
 
 def paper_rows(sphere_weight: float) -> dict[str, Row]:
@@ -94,7 +71,7 @@ def table_rows(sphere_weight: float, further: FurtherRows) -> dict[str, Row]:
     fused = rows["fused"].weights
     variants = {
         "subpatch": Row(fused, place=quadratic_peak),
-        "mutual": Row(fused, mutual=further.mutual),
-        "viewpoint": Row(fused, viewpoint=further.viewpoint),
+        "mutual": Row(fused, mutual=Mutual(further.mutual.radius, further.mutual.penalty)),
+        "viewpoint": Row(fused, viewpoint=Viewpoint(further.viewpoint.near, further.viewpoint.far)),
     }
     return rows | {f"fused_{name}": variants[name] for name in variants if name in further.rows}

@@ -1,13 +1,10 @@
 """Which tokens describe a keypoint of the source: its patch's, or a bilinear mixture of the nearest four."""
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
+from spheremap.config.scoring import Sampling
 from spheremap.features.geometry import Grid, patch_of
-
-Sampling = Literal["patch", "bilinear"]
 
 
 def sample_patches(

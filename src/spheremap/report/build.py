@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from spheremap.base.files import atomic_path
+from spheremap.config import ReportSlice
 from spheremap.data.remarks import data_remarks, mask_remarks
 from spheremap.data.tables import Tables, read_provenance, read_tables
 from spheremap.features.cache.reader import FeatureCache
@@ -22,7 +23,6 @@ from spheremap.report.inputs import COMPARED, Inputs, check_results, check_table
 from spheremap.report.keypoint_spheres import keypoint_spheres
 from spheremap.report.names import readable
 from spheremap.report.page import render
-from spheremap.report.params import ReportSlice
 from spheremap.report.pictures import data_uri
 from spheremap.report.sphere_colours import draw_legend
 from spheremap.report.sphere_figures import draw_sphere

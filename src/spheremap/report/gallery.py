@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from spheremap.config import ReportSlice
 from spheremap.data.images import load_mask, load_rgb
 from spheremap.data.tables import Tables
 from spheremap.data.viewpoint_bins import UNKNOWN, azimuth_bin
@@ -21,7 +22,6 @@ from spheremap.report.inputs import COMPARED, Inputs
 from spheremap.report.matches import Match, draw_source, draw_target, read_match
 from spheremap.report.names import readable
 from spheremap.report.page import Pair, Picture
-from spheremap.report.params import ReportSlice
 from spheremap.report.pictures import Crop, box_corners, data_uri
 from spheremap.report.sphere_colours import draw_map
 

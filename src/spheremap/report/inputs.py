@@ -13,8 +13,9 @@ import pandas as pd
 from spheremap.base.errors import InputError
 from spheremap.base.files import read_json
 from spheremap.base.provenance import check_provenance
+from spheremap.config import Evaluate as EvaluateParams
 from spheremap.data.tables import Tables
-from spheremap.metrics.evaluation.params import EvaluateParams, alpha_label
+from spheremap.metrics.evaluation.params import alpha_label
 from spheremap.metrics.evaluation.record import RERUN, check_files, read_record, sha256_of
 from spheremap.metrics.evaluation.results import BY_CATEGORY, BY_GAP, METRICS, PREDICTIONS, PROVENANCE
 from spheremap.metrics.evaluation.table import ordered

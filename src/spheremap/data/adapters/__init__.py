@@ -1,41 +1,37 @@
 """Data sets by adapter: each layout on disk has one module here that reads it into the canonical tables.
 
-Nothing downstream knows any data set by name. A layout is the name of its module, which has `Params`, a
-dataclass of what its entry in params.yaml says, and `read`, which takes that and returns `Ingested`.
+Nothing downstream knows any data set by name. A layout is the name of its module, which has `Params`, what an
+entry of params.yaml says, and `read`, which takes that and returns `Ingested`.
 """
 
 import dataclasses
 import difflib
 import importlib
 import pkgutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from pydantic.dataclasses import dataclass as strict
 
 from spheremap.base.errors import InputError
 from spheremap.base.files import read_json
 from spheremap.base.provenance import provenance
+from spheremap.config.fields import STRICT, Split
 from spheremap.config.slices import parse
 from spheremap.data.adapters.common import Ingested
 from spheremap.data.adapters.merge_splits import merge_splits
 from spheremap.data.tables import Tables
 
-_OF_OTHERS = (
-    "layout",
-    "download",
-    "masks",
-    "borrow",
-    "files",
-)  # keys of an entry that are not the adapter's concern
+_OF_OTHERS = ("download", "masks", "borrow")  # keys of an entry that are not the adapter's concern
 
 
-@dataclass(frozen=True)
+@strict(frozen=True, config=STRICT)
 class _Borrow:
     """An entry's `borrow`: splits to take from another data set, whose own entry it holds."""
 
     entry: dict[str, Any]
-    splits: list[Literal["train", "val", "test"]]
-    categories: list[str] | None = None
+    splits: list[Split]
+    categories: list[str] | None
 
 
 def ingest(params: Path) -> tuple[Tables, dict[str, Any]]:
@@ -92,6 +88,7 @@ def read_entry(entry: dict[str, Any], where: Path | str) -> tuple[dict[str, Any]
             ),
         )
     adapter = importlib.import_module(f"{__name__}.{layout}")
-    own = {key: value for key, value in entry.items() if key not in _OF_OTHERS}
-    params = parse(own, adapter.Params, where=where)
-    return {"layout": layout, **dataclasses.asdict(params)}, adapter.read(params)
+    given = {key: value for key, value in entry.items() if key != "files"}  # a digest, for the workflow
+    params = parse({"masks": {"source": "own"}, **given}, adapter.Params, where=where)
+    record = {key: value for key, value in dataclasses.asdict(params).items() if key not in _OF_OTHERS}
+    return record, adapter.read(params)

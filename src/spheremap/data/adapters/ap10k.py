@@ -39,12 +39,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spheremap.base.errors import InputError
+from spheremap.config.data_sets import AP10K as Params
 from spheremap.data.adapters.common import (
     Box,
     Fields,
@@ -82,18 +83,6 @@ MAX_ID = 10**12 - 1  # twelve digits, as in the file names
 
 
 @dataclass(frozen=True)
-class Params:
-    """Entry of params.yaml's `datasets`."""
-
-    root: str
-    crowd_list: str | None  # file in `root`
-    pairs: Literal["intra", "cross-species", "cross-family"]
-    splits: list[Literal["train", "val", "test"]]  # to write; only intra has train
-    outside: Literal["error", "hide"]  # what a keypoint outside its image is
-    seed: int
-
-
-@dataclass(frozen=True)
 class _Image:
     """One image with the annotation that counts, checked."""
 
@@ -123,13 +112,6 @@ def read(params: Params) -> Ingested:
         InputError: naming the file that is missing or malformed.
     """
     root = Path(params.root)
-    if params.pairs != "intra" and "train" in params.splits:
-        raise InputError(
-            "the split train has only pairs within a species",
-            where="splits of the data set in params.yaml",
-            expected=f"val, test or both, for pairs: {params.pairs}",
-            found=", ".join(params.splits),
-        )
     require_folders(root, ("annotations", "data"), "AP-10K")
     digests = {kind: FileDigest() for kind in ("annotations", "images")}
     images = _read_images(root / "annotations", params.outside, digests["annotations"])

@@ -39,11 +39,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from spheremap.base.errors import InputError
+from spheremap.config.data_sets import AwaPose as Params
 from spheremap.data.adapters.common import (
     Box,
     Fields,
@@ -85,21 +86,6 @@ KEYPOINT_NAMES = (
 )
 MAX_PICKLE_BYTES = 1 << 20  # real ones have a few thousand
 MAX_ARRAY_BYTES = 1 << 8  # of a NumPy value in a pickle; a box has 32
-
-
-@dataclass(frozen=True)
-class Params:
-    """Entry of params.yaml's `datasets`; `images` and `annotations` are folders in `root`."""
-
-    root: str
-    images: str
-    annotations: str
-    categories: list[str] | None  # of ANIMALS; null: all of them
-    outside: Literal["error", "hide"]  # what a keypoint outside its picture is
-    pairs: Literal["within", "across"]  # of one animal, or of two different ones
-    max_pairs: int
-    min_shared_keypoints: int  # visible in both pictures of a pair
-    seed: int
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spheremap.base.errors import InputError
+from spheremap.config.data_sets import Folder as Params
+from spheremap.config.data_sets import Shares
 from spheremap.data.adapters.common import (
     FileDigest,
     Ingested,
@@ -64,27 +66,6 @@ MASK_MODES = ("1", "L", "P", "I", "I;16", "RGB", "LA", "PA", "RGBA")
 EXIF_ORIENTATION = 0x0112
 # whatever Pillow raises for bytes that are no picture
 _UNREADABLE = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
-
-
-@dataclass(frozen=True)
-class Shares:
-    """How instances are divided where images.csv has no column `split`; the three add up to 1."""
-
-    train: float
-    val: float
-    test: float
-
-
-@dataclass(frozen=True)
-class Params:
-    """Entry of params.yaml's `datasets`."""
-
-    root: str
-    bins: int | None  # of the column azimuth_bin; null where azimuths are degrees or unknown
-    shares: Shares
-    max_pairs: int  # drawn for val, and for test
-    min_shared_keypoints: int  # visible in both images of a pair that is drawn
-    seed: int
 
 
 @dataclass
@@ -117,7 +98,6 @@ def read(params: Params) -> Ingested:
         InputError: naming the file, and the line of a table, that is missing or malformed.
     """
     root = Path(params.root)
-    _check_params(params)
     _check_names(root)
     digests = {kind: FileDigest() for kind in ("tables", "images", "masks")}
     table = _Table(root / "images.csv", ("image", "category"), _IMAGE_COLUMNS, digests["tables"])
@@ -167,29 +147,6 @@ def _check_names(root: Path) -> None:
                     found=found,
                     fix="rename or remove the file",
                 )
-
-
-def _check_params(params: Params) -> None:
-    shares = (params.shares.train, params.shares.val, params.shares.test)
-    for name, good, expected, found in (
-        ("bins", params.bins is None or params.bins >= 1, "null or a whole number from 1", params.bins),
-        (
-            "shares",
-            min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6,
-            "three shares from 0 that add up to 1",
-            shares,
-        ),
-        ("max_pairs", params.max_pairs >= 1, "a whole number from 1", params.max_pairs),
-        ("min_shared_keypoints", params.min_shared_keypoints >= 1, "from 1", params.min_shared_keypoints),
-        ("seed", params.seed >= 0, "a whole number from 0", params.seed),
-    ):
-        if not good:
-            raise InputError(
-                f"wrong value for {name!r}",
-                where="the data set's entry in params.yaml",
-                expected=expected,
-                found=str(found),
-            )
 
 
 # --- images.csv ---------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from spheremap.base.errors import InputError
+from spheremap.config.data_sets import FreiburgCars as Params
 from spheremap.data.adapters.common import (
     FileDigest,
     Ingested,
@@ -53,14 +54,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 FIX = "unpack the data set again, or correct the line"
 LINE = re.compile(r"\s*([^\s/]*?([0-9]+))/([^\s/]+)" + r"\s+([0-9]{1,6})" * 5 + r"\s*")
 EXPECTED_LINE = "<car>/<frame> x1 y1 x2 y2 azimuth, the numbers whole and the azimuth from 0 to 360"
-
-
-@dataclass(frozen=True)
-class Params:
-    """Entry of params.yaml's `datasets`: the folder, and the frontal view's annotated azimuth in degrees."""
-
-    root: str
-    frontal: float
 
 
 @dataclass(frozen=True)

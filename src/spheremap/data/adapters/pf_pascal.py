@@ -42,12 +42,13 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spheremap.base.errors import InputError
+from spheremap.config.data_sets import PFPascal as Params
 from spheremap.data.adapters.common import (
     Box,
     Fields,
@@ -78,15 +79,6 @@ LIST_NAMES = {
 COLUMNS = ("source_image", "target_image", "class")
 CATEGORIES = {number: name for name, number in VOC_CLASS_IDS.items()}
 OVERHANG = 1.0  # px by which a coordinate may lie outside its picture
-
-
-@dataclass(frozen=True)
-class Params:
-    """Entry of params.yaml's `datasets`: the two folders, and what counts as an image's box."""
-
-    root: str
-    pairs: str
-    box: Literal["object", "image"]
 
 
 @dataclass(frozen=True)

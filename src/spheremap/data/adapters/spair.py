@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from spheremap.base.errors import InputError
+from spheremap.config.data_sets import SPair as Params
 from spheremap.data.adapters.common import (
     Box,
     Fields,
@@ -60,14 +61,6 @@ MASK_MODES = ("1", "L", "P", "I", "I;16")  # one channel, so that a pixel can eq
 
 
 @dataclass(frozen=True)
-class Params:
-    """Entry of params.yaml's `datasets`: the folder, and class ids beyond those of PASCAL VOC."""
-
-    root: str
-    class_ids: dict[str, int]
-
-
-@dataclass(frozen=True)
 class _Layout:
     """What the layout files say."""
 
@@ -91,6 +84,11 @@ class _Annotation:
 
 
 def read(params: Params) -> Ingested:
+    """Read the data set of an entry in params.yaml; see `read_folder`."""
+    return read_folder(Path(params.root), params.class_ids)
+
+
+def read_folder(root: Path, extra_class_ids: Mapping[str, int]) -> Ingested:
     """Read a folder in SPair-71k layout into the canonical tables.
 
     Images come sorted by image_id, keypoints likewise and by number, pairs as listed (train, val, test). A
@@ -99,8 +97,7 @@ def read(params: Params) -> Ingested:
     Raises:
         InputError: naming the file (and line) that is missing or malformed.
     """
-    root = Path(params.root)
-    class_ids = _class_ids(params.class_ids)
+    class_ids = _class_ids(extra_class_ids)
     require_folders(root, ("Layout/large", "ImageAnnotation", "JPEGImages"), "SPair-71k")
     digests = {kind: FileDigest() for kind in ("layout", "annotations", "images", "masks")}
     layout = _read_layout(root, digests["layout"])

@@ -217,7 +217,7 @@ def _write_unpaired(tables: Tables, directory: Path) -> None:
 
 
 def _compare(tables: Tables, directory: Path, class_ids: dict[str, int]) -> None:
-    back = spair.read(spair.Params(str(directory), class_ids)).tables
+    back = spair.read_folder(directory, class_ids).tables
     for name in ("images", "keypoints", "pairs"):
         before, after = (
             getattr(t, name).drop(columns=["path", "mask_path"], errors="ignore") for t in (tables, back)

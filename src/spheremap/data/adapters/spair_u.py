@@ -21,10 +21,10 @@ annotations that no pair names are left out, and counted on standard error.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from spheremap.base.errors import InputError
+from spheremap.config.data_sets import SPairU as Params
 from spheremap.data.adapters import spair
 from spheremap.data.adapters.common import (
     Fields,
@@ -40,14 +40,6 @@ from spheremap.data.adapters.common import (
     require_folders,
     tell_left_out,
 )
-
-
-@dataclass(frozen=True)
-class Params:
-    """Entry of params.yaml's `datasets`: the folders of SPair-U's annotations and of SPair-71k."""
-
-    root: str
-    spair: str
 
 
 def read(params: Params) -> Ingested:
@@ -69,7 +61,7 @@ def read(params: Params) -> Ingested:
             expected="the annotations of SPair-U, which are files of the same names",
             fix="unpack SPair-U elsewhere and correct `root` in params.yaml",
         )
-    spair_71k = spair.read(spair.Params(params.spair, {}))
+    spair_71k = spair.read_folder(spair_root, {})
     images = spair_71k.tables.images
     images = images[images["split"].str.split("+").map(lambda splits: "test" in splits)]
     sizes = dict(zip(images["image_id"], zip(images["width"], images["height"], strict=True), strict=True))

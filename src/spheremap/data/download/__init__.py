@@ -10,15 +10,20 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic.dataclasses import dataclass
+
 from spheremap.base.errors import InputError
 from spheremap.base.files import atomic_path, exclusive, read_json, sha256_file, write_json
+from spheremap.config.data_sets import Download as DownloadEntry
+from spheremap.config.data_sets import Limits, RemoteFile
+from spheremap.config.fields import STRICT, Sha256
 from spheremap.config.slices import parse
 from spheremap.data.download import drive
-from spheremap.data.download.archive import ArchiveRefused, Limits, inside, unpack
+from spheremap.data.download.archive import ArchiveRefused, inside, unpack
 from spheremap.data.download.client import Expected, download, shown
 
 MANIFEST = ".spheremap.json"
@@ -26,36 +31,12 @@ OWNED = ".spheremap-fetch"  # marks a folder that may be replaced as a whole; ou
 _ADDRESS = re.compile(r"https?://[^\s/?#@]+([/?#]\S*)?|file:///\S+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Digest:
     """Identity of a downloaded file."""
 
-    sha256: str
+    sha256: Sha256
     size: int  # bytes
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file of a data set."""
-
-    name: str  # of the downloaded file
-    urls: tuple[str, ...] = ()  # mirrors, in the order to be tried
-    drive: str | None = None  # id of a file of Google Drive, tried last
-    size: int | None = None  # bytes
-    sha256: str | None = None  # as published; null: trust the first download and write its digest down
-    unpack: bool = True  # it is a zip or tar archive
-    into: str = "."  # folder inside the data set's
-
-
-@dataclass(frozen=True)
-class DownloadEntry:
-    """Entry of params.yaml's `downloads`."""
-
-    licence: str
-    citation: str
-    homepage: str
-    files: tuple[RemoteFile, ...]
-    limits: Limits = field(default_factory=Limits)
 
 
 def fetch_entry(

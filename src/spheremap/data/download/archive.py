@@ -10,7 +10,6 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -19,18 +18,10 @@ from tqdm.utils import CallbackIOWrapper
 from spheremap.base.errors import InputError
 from spheremap.base.progress import progress
 from spheremap.base.shortage import shortage_of
+from spheremap.config.data_sets import Limits
 
 FREE_BYTES = 1 << 20  # unpacked bytes that no ratio forbids: small archives of empty pictures shrink a lot
 LARGEST_HEADER = 1 << 16  # bytes of what a tar archive holds beside files and folders: names, times, …
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much an archive may unpack to."""
-
-    members: int = 200_000
-    bytes: int = 100_000_000_000
-    ratio: float = 200.0  # unpacked bytes per byte of the archive
 
 
 class ArchiveRefused(InputError):

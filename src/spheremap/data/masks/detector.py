@@ -26,8 +26,9 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
+from spheremap.config.data_sets import DetectedMasks, DetectorWeights
+from spheremap.config.data_sets import DetectorModel as Model
 from spheremap.data.masks.detections import Detections
-from spheremap.data.masks.params import DetectedMasks, DetectorWeights, Model
 
 HUB = {
     "maskrcnn_resnet50_fpn_v2": MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,109 +27,18 @@ from spheremap.base.files import atomic_path, sha256_file
 from spheremap.base.interruption import held_interrupts
 from spheremap.base.progress import progress
 from spheremap.base.provenance import provenance
+from spheremap.config.data_sets import Shapes as ShapesParams
 from spheremap.data.shapes.camera import BIN_WIDTH, BINS, draw_camera
-from spheremap.data.shapes.models import CATEGORIES, keypoint_names, make_instance
+from spheremap.data.shapes.models import keypoint_names, make_instance
 from spheremap.data.shapes.pairs import draw_pairs
 from spheremap.data.shapes.scene import render, solid, visible_points
 from spheremap.data.tables import SPLITS, Tables, fill_tables
 
 # object's value in the masks: Pascal VOC's class ids where VOC has the class
 CLASS_IDS = {"aeroplane": 1, "bicycle": 2, "car": 7, "chair": 9, "quadruped": 21}
-MIN_IMAGE_SIZE = 64
 JPEG_QUALITY = 95
 
 Record = dict[str, Any]  # of one picture: box, keypoints, digests of its files
-
-
-@dataclass(frozen=True)
-class SplitCounts:
-    """A number for each split."""
-
-    train: int
-    val: int
-    test: int
-
-    def of(self, split: str) -> int:
-        return int(getattr(self, split))
-
-
-@dataclass(frozen=True)
-class ShapesParams:
-    """What to render. Angles in degrees, distances in radii of the object's bounding sphere.
-
-    Attributes:
-        layout: always "shapes".
-        root: where the workflow puts the data set.
-        seed: decides everything that is drawn at random.
-        categories: which objects.
-        image_size: side of the square pictures in pixels.
-        instances: objects per category; the splits share none.
-        views_per_instance: pictures of each object, a multiple of 8: every azimuth bin equally often.
-        azimuth_jitter: the azimuth is drawn this far about the middle of its bin.
-        elevation: range of the camera's elevation.
-        roll: the camera is tilted sideways by up to this much.
-        distance: range of the camera's distance; the nearer, the stronger the perspective.
-        object_size: range of the object's longer side in the picture, as a fraction of the picture's side.
-        shift: the object is off the middle by up to this fraction of the picture's side, never out of it.
-        pairs: image pairs per category.
-        min_shared_keypoints: keypoints that both pictures of a pair must show.
-    """
-
-    layout: Literal["shapes"]
-    root: str
-    seed: int
-    categories: tuple[str, ...]
-    image_size: int
-    instances: SplitCounts
-    views_per_instance: int
-    azimuth_jitter: float
-    elevation: tuple[float, float]
-    roll: float
-    distance: tuple[float, float]
-    object_size: tuple[float, float]
-    shift: float
-    pairs: SplitCounts
-    min_shared_keypoints: int
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.categories) - set(CATEGORIES))
-        distinct = len(set(self.categories)) == len(self.categories)
-        self._need("seed", self.seed >= 0, "0 or more")
-        self._need(
-            "categories",
-            bool(self.categories) and distinct and not unknown,
-            "some of " + ", ".join(CATEGORIES) + ", each once",
-        )
-        self._need("image_size", self.image_size >= MIN_IMAGE_SIZE, f"{MIN_IMAGE_SIZE} pixels or more")
-        counts = [self.instances.of(split) for split in SPLITS]
-        self._need("instances", min(counts) >= 0 and max(counts) > 0, "0 or more per split, 1 or more in all")
-        self._need(
-            "views_per_instance",
-            self.views_per_instance > 0 and self.views_per_instance % BINS == 0,
-            f"a multiple of {BINS}, so that every azimuth bin is seen equally often",
-        )
-        half = BIN_WIDTH / 2
-        self._need("azimuth_jitter", 0 <= self.azimuth_jitter <= half, f"0 to {half} degrees: half a bin")
-        self._need_range("elevation", self.elevation, 0, 85, "degrees")
-        self._need("roll", 0 <= self.roll <= 45, "0 to 45 degrees")
-        self._need_range("distance", self.distance, 1.5, 1000, "object radii")
-        self._need_range("object_size", self.object_size, 0.2, 1.0, "of the picture's side")
-        self._need("shift", 0 <= self.shift <= 0.5, "0 to 0.5 of the picture's side")
-        self._need("pairs", all(self.pairs.of(split) >= 0 for split in SPLITS), "0 or more per split")
-        self._need("min_shared_keypoints", self.min_shared_keypoints >= 1, "1 or more")
-
-    def _need(self, key: str, ok: bool, expected: str) -> None:
-        if not ok:
-            raise InputError(
-                f"parameter {key!r} is out of range",
-                expected=expected,
-                found=str(getattr(self, key)),
-                fix=f"correct {key!r} of the data set in params.yaml",
-            )
-
-    def _need_range(self, key: str, value: tuple[float, float], low: float, high: float, unit: str) -> None:
-        ok = low <= value[0] <= value[1] <= high
-        self._need(key, ok, f"[least, most] with {low} <= least <= most <= {high} {unit}")
 
 
 @dataclass(frozen=True)

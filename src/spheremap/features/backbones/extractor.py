@@ -2,16 +2,15 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spheremap.base.errors import InputError
-from spheremap.features.backbones.spec import BackboneSpec
+from spheremap.config.backbone import Backbone as BackboneSpec
+from spheremap.config.backbone import TokenPrecision as Precision
 from spheremap.features.backbones.weights import load_vit
-
-Precision = Literal["float32", "bfloat16"]
 
 
 class Extractor:

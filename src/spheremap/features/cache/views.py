@@ -4,17 +4,16 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from spheremap.base.errors import InputError
+from spheremap.config.backbone import Fit
 from spheremap.features.geometry import Grid, patch_centres, pixel_box, square_box
 
 Box = NDArray[np.float64]
-Fit = Literal["pad", "stretch", "original"]
 
 
 @dataclass(frozen=True)

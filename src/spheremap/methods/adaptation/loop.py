@@ -15,10 +15,10 @@ from torch import Tensor
 
 from spheremap.base.errors import SpheremapError
 from spheremap.base.progress import progress
+from spheremap.config import Adapt as AdapterConfig
 from spheremap.data.viewpoint_bins import azimuth_bin
 from spheremap.methods.adaptation.adapter import Adapter
 from spheremap.methods.adaptation.chains import Chain, Chains
-from spheremap.methods.adaptation.config import AdapterConfig
 from spheremap.methods.adaptation.loss import contrastive_loss, soft_targets
 from spheremap.methods.adaptation.pseudo_labels import Rules, pseudo_labels
 from spheremap.methods.descriptors import unit

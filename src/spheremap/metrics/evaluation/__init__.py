@@ -1,8 +1,9 @@
 """Evaluation: matching, scoring, and the files that hold the scores."""
 
+from spheremap.config import Evaluate as EvaluateParams
+from spheremap.config import EvaluateSlice
 from spheremap.metrics.evaluation.agreement import check_adapter, check_agreement
 from spheremap.metrics.evaluation.measure import Measurements, measure
-from spheremap.metrics.evaluation.params import EvaluateParams, EvaluateSlice
 from spheremap.metrics.evaluation.results import Results, evaluate, write_results
 from spheremap.metrics.evaluation.validation import (
     AdaptedValidation,

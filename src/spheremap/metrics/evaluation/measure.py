@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 
 from spheremap.base.progress import progress
+from spheremap.config.scoring import KapLabels
 from spheremap.features.geometry import Grid, patch_centres
 from spheremap.methods.descriptors import CHANCE
 from spheremap.methods.matcher import Matcher
 from spheremap.methods.queries import Queries
 from spheremap.methods.readout import Readout, best_patch, place
-from spheremap.metrics.evaluation.params import KapLabels
 from spheremap.metrics.evaluation.ruler import Ruler
 from spheremap.metrics.kap import Inside, inside_radius, normalise, sparse_extremes
 

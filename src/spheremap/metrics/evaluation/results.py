@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from spheremap.base.errors import InputError
 from spheremap.base.files import atomic_path, sha256_file, write_json
 from spheremap.base.provenance import seal
+from spheremap.config import Evaluate as EvaluateParams
 from spheremap.data.tables import Tables
 from spheremap.data.viewpoint_bins import UNKNOWN, azimuth_bin
 from spheremap.features.cache.reader import FeatureCache
@@ -25,7 +26,6 @@ from spheremap.methods.matcher import Refinement
 from spheremap.methods.queries import Queries, with_common_keypoint
 from spheremap.methods.rows import adapted_rows, table_rows
 from spheremap.metrics import bootstrap, breakdown
-from spheremap.metrics.evaluation.params import EvaluateParams
 from spheremap.metrics.evaluation.scores import METRICS as NAMES
 from spheremap.metrics.evaluation.scores import Scores, score
 from spheremap.metrics.evaluation.sweep import sweep

@@ -1,18 +1,15 @@
 """In which coordinates errors are measured and against what length: where PCK tables differ most."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spheremap.config.scoring import Frame, Threshold
 from spheremap.data.tables import Tables
 from spheremap.features.cache.reader import FeatureCache
 from spheremap.methods.queries import Queries
-
-Threshold = Literal["box", "image"]
-Frame = Literal["original", "input"]
 
 
 @dataclass(frozen=True)

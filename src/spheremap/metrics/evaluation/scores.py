@@ -10,14 +10,16 @@ import torch
 from numpy.typing import NDArray
 
 from spheremap.base.progress import progress
+from spheremap.config import Evaluate as EvaluateParams
 from spheremap.data.tables import Tables
 from spheremap.features.cache.reader import FeatureCache
 from spheremap.methods.matcher import Facing, Matcher, Refinement, SphereMap
 from spheremap.methods.queries import Queries, build_queries
+from spheremap.methods.readout import Readout
 from spheremap.methods.rows import Rows
 from spheremap.metrics import bootstrap, breakdown, kap, pck
 from spheremap.metrics.evaluation.measure import Measurements, measure
-from spheremap.metrics.evaluation.params import EvaluateParams, alpha_label
+from spheremap.metrics.evaluation.params import alpha_label
 from spheremap.metrics.evaluation.ruler import Ruler, make_ruler
 
 METRICS = ("pck_point", "pck_image", "pck_category", "confusion", "kap", "kap_pair")
@@ -48,7 +50,8 @@ def score(
     ruler = make_ruler(cache, tables, queries, params.threshold, params.frame)
     seed = params.seed if chance else None
     matcher = Matcher(cache, rows, sphere, facing, refine, chance_seed=seed, device=device)
-    measured = measure(matcher, queries, ruler, params.alphas, params.make_readout(), params.kap_labels)
+    readout = Readout(params.readout, params.window, params.temperature)
+    measured = measure(matcher, queries, ruler, params.alphas, readout, params.kap_labels)
     return Scores(queries, measured, ruler, params.alphas, _landmarks(tables, queries))
 
 

@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from spheremap.config import Evaluate as EvaluateParams
 from spheremap.data.tables import Tables
 from spheremap.features.cache.reader import FeatureCache
 from spheremap.methods.matcher import SphereMap
 from spheremap.methods.rows import paper_rows
-from spheremap.metrics.evaluation.params import EvaluateParams, alpha_label
+from spheremap.metrics.evaluation.params import alpha_label
 from spheremap.metrics.evaluation.scores import METRICS, score
 
 SPLIT = "val"  # never the pairs that are reported

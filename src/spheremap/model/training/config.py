@@ -1,118 +1,16 @@
-"""Parameters of training, as params.yaml names them (section `train`)."""
+"""Parameters of training that depend on the machine."""
 
-import math
-from dataclasses import dataclass, fields, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 
 from spheremap.base.device import native_bfloat16
-from spheremap.base.errors import InputError
-from spheremap.kernels import Backend
+from spheremap.config import Train as TrainConfig
+from spheremap.config import TrainSlice as TrainParams
+from spheremap.config.learning import LossWeights
+from spheremap.config.learning import Validation as ValidationConfig
 
-Precision = Literal["auto", "float32", "bfloat16"]
-
-Decay = Literal["none", "cosine"]
-Viewpoint = Literal["relative", "anchored"]
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Factor of each loss in the total."""
-
-    reconstruction: float = 1.0
-    distance: float = 0.3
-    orientation: float = 0.3
-    viewpoint: float = 0.1
-
-
-@dataclass(frozen=True)
-class ValidationConfig:
-    """How the best head is chosen: PCK per point of the fused similarity on pairs of the split `val`."""
-
-    sphere_weight: float = 0.2
-    alpha: float = 0.1  # of the larger side of the object's box
-    pairs: int = 200  # at most this many, drawn with the training seed
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The paper's optimiser, rate and batch are the defaults; see `spheremap.model.losses` for the rest."""
-
-    steps: int
-    seed: int = 0
-    batch: int = 64  # views
-    learning_rate: float = 1e-3
-    warmup: int = 0  # steps in which the rate rises to `learning_rate`
-    decay: Decay = "none"  # of the rate after that: none, or half a cosine, 0 right after the last step
-    gradient_clip: float | None = None  # norm of the gradient at most; None: no limit
-    # of the head's matrix products, see `settle_precision`; parameters, points and losses stay float32
-    precision: Precision = "float32"
-    backend: Backend = (
-        "auto"  # auto: a compiled step with the Triton kernels on CUDA devices, else the reference
-    )
-    weights: LossWeights = LossWeights()
-    viewpoint: Viewpoint = "relative"  # loss: between all pairs (the paper's), or to fixed directions
-    viewpoint_ramp: tuple[int, int] = (0, 0)  # steps between which the weight of that loss rises from 0
-    triplets: int = 32  # per view, for the distance and again for the orientation loss
-    distance_margin: float = 0.5
-    orientation_threshold: float = 0.7
-    viewpoint_bins: int = 8
-    log_every: int = 10  # steps
-    validate_every: int = 100  # steps; health is measured then, too
-    save_every: int = 100  # steps
-    validation: ValidationConfig = ValidationConfig()
-
-    def __post_init__(self) -> None:
-        """Reject values that cannot work.
-
-        Raises:
-            InputError: naming the parameter.
-        """
-        counts = ("steps", "batch", "triplets", "viewpoint_bins", "log_every", "validate_every", "save_every")
-        for name in counts:
-            _require(getattr(self, name) >= 1, f"train.{name}", "1 or more", getattr(self, name))
-        _require(0 <= self.seed < 2**63, "train.seed", "0 or more, below 2**63", self.seed)
-        _require(self.warmup >= 0, "train.warmup", "0 or more", self.warmup)
-        start, end = self.viewpoint_ramp
-        _require(0 <= start <= end, "train.viewpoint_ramp", "[start, end], 0 <= start <= end", [start, end])
-        _require(self.learning_rate > 0, "train.learning_rate", "more than 0", self.learning_rate)
-        clip = self.gradient_clip
-        _require(clip is None or clip > 0, "train.gradient_clip", "more than 0, or null", clip)
-        _require(self.distance_margin >= 0, "train.distance_margin", "0 or more", self.distance_margin)
-        threshold = self.orientation_threshold
-        _require(0 <= threshold < 1, "train.orientation_threshold", "at least 0 and below 1", threshold)
-        for field in fields(self.weights):
-            weight = getattr(self.weights, field.name)
-            _require(weight >= 0, f"train.weights.{field.name}", "0 or more", weight)
-        validation = self.validation
-        share = validation.sphere_weight
-        _require(0 <= share <= 1, "train.validation.sphere_weight", "between 0 and 1", share)
-        _require(validation.alpha > 0, "train.validation.alpha", "more than 0", validation.alpha)
-        _require(validation.pairs >= 1, "train.validation.pairs", "1 or more", validation.pairs)
-
-    def viewpoint_weight(self, step: int) -> float:
-        """Factor of the viewpoint loss in a step, counted from 1."""
-        start, end = self.viewpoint_ramp
-        share = 1.0 if step >= end else max(0, step - start) / max(1, end - start)
-        return self.weights.viewpoint * share
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, counted from 1."""
-        if step <= self.warmup:
-            return self.learning_rate * step / self.warmup
-        if self.decay == "none":
-            return self.learning_rate
-        done = (step - 1 - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * (1 + math.cos(math.pi * done)) / 2
-
-
-@dataclass(frozen=True)
-class TrainParams:
-    """The slice of params.yaml that the command reads."""
-
-    train: TrainConfig
-    dataset: str
+__all__ = ["LossWeights", "TrainConfig", "TrainParams", "ValidationConfig", "settle_precision"]
 
 
 def settle_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
@@ -120,8 +18,3 @@ def settle_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
     if config.precision != "auto":
         return config
     return replace(config, precision="bfloat16" if native_bfloat16(device) else "float32")
-
-
-def _require(ok: bool, name: str, expected: str, found: object) -> None:
-    if not ok:
-        raise InputError(f"parameter {name!r} cannot be used", expected=expected, found=str(found))

@@ -1,0 +1,129 @@
+"""Sections `train` and `adapter`: the spherical head, and features refined by what the sphere confirms."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from spheremap.config.fields import STRICT, Ascending, Count, Natural, NotNegative, Positive, Seed, Share
+
+HeadPrecision = Literal["auto", "float32", "bfloat16"]
+Backend = Literal["auto", "reference", "triton"]
+Decay = Literal["none", "cosine"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class LossWeights:
+    """Factor of each loss in the total."""
+
+    reconstruction: NotNegative = Field(description="Of the reconstruction of features from the sphere.")
+    distance: NotNegative = Field(description="Of the loss on relative distances.")
+    orientation: NotNegative = Field(description="Of the loss on orientation, which tells left from right.")
+    viewpoint: NotNegative = Field(description="Of the loss on viewpoints.")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Validation:
+    """How the best step is chosen: PCK per point of the fused similarity on pairs of the split val."""
+
+    sphere_weight: Share = Field(description="Of the sphere in the fused similarity.")
+    alpha: Positive = Field(description="PCK radius as a share of the longer side of the object's box.")
+    pairs: Count = Field(description="Pairs scored, at most; drawn with the section's seed.")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Train:
+    """How the spherical head is trained."""
+
+    steps: Count = Field(description="Optimiser steps.")
+    seed: Seed = Field(description="Of everything drawn in training.")
+    batch: Count = Field(description="Views per step.")
+    learning_rate: Positive = Field(description="Of Adam.")
+    warmup: Natural = Field(description="Steps in which the rate rises to learning_rate.")
+    decay: Decay = Field(
+        description="Of the rate after that: none, or half a period of the cosine, 0 after the last step."
+    )
+    gradient_clip: Positive | None = Field(
+        description="Norm of the gradient at most, longer ones are shortened; null: no limit (the paper's)."
+    )
+    precision: HeadPrecision = Field(
+        description="Of the head's matrix products; auto: bfloat16 where the device multiplies in it."
+    )
+    backend: Backend = Field(
+        description="auto: Triton kernels and a compiled step on CUDA devices, else the reference in torch."
+    )
+    weights: LossWeights = Field(description="How much each loss counts.")
+    viewpoint: Literal["relative", "anchored"] = Field(
+        description="Viewpoint loss between all pairs (the paper's), or anchored to fixed directions."
+    )
+    viewpoint_ramp: Ascending[Natural] = Field(
+        description="Steps between which the weight of the viewpoint loss rises from 0."
+    )
+    triplets: Count = Field(
+        description="Triplets of patches per view, for the distance and the orientation loss."
+    )
+    distance_margin: NotNegative = Field(description="Margin of the distance loss.")
+    orientation_threshold: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="Absolute determinant below which a triplet does not count in the orientation loss."
+    )
+    viewpoint_bins: Count = Field(description="Azimuth bins of the viewpoint loss.")
+    log_every: Count = Field(description="Steps between two rows of the losses.")
+    validate_every: Count = Field(description="Steps between two validations; health is measured then, too.")
+    save_every: Count = Field(description="Steps between two states that a killed run resumes from.")
+    validation: Validation = Field(description="How the best head is chosen.")
+
+    def viewpoint_weight(self, step: int) -> float:
+        """Factor of the viewpoint loss in a step, counted from 1."""
+        start, end = self.viewpoint_ramp
+        share = 1.0 if step >= end else max(0, step - start) / max(1, end - start)
+        return self.weights.viewpoint * share
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 1."""
+        if step <= self.warmup:
+            return self.learning_rate * step / self.warmup
+        if self.decay == "none":
+            return self.learning_rate
+        done = (step - 1 - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
+
+# of Mariotti et al. 2024, for use from Python: `dataclasses.replace(PAPERS_TRAIN, steps=…)`
+PAPERS_TRAIN = Train(
+    steps=1, seed=0, batch=64, learning_rate=1e-3, warmup=0, decay="none", gradient_clip=None,
+    precision="float32", backend="auto", weights=LossWeights(1.0, 0.3, 0.3, 0.1), viewpoint="relative",
+    viewpoint_ramp=(0, 0), triplets=32, distance_margin=0.5, orientation_threshold=0.7, viewpoint_bins=8,
+    log_every=10, validate_every=100, save_every=100, validation=Validation(0.2, 0.1, 200),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, config=STRICT)
+class Adapt:
+    """How pseudo-labels are made and how the feature adapter is trained on them."""
+
+    enabled: bool = Field(description="Whether an adapter is trained and its rows are shown.")
+    seed: Seed = Field(description="Of everything drawn.")
+    steps: Count = Field(description="Optimiser steps.")
+    batch: Count = Field(description="Chains per step.")
+    learning_rate: Positive = Field(description="Of Adam.")
+    width: Count = Field(description="Units of the hidden layer.")
+    sphere_weight: Share = Field(description="Of the sphere in the similarity that matches are read from.")
+    chain: Annotated[int, Field(ge=2)] = Field(description="Views in a chain; two make a pair.")
+    hop: Natural = Field(description="Azimuth bins between neighbours of a chain, at most.")
+    viewpoint_bins: Count = Field(description="Azimuth bins.")
+    cycle_radius: NotNegative = Field(
+        description="Patches by which the way back may miss where a match began."
+    )
+    angle: Annotated[float, Field(gt=0, le=180)] = Field(
+        description="Degrees between the ends of a match on the sphere, at most."
+    )
+    matches: Count = Field(description="Pseudo-labels used per pair of views, at most.")
+    temperature: Positive = Field(description="Of the contrastive loss.")
+    spread: NotNegative = Field(
+        description="Standard deviation in patches of the soft target about a match; 0: the match alone."
+    )
+    log_every: Count = Field(description="Steps between two rows of the curve.")
+    validate_every: Count = Field(description="Steps between two validations.")
+    save_every: Count = Field(description="Steps between two states that a killed run resumes from.")
+    validation: Validation = Field(description="How the best adapter is chosen.")
