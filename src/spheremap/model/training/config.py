@@ -1,7 +1,8 @@
 """Parameters of training, as params.yaml names them (section `train`)."""
 
+import difflib
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from spheremap.base.device import native_bfloat16
 from spheremap.base.errors import InputError
 from spheremap.kernels import Backend
+from spheremap.model.losses import loss_names
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -16,14 +18,8 @@ Decay = Literal["none", "cosine"]
 Viewpoint = Literal["relative", "anchored"]
 
 
-@dataclass(frozen=True)
-class LossWeights:
-    """Factor of each loss in the total."""
-
-    reconstruction: float = 1.0
-    distance: float = 0.3
-    orientation: float = 0.3
-    viewpoint: float = 0.1
+# the paper's losses, in the order of the curves' columns; others follow
+LOSS_WEIGHTS = {"reconstruction": 1.0, "distance": 0.3, "orientation": 0.3, "viewpoint": 0.1}
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,8 @@ class TrainConfig:
     backend: Backend = (
         "auto"  # auto: a compiled step with the Triton kernels on CUDA devices, else the reference
     )
-    weights: LossWeights = LossWeights()
+    # of each loss in the total, by the name of its file in `spheremap.model.losses`; 0: only measured
+    weights: dict[str, float] = field(default_factory=dict)
     viewpoint: Viewpoint = "relative"  # loss: between all pairs (the paper's), or to fixed directions
     viewpoint_ramp: tuple[int, int] = (0, 0)  # steps between which the weight of that loss rises from 0
     triplets: int = 32  # per view, for the distance and again for the orientation loss
@@ -59,16 +56,17 @@ class TrainConfig:
     orientation_threshold: float = 0.7
     viewpoint_bins: int = 8
     log_every: int = 10  # steps
-    validate_every: int = 100  # steps; health is measured then, too
+    validate_every: int = 100  # steps; diagnostics are taken then, too
     save_every: int = 100  # steps
     validation: ValidationConfig = ValidationConfig()
 
     def __post_init__(self) -> None:
-        """Reject values that cannot work.
+        """Complete the weights by the paper's, and reject values that cannot work.
 
         Raises:
             InputError: naming the parameter.
         """
+        object.__setattr__(self, "weights", LOSS_WEIGHTS | self.weights)
         counts = ("steps", "batch", "triplets", "viewpoint_bins", "log_every", "validate_every", "save_every")
         for name in counts:
             _require(getattr(self, name) >= 1, f"train.{name}", "1 or more", getattr(self, name))
@@ -82,20 +80,26 @@ class TrainConfig:
         _require(self.distance_margin >= 0, "train.distance_margin", "0 or more", self.distance_margin)
         threshold = self.orientation_threshold
         _require(0 <= threshold < 1, "train.orientation_threshold", "at least 0 and below 1", threshold)
-        for field in fields(self.weights):
-            weight = getattr(self.weights, field.name)
-            _require(weight >= 0, f"train.weights.{field.name}", "0 or more", weight)
+        for name, weight in self.weights.items():
+            if name not in loss_names():
+                near = difflib.get_close_matches(name, loss_names(), n=1)
+                raise InputError(
+                    f"unknown loss 'train.weights.{name}'",
+                    expected="one of " + ", ".join(loss_names()),
+                    fix=f"did you mean {near[0]!r}?" if near else f"write model/losses/{name}.py",
+                )
+            _require(weight >= 0, f"train.weights.{name}", "0 or more", weight)
         validation = self.validation
         share = validation.sphere_weight
         _require(0 <= share <= 1, "train.validation.sphere_weight", "between 0 and 1", share)
         _require(validation.alpha > 0, "train.validation.alpha", "more than 0", validation.alpha)
         _require(validation.pairs >= 1, "train.validation.pairs", "1 or more", validation.pairs)
 
-    def viewpoint_weight(self, step: int) -> float:
-        """Factor of the viewpoint loss in a step, counted from 1."""
+    def loss_weights(self, step: int) -> list[float]:
+        """Factors of the losses in a step, counted from 1; the one of the viewpoint rises by its ramp."""
         start, end = self.viewpoint_ramp
         share = 1.0 if step >= end else max(0, step - start) / max(1, end - start)
-        return self.weights.viewpoint * share
+        return [weight * share if name == "viewpoint" else weight for name, weight in self.weights.items()]
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 1."""
