@@ -26,9 +26,9 @@ from spheremap.data.tables import Tables, tables_digest, write_tables
 from spheremap.kernels import draw_key, draw_triplets, patch_coordinates
 from spheremap.kernels.cosine_reconstruction import reconstruction_loss
 from spheremap.kernels.sphere_geometry import distance_loss, orientation_loss
+from spheremap.model import losses
 from spheremap.model.head import Head, load_head
 from spheremap.model.head.foreground import Foreground
-from spheremap.model.losses import loss_names
 from spheremap.model.losses.viewpoint import mean_directions, relative_viewpoint
 from spheremap.model.training import (
     TrainConfig,
@@ -174,7 +174,7 @@ def test_parameters_have_the_papers_defaults() -> None:
     params = parse({"train": {"steps": 3}, "dataset": "shapes"}, TrainParams, where="here")
     weights = {"reconstruction": 1.0, "distance": 0.3, "orientation": 0.3, "viewpoint": 0.1}
     assert list(params.train.weights.items()) == list(weights.items()) == list(LOSS_WEIGHTS.items())
-    assert set(weights) <= set(loss_names())
+    assert set(weights) <= set(losses.loss_names())
     assert (params.train.batch, params.train.learning_rate, params.train.triplets) == (64, 1e-3, 32)
     assert params.train.gradient_clip is None
 
@@ -615,6 +615,24 @@ def test_divergence_stops_with_a_message_and_leaves_no_bad_state(tmp_path: Path)
 def test_a_validation_score_must_be_a_number(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="validation score is not a number"):
         run(tmp_path, scores={0: 0.0, 1: float("nan")})
+
+
+def test_a_loss_is_a_file_and_a_weight(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of docs/contributing.md, with no other change."""
+    text = (root / "docs/contributing.md").read_text().partition("## A loss")[2]
+    (tmp_path / "spread.py").write_text(text.split("```")[1])
+    monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path)])
+    assert "spread" in losses.loss_names()
+    with_it = dataclasses.replace(CONFIG, weights={"spread": 0.5}, log_every=1)
+    head, result = run(tmp_path / "with", with_it)
+    plain, without = run(tmp_path / "without", dataclasses.replace(CONFIG, log_every=1))
+    assert result.losses.columns.tolist() == [*without.losses.columns, "spread"]
+    first, expected = result.losses.iloc[0], without.losses.iloc[0]
+    assert 0 < first["spread"] <= 1
+    assert first["total"] == pytest.approx(expected["total"] + 0.5 * first["spread"], rel=1e-6)
+    assert not same_head(head, plain)
+    measured, _ = run(tmp_path / "measured", dataclasses.replace(with_it, weights={"spread": 0.0}))
+    assert same_head(measured, plain)
 
 
 # --- diagnostics
