@@ -42,7 +42,7 @@ def trials(laboratory: Laboratory, repeats: int) -> Iterator[Trial]:
                     fault, f"{what}, read by {reader.name}", number,
                     lambda lab, rng, p=pattern, r=reader, h=harm: _read(lab, rng, p, r, h),
                 )  # fmt: skip
-            for what, unfinished in (("journal", _journal), ("training state", _state), ("drawn", _drawn)):
+            for what, unfinished in (("training state", _state),):
                 yield Trial(
                     fault, f"{what} of an unfinished run", number,
                     lambda lab, rng, u=unfinished, h=harm: u(lab, rng, h),
@@ -107,23 +107,6 @@ def _unfinished(workshop: Workshop, step: Step, prepare, pattern: str, rng: rand
     return outcome
 
 
-def _journal(laboratory: Laboratory, rng: random.Random, harm) -> Outcome:
-    def prepare() -> None:
-        from spheremap.features.cache.journal import Journal
-
-        append, after = Journal.append, rng.randrange(1, 4)
-
-        def stop(journal: Journal, records: list) -> None:
-            append(journal, records)
-            if journal.count >= 4 * after:
-                os._exit(9)
-
-        Journal.append = stop
-
-    step = laboratory.steps["cache images"]
-    return _unfinished(laboratory.workshop(), step, prepare, "shapes/cache-images-*/*.journal", rng, harm)
-
-
 def _state(laboratory: Laboratory, rng: random.Random, harm) -> Outcome:
     def prepare() -> None:
         from spheremap.model.training import loop
@@ -138,15 +121,3 @@ def _state(laboratory: Laboratory, rng: random.Random, harm) -> Outcome:
 
     step = laboratory.steps["train"]
     return _unfinished(laboratory.workshop(), step, prepare, "shapes/train/*.safetensors", rng, harm)
-
-
-def _drawn(laboratory: Laboratory, rng: random.Random, harm) -> Outcome:
-    """A picture, mask or record that `render` has finished."""
-
-    def prepare() -> None:
-        from spheremap.data.shapes import dataset
-
-        dataset._tables = lambda *_: os._exit(9)
-
-    step = laboratory.steps["render"]
-    return _unfinished(laboratory.workshop(), step, prepare, "shapes/render/*/*/*/*", rng, harm)

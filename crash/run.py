@@ -67,7 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _all(laboratory, options):
-    import clock
     import damaged
     import interrupted
     import killed
@@ -84,7 +83,6 @@ def _all(laboratory, options):
     yield from damaged.trials(laboratory, few)
     yield from no_room.trials(laboratory, few)
     yield from twice.trials(laboratory, few, commands)
-    yield from clock.trials(min(commands, 2))
     yield from not_finite.trials(laboratory, few)
     yield from out_of_memory.trials(laboratory, few)
     yield from interrupted.trials(laboratory, few, min(commands, 2))

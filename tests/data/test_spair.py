@@ -201,6 +201,54 @@ def test_images_without_a_pair_are_left_out_unless_listed(folder: Path) -> None:
     assert images.loc["car/a", "split"] == "train+val"
 
 
+@pytest.mark.parametrize(("stem", "split"), [("trn", "train"), ("val", "val"), ("test", "test")])
+def test_a_split_without_pairs_needs_no_file(folder: Path, stem: str, split: str) -> None:
+    write_layout(folder, ["000001-b-a:car"], ["000002-a-c:car"], ["000003-b-c:car"])
+    before = read(folder).pairs
+    (folder / f"Layout/large/{stem}.txt").unlink()
+    after = read(folder).pairs
+    pd.testing.assert_frame_equal(after, before[before["split"] != split].reset_index(drop=True))
+
+
+@pytest.mark.parametrize("count", [1, 12, 45])
+@pytest.mark.parametrize("named", [False, True])
+def test_any_number_of_keypoints(folder: Path, tmp_path: Path, count: int, named: bool) -> None:
+    ids = [str(i) for i in range(count)]
+    for name in "abc":
+        kps = {i: [int(i) % 40, len(name)] for i in ids}
+        names = {"keypoint_names": {i: f"part {i}" for i in ids}} if named else {}
+        write_image(folder, annotation(name, kps=kps, **names))
+    tables = read(folder)
+    for _, own in tables.keypoints.groupby("image_id"):
+        assert own["keypoint_id"].tolist() == ids
+        assert own["name"].tolist() == ([f"part {i}" for i in ids] if named else ids)
+        assert own["x"].tolist() == [int(i) % 40 for i in ids]
+        assert own["visible"].all()
+    out = tmp_path / "out"
+    out.mkdir()
+    export_spair(tables, out)
+    assert_equal_but_paths(read(out), tables)
+    record = json.loads((out / "ImageAnnotation/car/a.json").read_text())
+    assert list(record["kps"]) == [str(i) for i in range(max(count, 30))]
+    pair = json.loads((out / "PairAnnotation/test/000003-b-c:car.json").read_text())
+    assert pair["kps_ids"] == ids
+
+
+def test_images_may_list_other_keypoints(folder: Path) -> None:
+    """Each has those set in any image of its category; what its own file does not list is not visible."""
+    for name, kps in {"a": {"7": [1, 2], "31": None}, "b": {"100": [3, 4], "07": [5, 6]}, "c": {}}.items():
+        edit(folder, name, lambda r, kps=kps: r.update(kps=kps))
+    write_image(folder, annotation("d", "dog", kps={"0": [1, 1]}))
+    write_layout(folder, ["000001-b-a:car", "000002-b-c:car", "000003-d-d:dog"])
+    tables = read(folder)
+    for image_id, visible in {"car/a": [0, 1, 0], "car/b": [1, 0, 1], "car/c": [0, 0, 0]}.items():
+        own = tables.keypoints[tables.keypoints["image_id"] == image_id]
+        assert own["keypoint_id"].tolist() == ["07", "7", "100"]
+        assert own["visible"].tolist() == visible
+        assert own["x"].isna().tolist() == [not seen for seen in visible]
+    assert tables.keypoints[tables.keypoints["image_id"] == "dog/d"]["keypoint_id"].tolist() == ["0"]
+
+
 def test_without_segmentation_no_image_has_a_mask(folder: Path) -> None:
     (folder / "Segmentation").rename(folder / "elsewhere")
     assert list(read(folder).images["mask_path"]) == ["", "", ""]
@@ -275,7 +323,6 @@ def test_missing_parts(folder: Path, tmp_path: Path) -> None:
         ("Segmentation/car/c.png", "restore the mask"),
         ("JPEGImages/car/b.jpg", "restore the image"),
         ("ImageAnnotation/car/a.json", "trn.txt, line 1"),
-        ("Layout/large/val.txt", "may be empty"),
         ("JPEGImages", "SPair-71k layout"),
     ]:
         (folder / part).rename(tmp_path / "aside")
@@ -283,6 +330,13 @@ def test_missing_parts(folder: Path, tmp_path: Path) -> None:
         (tmp_path / "aside").rename(folder / part)
     write_layout(folder, [])
     refused(folder, "no pairs", "Layout/large")
+    (folder / "Layout/large/val.txt").unlink()
+    (folder / "Layout/large/val.txt").symlink_to("gone.txt")  # not the same as no file
+    refused(folder, "cannot read the layout file", "val.txt")
+    for stem in ("trn", "val", "test"):
+        (folder / f"Layout/large/{stem}.txt").unlink()
+    (folder / "Layout/large/unpaired.txt").write_text("val:car/a\n")
+    refused(folder, "no layout file", "trn.txt, val.txt, test.txt", "unpaired.txt")
 
 
 @pytest.mark.parametrize(
@@ -337,12 +391,19 @@ def test_layout_file_that_is_no_text(folder: Path) -> None:
         ({"bndbox": [1, 2, 41, 20]}, "x2 <= 40"),
         ({"bndbox": [1, 2, 30, 10**400]}, "y2 <= 30"),
         ({"kps": None}, "'kps'"),
-        ({"kps": {"0": [1, 2]}}, "'kps'"),
+        ({"kps": [[1, 2]]}, "'kps'"),
+        ({"kps": {"nose": [1, 2]}}, "'kps'"),
+        ({"kps": {"-1": [1, 2]}}, "'kps'"),
+        ({"kps": {"1.0": [1, 2]}}, "'kps'"),
+        ({"kps": {"١": [1, 2]}}, "'kps'"),
+        ({"kps": {"123456789": [1, 2]}}, "'kps'"),
+        ({"kps": {"44": [41, 2]}}, "keypoint '44'"),
         ({"instance": ""}, "'instance'"),
         ({"instance": "a\nb"}, "'instance'"),
         ({"instance": "\ud800"}, "'instance'"),
         ({"instance": 7}, "'instance'"),
-        ({"keypoint_names": {"30": "x"}}, "'keypoint_names'"),
+        ({"keypoint_names": {"30": "x"}}, "a name for each point"),
+        ({"keypoint_names": {"nose": "x"}}, "'keypoint_names'"),
         ({"keypoint_names": {"0": "x"}}, "a name for each point"),
         ({"keypoint_names": ["x"]}, "'keypoint_names'"),
     ],
@@ -677,7 +738,7 @@ def test_what_the_layout_cannot_hold_is_refused(tmp_path: Path) -> None:
         changed("images", "mask_value", 0, 22), tmp_path / "2", "one mask_value", "quadruped: [21, 22]"
     )
     refuse_export(changed("images", "image_id", 0, "odd"), tmp_path / "3", "<category>/<name>", "odd")
-    refuse_export(changed("keypoints", "keypoint_id", 0, "30"), tmp_path / "4", '"0".."29"', "30")
+    refuse_export(changed("keypoints", "keypoint_id", 0, "nose"), tmp_path / "4", "keypoint ids", "nose")
     refuse_export(changed("images", "path", 0, str(tmp_path / "no.jpg")), tmp_path / "5", "no.jpg", "copy")
     refuse_export(changed("images", "width", 0, 50), tmp_path / "6", "another size")
     refuse_export(changed("keypoints", "name", 0, "two\nlines"), tmp_path / "7", "keypoint_names")
@@ -805,6 +866,31 @@ def test_real_dogs(real: Path, tmp_path: Path) -> None:
         assert {k: v for k, v in ours.items() if k not in free} == {
             k: v for k, v in theirs.items() if k not in free
         }
+
+
+def test_real_dogs_with_twelve_keypoints_and_without_validation(real: Path, tmp_path: Path) -> None:
+    whole = read(real / "dogs")
+    root = tmp_path / "dogs"
+    for folder in ("JPEGImages", "Segmentation"):
+        (root / folder).parent.mkdir(exist_ok=True)
+        (root / folder).symlink_to((real / "dogs" / folder).resolve())
+    (root / "Layout/large").mkdir(parents=True)
+    for stem in ("trn", "test"):
+        text = (real / "dogs/Layout/large" / f"{stem}.txt").read_text()
+        (root / "Layout/large" / f"{stem}.txt").write_text(text)
+    (root / "ImageAnnotation/dog").mkdir(parents=True)
+    for path in (real / "dogs/ImageAnnotation/dog").iterdir():
+        record = json.loads(path.read_text())
+        record["kps"] = {i: record["kps"][i] for i in map(str, range(12))}
+        record.pop("keypoint_names", None)
+        (root / "ImageAnnotation/dog" / path.name).write_text(json.dumps(record))
+    tables = read(root)
+    paired = whole.pairs["split"] != "val"
+    assert tables.pairs.to_numpy().tolist() == whole.pairs[paired].to_numpy().tolist()
+    first = whole.keypoints["keypoint_id"].isin([str(i) for i in range(12)])
+    known = whole.keypoints["image_id"].isin(tables.images["image_id"])
+    expected = whole.keypoints[first & known].reset_index(drop=True).drop(columns="name")
+    pd.testing.assert_frame_equal(tables.keypoints.drop(columns="name"), expected)
 
 
 def test_fields_are_those_of_real_annotations(real: Path) -> None:

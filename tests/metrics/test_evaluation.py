@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import shutil
 from dataclasses import asdict, replace
 from functools import partial
 from types import SimpleNamespace
@@ -27,8 +28,8 @@ from world import (
 )
 
 from spheremap.base.errors import InputError, ProvenanceError
-from spheremap.base.files import write_json
-from spheremap.base.provenance import digest
+from spheremap.base.files import sha256_file, write_json
+from spheremap.base.provenance import digest, seal
 from spheremap.cli import main
 from spheremap.config.slices import parse
 from spheremap.data.tables import Tables, tables_digest, write_tables
@@ -676,7 +677,8 @@ def test_command_names_a_device_that_is_not_there(tmp_path, capsys) -> None:
 
 def test_table_shows_every_row_and_the_gaps(results, tmp_path) -> None:
     write_results(tmp_path, results, {})
-    text = format_file(tmp_path / "metrics.json")
+    text, absent = format_file(tmp_path / "metrics.json")
+    assert absent == []
     lines = text.splitlines()
     assert "seed 0" in lines[0]
     assert f"{results.metrics['n_points']} points" in lines[0]
@@ -696,9 +698,53 @@ def test_table_shows_every_row_and_the_gaps(results, tmp_path) -> None:
     grid = [line for line in lines if line.startswith(("features", "sphere", "fused", "chance"))]
     assert len({len(line) for line in grid[:4]}) == 1
     assert len(grid) == 8 + 4 + 3  # intervals of four rows and of three gains
-    (tmp_path / "by_azimuth_gap.csv").unlink()
+    nothing = replace(results, by_gap=results.by_gap[:0], weight_sweep=results.weight_sweep[:0])
+    write_results(tmp_path, nothing, {})
     parts = (format_metrics(results.metrics), format_intervals(results.metrics))
-    assert format_file(tmp_path / "metrics.json") == "\n\n".join(parts)
+    assert format_file(tmp_path / "metrics.json") == ("\n\n".join(parts), [])
+
+
+def test_table_needs_the_record_of_the_evaluation(results, tmp_path, capsys) -> None:
+    """What was handed over alone, changed, or comes from another run is not shown."""
+    write_results(tmp_path / "whole", results, {})
+    metrics = {**results.metrics, "dataset": "another"}
+    write_results(tmp_path / "other", replace(results, metrics=metrics, by_gap=results.by_gap[::-1]), {})
+
+    def refused(change, *parts: str) -> None:
+        folder = tmp_path / "results"
+        shutil.copytree(tmp_path / "whole", folder)
+        change(folder)
+        assert main(["table", str(folder / "metrics.json")]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        for part in (str(folder), *parts):
+            assert part in err
+        shutil.rmtree(folder)
+
+    def of_other_run(name: str):
+        return lambda folder: shutil.copy(tmp_path / "other" / name, folder / name)
+
+    refused(lambda folder: (folder / "provenance.json").unlink(), "provenance.json", "no such file")
+    for name in ("metrics.json", "by_azimuth_gap.csv", "provenance.json"):
+        refused(of_other_run(name), "another run")
+    refused(
+        lambda folder: (folder / "predictions.csv.gz").write_bytes(b""), "predictions.csv.gz", "another run"
+    )
+    for name in ("metrics.json", "by_azimuth_gap.csv", "weight_sweep.csv"):
+        refused(lambda folder, name=name: (folder / name).unlink(), name, "No such file")
+    refused(lambda folder: (folder / "provenance.json").write_text("{}"), "provenance.json", "sealed record")
+    refused(lambda folder: write_json(folder / "provenance.json", seal({})), "provenance.json", "'files'")
+
+    (tmp_path / "whole" / "metrics.json").rename(tmp_path / "whole" / "scores.json")
+    assert main(["table", str(tmp_path / "whole" / "scores.json")]) == 1
+    assert "scores.json" in capsys.readouterr().err
+    (tmp_path / "whole" / "scores.json").rename(tmp_path / "whole" / "metrics.json")
+    # in a fresh clone the predictions are not there yet; they are not needed
+    (tmp_path / "whole" / "predictions.csv.gz").unlink()
+    assert main(["table", str(tmp_path / "whole" / "metrics.json")]) == 0
+    out, err = capsys.readouterr()
+    assert "PCK per point" in out
+    assert "predictions.csv.gz" in err
 
 
 def test_table_shows_intervals_and_gains(results) -> None:
@@ -720,7 +766,7 @@ def test_table_shows_the_sweep(results, tmp_path) -> None:
     lines = [(0, 70, 10, 90, 1, 2), (0.5, 70, 30, 80, 3, 4), (1, 70, 20, 70, 5, 6)]
     weight_sweep = pd.DataFrame(lines, columns=columns, dtype=np.float64).astype({"n_points": int})
     write_results(tmp_path, replace(results, weight_sweep=weight_sweep), {})
-    text = format_file(tmp_path / "metrics.json")
+    text, _ = format_file(tmp_path / "metrics.json")
     assert "fused @0.10 on 70 validation points by sphere weight; best PCK at 0.5" in text
     weight, points, ap = (line.split() for line in text.splitlines()[-3:])
     assert weight[-3:] == ["0", "0.5", "1"]
@@ -731,6 +777,11 @@ def test_table_shows_the_sweep(results, tmp_path) -> None:
 @pytest.mark.parametrize("content", ["[]", "{}", '{"fused": {"kap@0.10": 1}}', '{"fused": 3}'])
 def test_table_refuses_other_files(content: str, tmp_path) -> None:
     (tmp_path / "metrics.json").write_text(content)
+    names = ("by_azimuth_gap.csv", "weight_sweep.csv")
+    for name in names:
+        (tmp_path / name).write_text("")
+    written = {name: sha256_file(tmp_path / name) for name in ("metrics.json", *names)}
+    write_json(tmp_path / "provenance.json", seal({"files": written}))
     with pytest.raises(InputError, match="not a result of an evaluation"):
         format_file(tmp_path / "metrics.json")
 

@@ -57,6 +57,7 @@ EVALUATE = EvaluateParams(
 )  # fmt: skip
 REPORT = {"pairs": 3, "extremes": 1, "maps": 2, "explorer_mb": 0.01, "seed": 0}
 SLICE = ReportSlice(dataset="toy", report=ReportParams(**REPORT), evaluate=EVALUATE)
+BARE = ReportSlice(dataset="toy", report=ReportParams(0, 0, 0, 1, 0), evaluate=EVALUATE)  # no pictures
 VOID = {"meta", "link", "img", "br"}
 
 
@@ -306,8 +307,28 @@ def test_a_data_set_without_viewpoints_and_validation(tmp_path: Path) -> None:
     assert page.all("script") == []
     assert "script-src 'none'" in html
     assert "Best and worst" not in html
-    html = project.build(tmp_path / "report.html", ReportSlice("toy", ReportParams(0, 0, 0, 1, 0), EVALUATE))
+    html = project.build(tmp_path / "report.html", BARE)
     assert Reader(html).all("img") == []
+
+
+def test_remarks_on_the_data_stand_near_the_top(project: Project, html: str, tmp_path: Path) -> None:
+    assert "Remarks on the data" not in html  # images for tests alone need neither azimuths nor masks
+    tables = read_tables(project.tables)
+    images = tables.images.assign(split="train+test", azimuth=float("nan"), mask_path="")
+    poor = replace(tables, images=images)
+    lines = [
+        "0 of 8 training images have an azimuth: left and right cannot be told apart",
+        "0 of 8 training images have a mask: the whole box counts as the object",
+    ]
+    arguments = {"images": [project.cache], "head": project.head, "results": project.results}
+    for source, shown in (("own", lines), ("none", lines[:1])):  # without masks by choice
+        write_tables(tmp_path / "tables", poor, {"step": "masks", "params": {"source": source}})
+        build_report(tmp_path / "report.html", BARE, tables=tmp_path / "tables", **arguments)
+        page = (tmp_path / "report.html").read_text()
+        Reader(page)
+        box = page[page.index('<aside class="remarks"') : page.index("</aside>")]
+        assert re.findall("<li>(.*)</li>", box) == shown
+        assert page.index("</aside>") < page.index('id="scores"')
 
 
 def test_the_command_writes_the_page_or_nothing(
@@ -594,6 +615,45 @@ def test_charts_follow_the_theme_and_leave_settings_alone() -> None:
     assert not any(number in svg for number in figures.THEME.values())
     assert "45°" in svg
     assert "http" not in svg
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 12])
+def test_every_curve_has_a_colour_of_its_own(count: int) -> None:
+    names = ["total", *(f"loss_{i}" for i in range(count))]
+    frame = pd.DataFrame({"step": [1, 2], **{name: [1.0, 0.5] for name in names}})
+    svg = figures.curves("losses", frame, {name: name for name in names})
+    assert all(f">{name}</text>" in svg for name in names)
+    lines = re.findall(r"stroke: (#[0-9a-f]{6}|var\([-\w]+\)); stroke-width: 1.8", svg)
+    colours = set(lines)
+    themed = {f"var(--series-{i})" for i in range(1, 5)}
+    assert colours - themed - {"var(--ink)"} == {c for c in colours if c.startswith("#")}
+    assert len(colours) == len(names)
+    assert len(colours & themed) == min(count, 4)
+
+
+def test_losses_that_the_report_does_not_know_are_drawn(project: Project, tmp_path: Path) -> None:
+    copy = tmp_path / "results"
+    shutil.copytree(project.results, copy)
+    (copy / "training" / "losses.csv").write_text(
+        "step,epoch,total,reconstruction,distance,orientation,viewpoint,left_right\n"
+        "10,1,1.5,0.9,0.5,1.0,0.4,2.0\n20,1,1.2,0.8,0.4,0.7,0.2,1.0\n"
+    )
+    arguments = {"tables": project.tables, "images": [project.cache], "head": project.head, "results": copy}
+    build_report(tmp_path / "report.html", BARE, **arguments)
+    page = (tmp_path / "report.html").read_text()
+    for label in ("total (weighted)", "relative viewpoint", "left right"):
+        assert f">{label}</text>" in page
+    assert ">epoch</text>" not in page
+
+
+@pytest.mark.parametrize("count", [5, 12])
+def test_rows_that_the_report_does_not_know_look_their_own_way(count: int) -> None:
+    rows = ["features", *(f"mine_{i}" for i in range(count)), "fused"]
+    frame = pd.DataFrame({"row": rows * 2, "gap": [0] * len(rows) + [1] * len(rows), "kap@0.10": 1.0})
+    svg = figures.by_gap(frame, "kap@0.10", rows, bins=8)
+    assert len(set(re.findall(r"stroke: (#[0-9a-f]{6}|var\([-\w]+\)); stroke-width: 2[;\"]", svg))) >= count
+    legend = re.findall(r">(features|mine_\d+|fused)</text>", svg)
+    assert legend == rows
 
 
 def test_every_row_beyond_the_paper_is_explained_and_looks_its_own_way() -> None:

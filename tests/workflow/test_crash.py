@@ -17,7 +17,6 @@ SHORT = {
         "head, read by evaluate",
         "image, read by",
         "shard of images",
-        "journal",
         "training state",
     ],
     "file cut short": ["weights"],

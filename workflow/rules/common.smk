@@ -204,28 +204,6 @@ def check_folder(params, record):
         )
 
 
-def settle_dates():
-    """Date files that lie in the future (the clock was moved back) to now, in their order.
-
-    Else what is made from now on would count as older than they are, and what depends on it as up to date.
-    """
-    folders = [CANONICAL, FEATURES, MODEL, f"{WORK}/params"]
-    files = [path for folder in folders for path in Path(folder).glob("*")]
-    files += [*Path("models/backbones").glob("*"), *Path("results").rglob("*")]
-    dates = {path: path.stat().st_mtime_ns for path in files if path.is_file()}
-    now = time.time_ns()
-    ahead = sorted({date for date in dates.values() if date > now})
-    for path, date in dates.items():
-        if date > now:
-            settled = now - 1000 * (len(ahead) - ahead.index(date))
-            os.utime(path, ns=(settled, settled))
-    if ahead:
-        print(
-            "files were dated in the future and are now dated to the present",
-            file=sys.stderr,
-        )
-
-
 HELD = []  # the lock of this run, freed by the kernel when it ends, for whatever reason
 
 
@@ -247,19 +225,6 @@ def hold_folder():
     HELD.append(lock)
 
 
-if workflow.is_main_process:
-    settle_dates()
-
-
-# files of the user's own that say what a data set holds, by layout: when one is newer, the tables are made anew
-LISTS = {
-    "spair": [
-        f"Layout/large/{name}.txt" for name in ("trn", "val", "test", "unpaired")
-    ],
-    "folder": ["images.csv", "keypoints.csv", "pairs.csv"],
-}
-
-
 def downloads(entry):
     """Names of the downloads that a data set needs, those of the one it borrows from included."""
     names = list(entry.get("download", []))
@@ -274,14 +239,6 @@ def downloads(entry):
             f"{', '.join(config['downloads'])} (the entries of 'downloads')"
         )
     return names
-
-
-def listed(entry):
-    """Lists that the user keeps in the folder of a data set that is not downloaded."""
-    if "download" in entry or entry["layout"] not in LISTS:
-        return []
-    paths = [Path(entry["root"]) / name for name in LISTS[entry["layout"]]]
-    return [str(path) for path in paths if path.exists()]
 
 
 # `logged FILE COMMAND...` shows what a command says on its way in the terminal and keeps it in the log;

@@ -30,9 +30,8 @@ if SOURCE["layout"] == "shapes":
             mem_mb=2000,
         params:
             out=subpath(output.provenance, parent=True),
-            work=f"{WORK}/render",
         shell:
-            "logged {log} spheremap render --params {input.params} --out {params.out} --work {params.work} --jobs {threads} "
+            "logged {log} spheremap render --params {input.params} --out {params.out} --jobs {threads} "
             "&& cp {input.params} {output.params}"
 
 else:
@@ -67,9 +66,10 @@ else:
             "logged {log} spheremap fetch --params {input.params} --name {wildcards.name} --out {params.out} "
             "--digests {params.digests} --work {params.work}"
 
-    DATA_PARAMS = params_slice("data", SOURCE, f"{CANONICAL}/params.json")
+    DATA_RECORD = f"{CANONICAL}/params.json"
+    DATA_PARAMS = params_slice("data", SOURCE | own_files(DATA_RECORD), DATA_RECORD)
     if workflow.is_main_process:
-        check_folder(DATA_PARAMS, f"{CANONICAL}/params.json")
+        check_folder(DATA_PARAMS, DATA_RECORD)
 
     rule ingest:
         """Read a data set in its own layout, and choose its masks."""
@@ -79,7 +79,6 @@ else:
                 "masks", SOURCE["masks"], f"{CANONICAL}/masks.params.json"
             ),
             downloads=expand(DOWNLOADED, name=downloads(SOURCE)),
-            lists=listed(SOURCE),
         output:
             tables=TABLES,
             provenance=f"{CANONICAL}/provenance.json",

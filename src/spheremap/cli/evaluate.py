@@ -1,18 +1,21 @@
-"""Command `evaluate`: score a head on the pairs of a split."""
+"""Command `evaluate`: score a bundle on a labelled data set or, for the workflow, a head on its features."""
 
 import argparse
 import dataclasses
+import os
+import sys
 from pathlib import Path
 
 import torch
 
+from spheremap.api.scoring import score_bundle
 from spheremap.base.device import HELP as DEVICE_HELP
 from spheremap.base.device import choose_device
 from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
 from spheremap.base.provenance import digest, provenance
 from spheremap.config.slices import read_slice
-from spheremap.data.tables import read_tables, tables_digest
+from spheremap.data.tables import SPLITS, read_tables, tables_digest
 from spheremap.features.cache.reader import FeatureCache
 from spheremap.methods.adaptation import Adapter, load_adapter
 from spheremap.metrics.evaluation import (
@@ -22,31 +25,102 @@ from spheremap.metrics.evaluation import (
     evaluate,
     write_results,
 )
+from spheremap.metrics.evaluation.results import METRICS
+from spheremap.metrics.evaluation.table import format_file
 from spheremap.model.head import load_head
 
 HELP = "match the pairs of a split with features, sphere and both, and score them (PCK, KAP, intervals)"
+RESULTS = Path("results")  # of the workflow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
-    parser.add_argument(
+    """Declare the arguments of the two forms and what they share."""
+    bundle = parser.add_argument_group(
+        "a bundle on any data set",
+        "In the top folder of a project; settings that are not here are those of params.yaml.",
+    )
+    bundle.add_argument("--model", type=Path, help="bundle, as `spheremap bundle` writes it")
+    bundle.add_argument(
+        "--dataset", help="entry of `datasets` in params.yaml; its tables are made if need be"
+    )
+    bundle.add_argument(
+        "--split", choices=SPLITS, help="whose pairs are matched (default: that of params.yaml)"
+    )
+    bundle.add_argument(
+        "--sphere-weight", type=float, help="share of the sphere in the row fused (default: bundle's)"
+    )
+    bundle.add_argument(
+        "--weights", type=Path, help="weights of the backbone (default: the bundle's own, else their source)"
+    )
+    workflow = parser.add_argument_group("the workflow's form", "Every input by its file.")
+    workflow.add_argument(
         "--params",
         type=Path,
-        required=True,
         help="JSON with the keys `evaluate`, `dataset` and, with --adapter, `adapted`: true",
     )
-    parser.add_argument("--tables", type=Path, required=True, help="folder of the canonical tables")
-    parser.add_argument("--images", type=Path, nargs="+", required=True, help="feature cache of whole images")
-    parser.add_argument("--head", type=Path, required=True, help="trained head")
-    parser.add_argument("--adapter", type=Path, help="trained feature adapter, for the rows that use it")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    workflow.add_argument("--tables", type=Path, help="folder of the canonical tables")
+    workflow.add_argument("--images", type=Path, nargs="+", help="feature cache of whole images")
+    workflow.add_argument("--head", type=Path, help="trained head")
+    workflow.add_argument("--adapter", type=Path, help="trained feature adapter, for the rows that use it")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the results (default, of a bundle: results/<model>-on-<dataset>)"
+    )
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
 
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and write the results."""
+    _check_form(args)
     torch.set_num_threads(max(1, args.threads))
+    if args.model is None:
+        _score_head(args)
+    else:
+        _score_bundle(args)
+
+
+def _check_form(args: argparse.Namespace) -> None:
+    """The options must be those of one form, and none that it needs may lack.
+
+    Raises:
+        InputError: if they are not.
+    """
+    forms = [
+        ({"model", "dataset"}, {"split", "sphere_weight", "weights", "out"}),
+        ({"params", "tables", "images", "head", "out"}, {"adapter"}),
+    ]
+    own = {name for needed, optional in forms for name in needed | optional}
+    given = {name for name in own if getattr(args, name) is not None}
+    if not any(needed <= given <= needed | optional for needed, optional in forms):
+        raise InputError(
+            "the options are not those of one form of the command",
+            expected="--model and --dataset, or --params, --tables, --images, --head and --out",
+            found=", ".join("--" + name.replace("_", "-") for name in sorted(given)) or "none of them",
+            fix="see `spheremap evaluate --help`",
+        )
+
+
+def _score_bundle(args: argparse.Namespace) -> None:
+    out = args.out or RESULTS / f"{args.model.stem}-on-{args.dataset}"
+    if out.resolve() == RESULTS.resolve():
+        raise InputError(
+            "this folder holds the results of the workflow", where=out, fix="name another folder with --out"
+        )
+    score_bundle(
+        args.model,
+        args.dataset,
+        out,
+        split=args.split,
+        sphere_weight=args.sphere_weight,
+        weights=args.weights,
+        device=choose_device(args.device),
+        threads=max(1, args.threads),
+    )
+    print(format_file(out / METRICS))
+    print(f"all results are in {out}", file=sys.stderr)
+
+
+def _score_head(args: argparse.Namespace) -> None:
     params = read_slice(args.params, EvaluateSlice)
     if params.adapted != (args.adapter is not None):
         raise InputError(

@@ -1,9 +1,11 @@
 """`spheremap ingest`: read a data set from its own layout into the canonical tables."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from spheremap.data import adapters as datasets
+from spheremap.data.remarks import data_remarks
 from spheremap.data.tables import write_tables
 
 HELP = "read a data set from its own layout into the canonical tables"
@@ -16,8 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Ingest, and say what came in."""
+    """Ingest, and say what came in; on standard error, what training will lack."""
     tables, record = datasets.ingest(args.params)
     write_tables(args.out, tables, record)
     pairs = ", ".join(f"{n} {split}" for split, n in tables.pairs["split"].value_counts(sort=False).items())
     print(f"{len(tables.images)} images of {len(tables.categories)} categories, pairs: {pairs or 'none'}")
+    for line in data_remarks(tables):
+        print(f"ingest: {line}", file=sys.stderr)

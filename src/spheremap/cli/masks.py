@@ -1,6 +1,7 @@
 """`spheremap masks`: give the images of canonical tables other masks."""
 
 import argparse
+import sys
 from pathlib import Path
 
 HELP = "choose the foreground masks: the data set's own, those of Mask R-CNN, or none"
@@ -17,9 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the tables, and say which masks came of it."""
+    """Write the tables, and say which masks came of it; on standard error, which are wanting."""
     from spheremap.data.masks import write_masks
-    from spheremap.data.masks.params import DetectedMasks, read_masks_params
+    from spheremap.data.masks.params import DetectedMasks, NoMasks, read_masks_params
+    from spheremap.data.remarks import mask_remarks
+    from spheremap.data.tables import read_tables
 
     params = read_masks_params(args.params)
     detector = None
@@ -32,3 +35,6 @@ def run(args: argparse.Namespace) -> None:
         torch.set_num_threads(max(1, args.threads))
         detector = MaskRCNNDetector(params, choose_device(args.device))
     print(write_masks(params, args.tables, args.out, args.work, detector))
+    if not isinstance(params, NoMasks):  # who chose none knows
+        for line in mask_remarks(read_tables(args.out)):
+            print(f"masks: {line}", file=sys.stderr)

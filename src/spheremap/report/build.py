@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from spheremap.base.files import atomic_path
+from spheremap.data.remarks import data_remarks, mask_remarks
 from spheremap.data.tables import Tables, read_provenance, read_tables
 from spheremap.features.cache.reader import FeatureCache
 from spheremap.metrics.evaluation import check_agreement
@@ -15,8 +16,9 @@ from spheremap.model.head import load_head
 from spheremap.report import figures, scores
 from spheremap.report.confusion import confusions
 from spheremap.report.gallery import explorer_of, matched_pairs, sphere_maps
-from spheremap.report.inputs import COMPARED, Inputs, check_files, read_inputs
+from spheremap.report.inputs import COMPARED, Inputs, check_results, read_inputs
 from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres
+from spheremap.report.names import readable
 from spheremap.report.page import Chart, ConfusionGroup, Page, SphereGroup, render
 from spheremap.report.params import ReportSlice
 from spheremap.report.pictures import data_uri
@@ -58,7 +60,7 @@ def build_report(
         ProvenanceError: if the parts do not belong together.
     """
     sphere = load_head(head)
-    check_files(Path(results), head, sphere.provenance)
+    check_results(Path(results), head, sphere.provenance)
     inputs = read_inputs(Path(results), params.dataset, params.evaluate)
     data = read_tables(tables)
     with FeatureCache.open(images) as cache:
@@ -68,6 +70,7 @@ def build_report(
         drawn = matched_pairs(data, inputs, params)
         explorer = explorer_of(drawn, data, inputs, cache, sphere, params)
         backbone = cache.provenance
+    record = read_provenance(tables)
     bins = params.evaluate.viewpoint_bins
     page = Page(
         dataset=params.dataset,
@@ -76,6 +79,7 @@ def build_report(
         sphere_weight=params.evaluate.sphere_weight,
         alpha=inputs.alphas[0],
         backbone=_backbone(backbone),
+        remarks=_remarks(data, record),
         metrics=inputs.metrics,
         tiles=scores.tiles(inputs, FAR, f"PCK@{inputs.alphas[0]} at gaps of {FAR * 360 / bins:g}° and more"),
         headline=scores.headline(inputs),
@@ -94,7 +98,7 @@ def build_report(
         explorer=explorer,
         training_charts=_training_charts(inputs.curves),
         provenance={
-            "data set": read_provenance(tables),
+            "data set": record,
             "features": backbone,
             "head": sphere.provenance,
             "evaluation": {"dataset": params.dataset, "evaluate": asdict(params.evaluate)},
@@ -103,6 +107,12 @@ def build_report(
     )
     with atomic_path(out) as temporary:
         temporary.write_text(render(page), encoding="utf-8")
+
+
+def _remarks(tables: Tables, made: Mapping[str, Any]) -> list[str]:
+    """What training lacked; without masks by choice, nothing about masks."""
+    chose_none = made.get("step") == "masks" and made["params"]["source"] == "none"
+    return data_remarks(tables) + ([] if chose_none else mask_remarks(tables))
 
 
 def _backbone(provenance: Mapping[str, Any]) -> str:
@@ -172,7 +182,7 @@ def _training_charts(curves: Mapping[str, pd.DataFrame]) -> list[Chart]:
             Chart(
                 "Losses",
                 "Each loss without its weight, and their weighted sum.",
-                figures.curves("losses", curves["losses"], _present(LOSSES, curves["losses"])),
+                figures.curves("losses", curves["losses"], _labels(LOSSES, curves["losses"])),
             )
         )
     if len(curves["health"]):
@@ -182,7 +192,7 @@ def _training_charts(curves: Mapping[str, pd.DataFrame]) -> list[Chart]:
                 "Concentration: mean resultant length of an image's points; 1 is a collapse to one point. "
                 "Coverage: share of the sphere in use. Orientation kept: share of triplets that turn the "
                 "same way on the sphere as in the image; 0.5 is chance.",
-                figures.curves("health", curves["health"], _present(HEALTH, curves["health"]), upper=1.02),
+                figures.curves("health", curves["health"], _labels(HEALTH, curves["health"]), upper=1.02),
             )
         )
     if len(curves["validation"]):
@@ -196,5 +206,7 @@ def _training_charts(curves: Mapping[str, pd.DataFrame]) -> list[Chart]:
     return charts
 
 
-def _present(labels: dict[str, str], frame: pd.DataFrame) -> dict[str, str]:
-    return {column: label for column, label in labels.items() if column in frame.columns}
+def _labels(known: Mapping[str, str], frame: pd.DataFrame) -> dict[str, str]:
+    """What each curve of a table is called; one without a name of its own by its column."""
+    columns = [column for column in frame.columns if column not in ("step", "epoch")]
+    return {column: known.get(column, readable(column)) for column in columns}

@@ -1,6 +1,7 @@
 """Charts as SVG text for a web page: same data, same bytes; colours follow the page's light or dark theme."""
 
 import io
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -32,6 +34,7 @@ THEME = {
     "paper": "#0c0c0c",
 }
 _SERIES = [name for name in THEME if name.startswith("series-")]
+_HEIGHT = 2.7  # inches
 _STYLE: Any = {  # keys are names of matplotlib settings
     "font.size": 9,
     "svg.fonttype": "none",  # text stays text, in the page's font
@@ -76,9 +79,9 @@ def by_gap(frame: pd.DataFrame, metric: str, rows: Sequence[str], bins: int) -> 
     """A metric in percent against the azimuth gap, one line per row of the table."""
 
     def draw(axes: Axes) -> None:
-        for row in rows:
+        for row, look in _lines(rows).items():
             own = frame[frame["row"] == row].sort_values("gap")
-            axes.plot(own["gap"], own[metric], label=row, **_line(row))
+            axes.plot(own["gap"], own[metric], label=row, **look)
         gaps = sorted(frame["gap"].unique())
         axes.set_xticks(gaps, [f"{gap * 360 / bins:g}°" for gap in gaps])
         axes.set_xlabel("azimuth gap between source and target")
@@ -95,8 +98,8 @@ def by_category(frame: pd.DataFrame, metric: str, rows: Sequence[str]) -> str:
     def draw(axes: Axes) -> None:
         height = np.arange(len(wide))
         axes.hlines(height, wide.min(axis=1), wide.max(axis=1), color=THEME["grid"], linewidth=4)
-        for row in rows:
-            axes.plot(wide[row], height, label=row, **(_line(row) | {"linestyle": "none", "markersize": 7}))
+        for row, look in _lines(rows).items():
+            axes.plot(wide[row], height, label=row, **(look | {"linestyle": "none", "markersize": 7}))
         axes.set_yticks(height, list(wide.index), color=THEME["ink"])
         axes.set_ylim(-0.6, len(wide) - 0.4)
         axes.grid(axis="y", visible=False)
@@ -145,15 +148,16 @@ def curves(name: str, frame: pd.DataFrame, labels: Mapping[str, str], *, upper: 
     """Columns of a table, chosen and named by `labels`, against its column `step`; "total" in ink."""
 
     def draw(axes: Axes) -> None:
-        coloured = iter(_SERIES)
+        looks = iter(_series(len(labels)))
         for column, label in labels.items():
-            colour = THEME["ink"] if column == "total" else THEME[next(coloured)]
-            axes.plot(frame["step"], frame[column], label=label, color=colour, linewidth=1.8)
+            look = {"color": THEME["ink"]} if column == "total" else next(looks)
+            axes.plot(frame["step"], frame[column], label=label, linewidth=1.8, **look)
         axes.set_xlabel("step")
         axes.set_ylim(bottom=0, top=upper)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
 
-    return _svg(name, draw)
+    legend = math.ceil(len(labels) / 3)  # lines; the first two fit into the usual height
+    return _svg(name, draw, height=_HEIGHT + 0.18 * max(0, legend - 2))
 
 
 def validation(frame: pd.DataFrame) -> str:
@@ -181,15 +185,25 @@ def validation(frame: pd.DataFrame) -> str:
     return _svg("validation", draw)
 
 
-def _line(row: str) -> dict[str, Any]:
-    paper = row, _MARKERS.get(row, "D"), "--" if row == "chance" else "-"
-    colour, marker, line = _FURTHER.get(row, paper)
-    return {
-        "color": THEME.get(colour, THEME["muted"]),
-        "marker": marker,
-        "markeredgecolor": THEME["paper"],
-        "linestyle": line,
+def _series(count: int) -> list[dict[str, Any]]:
+    """Looks of so many curves: the theme's colours; from there on dashed, along a map of colours."""
+    themed: list[dict[str, Any]] = [{"color": THEME[name]} for name in _SERIES[:count]]
+    # without the ends of the map, which are too dark for a dark page
+    further = matplotlib.colormaps["turbo"](np.linspace(0.1, 0.9, max(0, count - len(_SERIES))))
+    return themed + [{"color": to_hex(colour), "linestyle": "--"} for colour in further]
+
+
+def _lines(rows: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Looks of rows of the table: fixed ones for those known here, for others as for curves."""
+    others = [row for row in rows if row not in _MARKERS and row not in _FURTHER]
+    looks: dict[str, dict[str, Any]] = {
+        row: {"marker": "D", **look} for row, look in zip(others, _series(len(others)), strict=True)
     }
+    for row in set(rows).difference(others):
+        paper = row, _MARKERS.get(row), "--" if row == "chance" else "-"
+        colour, marker, line = _FURTHER.get(row, paper)
+        looks[row] = {"color": THEME[colour], "marker": marker, "linestyle": line}
+    return {row: {**looks[row], "markeredgecolor": THEME["paper"]} for row in rows}
 
 
 def _percent(axes: Axes, *, from_zero: bool = True) -> None:
@@ -199,7 +213,7 @@ def _percent(axes: Axes, *, from_zero: bool = True) -> None:
         axes.set_ylim(bottom=0)
 
 
-def _svg(name: str, draw: Callable[[Axes], None], *, height: float = 2.7) -> str:
+def _svg(name: str, draw: Callable[[Axes], None], *, height: float = _HEIGHT) -> str:
     """One chart with a legend."""
 
     def draw_all(panels: Sequence[Axes]) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spheremap.base.errors import InputError, ProvenanceError
-from spheremap.base.files import read_json, sha256_file
-from spheremap.base.provenance import check_provenance, unseal
+from spheremap.base.errors import InputError
+from spheremap.base.files import read_json
+from spheremap.base.provenance import check_provenance
 from spheremap.metrics.evaluation.params import EvaluateParams, alpha_label
+from spheremap.metrics.evaluation.record import RERUN, check_files, read_record, sha256_of
 from spheremap.metrics.evaluation.results import BY_CATEGORY, BY_GAP, METRICS, PREDICTIONS, PROVENANCE
 from spheremap.metrics.evaluation.table import ordered
 
@@ -21,7 +22,6 @@ CURVES = ("losses", "health", "validation")
 COMPARED = ("features", "fused")  # the two rows that are set side by side throughout
 ENDS = ("low", "high")  # endings of the names of a score's bounds
 HEADLINE = ("pck_point", "pck_image", "pck_category", "kap")
-_RERUN = "run `snakemake --cores all` to make the results again"
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams) -> Inputs
         ProvenanceError: if the metrics belong to another data set, split, seed or set of thresholds.
     """
     path = Path(results) / METRICS
-    metrics = read_json(path, fix=_RERUN)
+    metrics = read_json(path, fix=RERUN)
     if not isinstance(metrics, dict):
-        raise InputError("not the metrics of an evaluation", where=path, expected="a JSON object", fix=_RERUN)
+        raise InputError("not the metrics of an evaluation", where=path, expected="a JSON object", fix=RERUN)
     rows = ordered(name for name, value in metrics.items() if isinstance(value, dict))
     alphas = [alpha_label(alpha) for alpha in sorted(evaluate.alphas, reverse=True)]
     identity = {"dataset": dataset, "split": evaluate.split, "seed": evaluate.seed}
-    check_provenance(metrics, expected=identity, where=path, fix=_RERUN)
+    check_provenance(metrics, expected=identity, where=path, fix=RERUN)
     missing = [row for row in COMPARED if row not in rows]
     missing += [
         f"{row}.{group}@{alpha}"
@@ -89,7 +89,7 @@ def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams) -> Inputs
             where=path,
             expected=", ".join(missing[:4]),
             found="no such number",
-            fix=_RERUN,
+            fix=RERUN,
         )
 
     scores = [f"{metric}@{alpha}" for metric in ("pck_point", "confusion") for alpha in alphas]
@@ -110,7 +110,7 @@ def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams) -> Inputs
     )
 
 
-def check_files(results: Path, head: Path, made: Mapping[str, Any]) -> None:
+def check_results(results: Path, head: Path, made: Mapping[str, Any]) -> None:
     """Whether the files of a results folder are those that were written, and of this head.
 
     Args:
@@ -122,29 +122,11 @@ def check_files(results: Path, head: Path, made: Mapping[str, Any]) -> None:
         InputError: if a file is missing.
         ProvenanceError: if one was changed or belongs to another head.
     """
-    path = results / PROVENANCE
-    record = unseal(read_json(path, fix=_RERUN), where=path, fix=_RERUN)
-    check_provenance(record, expected={"inputs": {"head": _sha256(head)}}, where=path, fix=_RERUN)
-    expected = {results / name: sha256 for name, sha256 in record.get("files", {}).items()}
-    expected |= {results / TRAINING / name: sha256 for name, sha256 in made.get("curves", {}).items()}
-    for file, sha256 in expected.items():
-        if (found := _sha256(file)) != sha256:
-            raise ProvenanceError(
-                "a file of results is not as it was written",
-                where=file,
-                expected=f"SHA-256 {sha256[:12]}…",
-                found=f"SHA-256 {found[:12]}…",
-                fix=f"delete the file and {_RERUN}",
-            )
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return sha256_file(path)
-    except OSError as error:
-        raise InputError(
-            "cannot read a file of results", where=path, found=error.strerror or str(error), fix=_RERUN
-        ) from error
+    record = read_record(results)
+    of_head = {"inputs": {"head": sha256_of(head)}}
+    check_provenance(record, expected=of_head, where=results / PROVENANCE, fix=RERUN)
+    check_files({results / name: sha256 for name, sha256 in record["files"].items()})
+    check_files({results / TRAINING / name: sha256 for name, sha256 in made.get("curves", {}).items()})
 
 
 def _require_all(frame: pd.DataFrame, key: str, rows: Sequence[str], path: Path) -> None:
@@ -158,7 +140,7 @@ def _require_all(frame: pd.DataFrame, key: str, rows: Sequence[str], path: Path)
                 where=path,
                 expected=f"{key} " + ", ".join(map(str, expected)),
                 found=", ".join(map(str, found)) or "none",
-                fix=_RERUN,
+                fix=RERUN,
             )
 
 
@@ -168,11 +150,11 @@ def _read(path: Path, texts: Sequence[str], numbers: Sequence[str], *, gaps: boo
         frame = pd.read_csv(path, dtype=dict.fromkeys(texts, "str"), keep_default_na=gaps)
     except OSError as error:
         raise InputError(
-            "cannot read a table of results", where=path, found=error.strerror or str(error), fix=_RERUN
+            "cannot read a table of results", where=path, found=error.strerror or str(error), fix=RERUN
         ) from error
     except (ValueError, EOFError, zlib.error) as error:
         raise InputError(
-            "not a table of results", where=path, expected="CSV", found=str(error), fix=_RERUN
+            "not a table of results", where=path, expected="CSV", found=str(error), fix=RERUN
         ) from error
     missing = [name for name in (*texts, *numbers) if name not in frame.columns]
     if missing:
@@ -181,7 +163,7 @@ def _read(path: Path, texts: Sequence[str], numbers: Sequence[str], *, gaps: boo
             where=path,
             expected=", ".join(missing),
             found=", ".join(frame.columns),
-            fix=_RERUN,
+            fix=RERUN,
         )
     for name in frame.columns.difference(list(texts)):
         try:
@@ -192,6 +174,6 @@ def _read(path: Path, texts: Sequence[str], numbers: Sequence[str], *, gaps: boo
                 where=path,
                 expected="numbers",
                 found=str(error),
-                fix=_RERUN,
+                fix=RERUN,
             ) from error
     return frame

@@ -84,6 +84,7 @@ class Page:
     sphere_weight: float
     alpha: str
     backbone: str
+    remarks: list[str]  # on the data, such as what training lacked
     metrics: dict[str, Any]
     tiles: list[Tile]
     headline: Table

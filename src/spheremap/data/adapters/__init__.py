@@ -46,7 +46,7 @@ ADAPTERS: dict[str, Adapter] = {
 }
 
 
-_OF_OTHERS = ("download", "masks", "borrow")  # keys of an entry that are not the adapter's concern
+_OF_OTHERS = ("download", "masks", "borrow", "files")  # keys of an entry that are not the adapter's concern
 
 
 @dataclass(frozen=True)

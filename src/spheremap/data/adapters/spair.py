@@ -1,13 +1,17 @@
 """Adapter for folders in the layout of SPair-71k (Min et al. 2019, arXiv 1908.10543).
 
     Layout/large/{trn,val,test}.txt             pairs, one per line: 000001-<source>-<target>:<category>
-    ImageAnnotation/<category>/<image>.json     size, bndbox, kps "0".."29" (a point or null), azimuth_id 0..7
+    ImageAnnotation/<category>/<image>.json     size, bndbox, kps (id -> a point or null), azimuth_id 0..7
     JPEGImages/<category>/<image>.jpg
     Segmentation/<category>/<image>.png         the object is the pixels equal to the category's class id
 
 The data set is the images that its pairs name; an annotation that no pair names belongs to no split and is
 left out. PairAnnotation is not read, since it only repeats the other files. If the folder Segmentation is
-absent, no image has a mask.
+absent, no image has a mask. A split without pairs needs no layout file, but one of the three must be there.
+
+SPair-71k gives every image the 30 keypoints "0".."29". Other folders may have any number of them; an id is a
+number of up to 8 digits. The images of a category need not list the same ids: each has the keypoints that are
+set in any image of its category, and one that its own file does not list counts as not visible.
 
 Beyond SPair-71k, these are understood (`spair_export` writes them where needed):
 
@@ -47,7 +51,7 @@ from spheremap.data.images import open_picture
 from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, Tables
 
 AZIMUTH_BINS = 8
-KEYPOINT_IDS = tuple(str(number) for number in range(30))
+KEYPOINT_ID = re.compile(r"[0-9]{1,8}")  # tables sort ids as numbers of 8 digits
 LAYOUT_FILES = {"train": "trn", "val": "val", "test": "test"}  # split -> file name
 UNPAIRED_FILE = "unpaired.txt"
 MASK_MODES = ("1", "L", "P", "I", "I;16")  # one channel, so that a pixel can equal a class id
@@ -171,6 +175,11 @@ def split_pair(stems: str, known: Mapping[str, Any] | set[str]) -> list[tuple[st
     return readings
 
 
+def by_number(keypoint_id: str) -> tuple[int, str]:
+    """Where an id stands in the order of keypoints; "07" and "7" are two."""
+    return int(keypoint_id), keypoint_id
+
+
 def _class_ids(extra: Mapping[str, int]) -> dict[str, int]:
     for category, value in extra.items():
         if not 1 <= value <= 255:
@@ -189,9 +198,21 @@ def _class_ids(extra: Mapping[str, int]) -> dict[str, int]:
 def _read_layout(root: Path, digest: FileDigest) -> _Layout:
     layout = _Layout([], {}, {})
     folder = root / "Layout" / "large"
+    present = {path.name for path in folder.iterdir()}  # also a link whose file is gone, which is an error
+    names = {split: f"{stem}.txt" for split, stem in LAYOUT_FILES.items()}
+    if not present & set(names.values()):
+        raise InputError(
+            "the data set has no layout file",
+            where=folder,
+            expected="one or more of " + ", ".join(names.values()),
+            found=", ".join(sorted(present)) or "an empty folder",
+            fix="write the pairs of a split into its file; a split without pairs needs none",
+        )
     known: dict[str, set[str]] = {}  # category -> its annotated images; listed on demand
-    for split, stem in LAYOUT_FILES.items():
-        path = folder / f"{stem}.txt"
+    for split, name in names.items():
+        if name not in present:
+            continue
+        path = folder / name
         for number, line in _lines(path, digest):
             category, source, target = _parse_pair(line, f"{path}, line {number}", root, known)
             pair = (f"{category}/{source}", f"{category}/{target}")
@@ -200,7 +221,7 @@ def _read_layout(root: Path, digest: FileDigest) -> _Layout:
                 layout.splits.setdefault(image_id, set()).add(split)
                 layout.named_at.setdefault(image_id, f"{path}, line {number}")
     unpaired = folder / UNPAIRED_FILE
-    if unpaired.exists():
+    if unpaired.name in present:
         for number, line in _lines(unpaired, digest):
             split, image_id = _parse_unpaired(line, f"{unpaired}, line {number}")
             layout.splits.setdefault(image_id, set()).add(split)
@@ -217,9 +238,7 @@ def _read_layout(root: Path, digest: FileDigest) -> _Layout:
 
 def _lines(path: Path, digest: FileDigest) -> list[tuple[int, str]]:
     """The numbered lines of a layout file that are not blank."""
-    content = read_bytes(
-        path, "layout file", fix="write the pairs of the split into it; it may be empty if there are none"
-    )
+    content = read_bytes(path, "layout file", fix="restore it, or delete it if its split has no pairs")
     digest.add(path.name, content)
     try:
         text = content.decode("utf-8")
@@ -362,10 +381,10 @@ def _box(fields: _Fields, width: int, height: int) -> tuple[float, float, float,
 
 def _points(fields: _Fields, width: int, height: int) -> dict[str, tuple[float, float]]:
     kps = fields.values.get("kps")
-    if not isinstance(kps, dict) or set(kps) != set(KEYPOINT_IDS):
-        raise fields.wrong("kps", 'an object with the 30 keys "0".."29", each a point or null')
+    if not isinstance(kps, dict) or not all(map(KEYPOINT_ID.fullmatch, kps)):
+        raise fields.wrong("kps", 'an object with numbers as keys ("0", "1", …), each with a point or null')
     points: dict[str, tuple[float, float]] = {}
-    for keypoint_id in KEYPOINT_IDS:
+    for keypoint_id in sorted(kps, key=by_number):
         point = kps[keypoint_id]
         if point is None:
             continue
@@ -393,10 +412,10 @@ def _names(fields: _Fields, points: Mapping[str, Any]) -> dict[str, str] | None:
     names = fields.values["keypoint_names"]
     if (
         not isinstance(names, dict)
-        or not set(names) <= set(KEYPOINT_IDS)
+        or not all(map(KEYPOINT_ID.fullmatch, names))
         or not all(map(is_text, names.values()))
     ):
-        raise fields.wrong("keypoint_names", 'an object with keys from "0".."29", each with a name')
+        raise fields.wrong("keypoint_names", 'an object with numbers as keys ("0", "1", …), each with a name')
     if not set(points) <= set(names):
         raise fields.wrong("keypoint_names", "a name for each point that is set in 'kps'")
     return dict(names)
@@ -425,7 +444,7 @@ def _keypoint_rows(annotations: Mapping[str, _Annotation]) -> list[dict[str, Any
     for image_id, annotation in annotations.items():
         category = image_id.split("/")[0]
         ids = kept[category] if annotation.names is None else set(annotation.names)
-        for keypoint_id in sorted(ids, key=int):
+        for keypoint_id in sorted(ids, key=by_number):
             x, y = annotation.points.get(keypoint_id, (math.nan, math.nan))
             rows.append(
                 {

@@ -22,10 +22,11 @@ from spheremap.base.progress import progress
 from spheremap.data.adapters.common import is_file_name
 from spheremap.data.adapters.spair import (
     AZIMUTH_BINS,
-    KEYPOINT_IDS,
+    KEYPOINT_ID,
     LAYOUT_FILES,
     UNPAIRED_FILE,
     SPairParams,
+    by_number,
     read_spair,
     split_pair,
 )
@@ -34,6 +35,7 @@ from spheremap.data.images import open_picture
 from spheremap.data.tables import Tables, sort_tables
 from spheremap.data.viewpoint_bins import azimuth_bin
 
+SPAIR_IDS = tuple(str(number) for number in range(30))  # its own tools expect these in every annotation
 POSES = ("Frontal", "Left", "Left", "Left", "Rear", "Right", "Right", "Right")  # by azimuth_id
 SCALE_STEPS = (1.5, 2.5)  # ratio of the boxes' longer sides that makes scale_variation 1 and 2
 
@@ -55,8 +57,9 @@ def export_spair(tables: Tables, directory: Path) -> dict[str, int]:
             raise _unfit("an image_id <category>/<name>", image_id)
         if ":" in category:
             raise _unfit("category names without ':'", category)
-    if not set(tables.keypoints["keypoint_id"]) <= set(KEYPOINT_IDS):
-        raise _unfit('keypoint ids "0".."29"', ", ".join(sorted(set(tables.keypoints["keypoint_id"]))))
+    ids = set(tables.keypoints["keypoint_id"])
+    if odd := sorted(text for text in ids if not KEYPOINT_ID.fullmatch(text)):
+        raise _unfit('numbers as keypoint ids ("0", "1", …)', ", ".join(odd))
 
     tables = sort_tables(tables)  # so that equal tables are equal bytes, whatever the order of their rows
     keypoints: dict[str, list[dict[str, Any]]] = {image_id: [] for image_id in images}
@@ -102,6 +105,7 @@ def _write_image(row: Mapping[str, Any], points: list[dict[str, Any]], directory
 
     azimuth = row["azimuth"]
     azimuth_id = None if math.isnan(azimuth) else int(azimuth_bin(np.array([azimuth]), AZIMUTH_BINS)[0])
+    ids = sorted({*SPAIR_IDS, *(p["keypoint_id"] for p in points)}, key=by_number)
     visible = {p["keypoint_id"]: [_plain(p["x"]), _plain(p["y"])] for p in points if p["visible"]}
     box = [_plain(row[corner]) for corner in ("x1", "y1", "x2", "y2")]
     # a box within a pixel of the border is most likely cut off by it
@@ -120,7 +124,7 @@ def _write_image(row: Mapping[str, Any], points: list[dict[str, Any]], directory
         "occluded": 0,
         "difficult": 0,
         "bndbox": box,
-        "kps": {keypoint_id: visible.get(keypoint_id) for keypoint_id in KEYPOINT_IDS},
+        "kps": {keypoint_id: visible.get(keypoint_id) for keypoint_id in ids},
         "azimuth_id": azimuth_id,
         "keypoint_names": {p["keypoint_id"]: p["name"] for p in points},
     }
@@ -169,7 +173,7 @@ def _pair_annotation(
     azimuth gap of 0, 1, more bins; scale by the ratio of the boxes' longer sides; truncation and occlusion 0
     none, 1 source, 2 target, 3 both.
     """
-    common = [i for i in KEYPOINT_IDS if source["kps"][i] is not None and target["kps"][i] is not None]
+    common = [i for i, point in source["kps"].items() if point and target["kps"].get(i)]
     boxes = source["bndbox"], target["bndbox"]
     short, long = sorted(max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes)
     known = source["azimuth_id"] is not None and target["azimuth_id"] is not None

@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from spheremap.base.errors import InputError
+from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import read_json
 from spheremap.methods.descriptors import CHANCE
-from spheremap.metrics.evaluation.results import BY_GAP, WEIGHT_SWEEP
+from spheremap.metrics.evaluation.record import RERUN, check_files, read_record
+from spheremap.metrics.evaluation.results import BY_GAP, PROVENANCE, WEIGHT_SWEEP
 
 ORDER = ("features", "sphere", "fused")  # any other row follows, and chance is the last
 GROUPS = {
@@ -20,21 +21,38 @@ GROUPS = {
 }
 
 
-def format_file(path: Path) -> str:
-    """The scores of a metrics file, and by azimuth gap and sphere weight if those tables lie beside it.
+def format_file(path: Path) -> tuple[str, list[str]]:
+    """The scores of an evaluation, of all points, by azimuth gap and by sphere weight.
+
+    Args:
+        path: its metrics.json; the record and the tables of the same evaluation lie beside it.
+
+    Returns:
+        The text, and the names of files that the evaluation wrote, are not there and were not needed here.
 
     Raises:
-        InputError: if a file is missing or malformed.
+        InputError: if the record or a file that is shown is missing or malformed.
+        ProvenanceError: if a file was changed or is of another run.
     """
-    current = Path(path)
+    current = path = Path(path)
+    files = read_record(path.parent)["files"]
+    shown = (path.name, BY_GAP, WEIGHT_SWEEP)
+    if unknown := [name for name in shown if name not in files]:
+        raise ProvenanceError(
+            "a file of results is not in the record of the evaluation",
+            where=path.parent / PROVENANCE,
+            expected=", ".join(unknown),
+            found=", ".join(files),
+            fix=f"name the metrics.json of an evaluation, or {RERUN}",
+        )
+    absent = [name for name in files if name not in shown and not path.with_name(name).exists()]
+    check_files({path.with_name(name): sha256 for name, sha256 in files.items() if name not in absent})
     try:
         metrics = read_json(current)
         parts = [format_metrics(metrics), format_intervals(metrics)]
         for name, show in ((BY_GAP, format_gaps), (WEIGHT_SWEEP, format_sweep)):
-            beside = Path(path).with_name(name)
-            if beside.exists():
-                current = beside
-                parts.append(show(pd.read_csv(beside)))
+            current = path.with_name(name)
+            parts.append(show(pd.read_csv(current)))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             "not a result of an evaluation",
@@ -42,7 +60,7 @@ def format_file(path: Path) -> str:
             expected="metrics.json and the tables beside it as `spheremap evaluate` writes them",
             found=f"{type(error).__name__}: {error}",
         ) from error
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(part for part in parts if part), absent
 
 
 def format_metrics(metrics: Mapping[str, Any]) -> str:

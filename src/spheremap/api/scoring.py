@@ -1,0 +1,148 @@
+"""Scoring a bundle on a labelled data set: any file of `spheremap bundle`, any entry of params.yaml.
+
+The tables are the workflow's, made if need be. The features are those of the bundle's own backbone and fit,
+kept under .work/evaluate for the next time. The bundle also sets the weight of the sphere, how points are
+described and how places are read; everything else is that of the section `evaluate`.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spheremap.api.bundle import About, Bundle, read_bundle
+from spheremap.api.project import PARAMS, get, make_tables, read_params
+from spheremap.base.errors import InputError, ProvenanceError
+from spheremap.base.files import sha256_file
+from spheremap.base.provenance import digest, provenance
+from spheremap.config.slices import parse
+from spheremap.data.tables import read_tables, tables_digest
+from spheremap.features.cache.builder import CacheSpec, Source, build_shard, select_sources
+from spheremap.features.cache.reader import FeatureCache
+from spheremap.methods.queries import with_common_keypoint
+from spheremap.metrics.evaluation import EvaluateSlice, check_agreement, evaluate, write_results
+from spheremap.metrics.evaluation.sweep import SPLIT as SWEPT
+
+KEPT = Path(".work/evaluate")  # feature caches, by data set and what they were made from
+
+
+def score_bundle(
+    path: Path,
+    dataset: str,
+    out: Path,
+    *,
+    split: str | None = None,
+    sphere_weight: float | None = None,
+    weights: Path | None = None,
+    device: torch.device,
+    threads: int,
+) -> None:
+    """Score a bundle on the pairs of a split, in the project whose top folder is the current one.
+
+    Args:
+        path: the bundle.
+        dataset: an entry of `datasets` in params.yaml.
+        out: folder for the results.
+        split: "train", "val" or "test"; None: that of params.yaml.
+        sphere_weight: share of the sphere in the row `fused`; None: the bundle's.
+        weights: of the backbone; None: found as `Bundle.weights` does.
+        device: where backbone and head run.
+        threads: of the workflow, and to decode pictures.
+
+    Raises:
+        InputError: if parameters or data set cannot be used, or the split has nothing to measure.
+        ProvenanceError: if the file is no bundle, or the weights are not its backbone's.
+    """
+    params = read_params(PARAMS)
+    _check_known(dataset, params)
+    bundle = read_bundle(path, device)
+    own = {"split": split, "sphere_weight": sphere_weight}
+    settings = _settings(bundle.about, params, dataset, own)
+    spec = _cache_spec(bundle.about, params, dataset)
+
+    folder = make_tables(dataset, threads)
+    tables, digests = read_tables(folder), tables_digest(folder)
+    measured = settings.evaluate.split
+    # before minutes of features, not after
+    with_common_keypoint(
+        tables, tables.pairs_of(measured), where=f"split {measured!r} of data set {dataset!r}"
+    )
+    splits = {measured, SWEPT} if settings.evaluate.sweep else {measured}
+    sources = select_sources(tables, "images", measured=splits)
+    with _features(bundle, spec, sources, digests, weights, device, threads) as cache:
+        check_agreement(cache, bundle.head, path)
+        results = evaluate(cache, tables, bundle.head, settings.evaluate, dataset=dataset, device=device)
+        inputs = {**digests, "images": digest(cache.provenance), "bundle": sha256_file(path)}
+    write_results(out, results, provenance("evaluate", dataclasses.asdict(settings), inputs))
+
+
+def _check_known(dataset: str, params: Any) -> None:
+    known = get(params, PARAMS, "datasets")
+    if dataset not in known:
+        near = difflib.get_close_matches(dataset, known, n=1)
+        raise InputError(
+            f"unknown data set {dataset!r}",
+            where=PARAMS,
+            expected=f"one of {', '.join(known)}",
+            fix=f"did you mean {near[0]!r}?" if near else "add an entry to `datasets`",
+        )
+
+
+def _settings(about: About, params: Any, dataset: str, own: dict[str, Any]) -> EvaluateSlice:
+    """The section `evaluate` with what the bundle says of itself, and with `own` values that are not None."""
+    protocol = dataclasses.asdict(about.protocol)
+    del protocol["fit"]  # of the features
+    section = {
+        **get(params, PARAMS, "evaluate"),
+        **protocol,
+        "sphere_weight": about.sphere_weight,
+        **{name: value for name, value in own.items() if value is not None},
+    }
+    settings: EvaluateSlice = parse({"evaluate": section, "dataset": dataset}, EvaluateSlice, where=PARAMS)
+    return settings
+
+
+def _cache_spec(about: About, params: Any, dataset: str) -> CacheSpec:
+    """The section `features` with the bundle's backbone."""
+    section = {
+        **get(params, PARAMS, "features"),
+        "precision": about.precision,
+        "fit": about.protocol.fit,
+        "shards": 1,
+    }
+    found = {"features": section, "backbone": dataclasses.asdict(about.backbone), "dataset": dataset}
+    spec: CacheSpec = parse(found, CacheSpec, where=PARAMS)
+    return spec
+
+
+def _features(
+    bundle: Bundle,
+    spec: CacheSpec,
+    sources: Sequence[Source],
+    tables: Mapping[str, str],
+    weights: Path | None,
+    device: torch.device,
+    threads: int,
+) -> FeatureCache:
+    """The features of some images of tables with these digests: those that are kept, if they are the same."""
+    # what tokens depend on, so that with other crops, say, the kept ones stay good
+    params = {
+        "dataset": spec.dataset,
+        "images": digest([source.image_id for source in sources]),
+        "backbone": dataclasses.asdict(spec.backbone),
+        **{name: getattr(spec.features, name) for name in ("precision", "fit", "batch")},
+    }
+    made = provenance("cache", params, {"weights": bundle.about.weights_sha256, **tables})
+    file = KEPT / f"{spec.dataset}-{digest(made)[:12]}" / "images.h5"
+    with suppress(ProvenanceError):  # it is not there yet, or damaged
+        return FeatureCache.open([file], expect=made)
+    with bundle.weights(weights) as own:
+        build_shard(
+            spec, sources, weights=own, kind="images", shard=(0, 1), provenance=made, out=file,
+            device=device, threads=threads,
+        )  # fmt: skip
+    return FeatureCache.open([file], expect=made)

@@ -1,0 +1,187 @@
+"""`spheremap evaluate --model`: on any labelled data set, a bundle scores as the workflow says it does."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from layouts_folder import write_folder
+from project import Project
+from studio import run
+
+from spheremap.api import scoring
+from spheremap.base.files import sha256_file, write_json
+from spheremap.base.provenance import unseal
+from spheremap.cli import main
+from spheremap.metrics.evaluation.table import format_file
+
+SCORES = ("metrics.json", "by_category.csv", "by_azimuth_gap.csv", "weight_sweep.csv", "predictions.csv.gz")
+FOLDER = {
+    "layout": "folder",
+    "bins": None,
+    "shares": {"train": 0.34, "val": 0.33, "test": 0.33},
+    "max_pairs": 20,
+    "min_shared_keypoints": 1,
+    "seed": 0,
+    "masks": {"source": "own"},
+}
+
+
+@pytest.fixture(scope="module")
+def settled(made: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The finished tiny project with a bundle of its head, and two folders, one without keypoints.
+
+    What a bundle says of itself was changed in params.yaml after it was made.
+    """
+    folder = tmp_path_factory.mktemp("scoring") / "project"
+    shutil.copytree(made.folder, folder, symlinks=True)
+    project = Project(folder)
+    project.run("spheremap", "bundle", "--out", "models/demo.spheremap")
+    write_folder(folder / "own", count=6)
+    write_folder(folder / "bare", count=2, keypoints=False)
+    project.edit(
+        {
+            "datasets.own": {**FOLDER, "root": "own"},
+            "datasets.bare": {**FOLDER, "root": "bare"},
+            "features.fit": "stretch",
+            "evaluate.sphere_weight": 0.9,
+            "evaluate.source": "bilinear",
+            "evaluate.readout": "window",
+            "evaluate.window": 3,
+            "evaluate.temperature": 0.5,
+        }
+    )
+    return project
+
+
+@pytest.fixture
+def project(settled: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Project:
+    monkeypatch.chdir(settled.folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return settled
+
+
+def evaluate(dataset: str, *options: object) -> int:
+    names = ["--model", "models/demo.spheremap", "--dataset", dataset, "--device", "cpu", *options]
+    return main(["evaluate", *map(str, names)])
+
+
+def everything_in(*folders: str) -> dict[str, str]:
+    files = [path for folder in folders for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+    return {str(path): sha256_file(path) for path in files}
+
+
+def test_on_its_own_data_set_a_bundle_scores_as_the_workflow_did(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = ("results", "models", "data/shapes")
+    before = everything_in(*kept)
+    assert evaluate("shapes", "--out", "elsewhere") == 0
+    assert capsys.readouterr().out == format_file(Path("results/metrics.json")) + "\n"
+    assert everything_in(*kept) == before
+    for name in SCORES:
+        assert Path("elsewhere", name).read_bytes() == Path("results", name).read_bytes(), name
+    record = unseal(json.loads(Path("elsewhere/provenance.json").read_text()), where=Path(), fix="")
+    assert record["files"] == {name: sha256_file(Path("elsewhere", name)) for name in SCORES}
+    assert record["inputs"]["bundle"] == sha256_file(Path("models/demo.spheremap"))
+
+
+def test_on_another_data_set_a_bundle_scores_as_the_workflows_commands_do(
+    project: Project, tmp_path: Path
+) -> None:
+    assert evaluate("own", "--split", "val", "--sphere-weight", 0.7) == 0
+    found = Path("results/demo-on-own")
+
+    protocol = {"source": "patch", "readout": "argmax", "window": 15, "temperature": 0.02}  # the bundle's
+    params = json.loads(Path("results/evaluate.params.json").read_text())["evaluate"]
+    params |= {"split": "val", "sphere_weight": 0.7, **protocol}
+    features = json.loads(Path("data/shapes/features/params.json").read_text())
+    write_json(tmp_path / "features.json", {**features, "dataset": "own"})
+    write_json(tmp_path / "evaluate.json", {"evaluate": params, "dataset": "own"})
+    tables, images = "data/own/canonical", tmp_path / "images.h5"
+    run("cache", "--params", tmp_path / "features.json", "--tables", tables, "--kind", "images",
+        "--weights", "models/backbones/tiny.safetensors", "--out", images, "--work", tmp_path / "work",
+        "--device", "cpu")  # fmt: skip
+    run("evaluate", "--params", tmp_path / "evaluate.json", "--tables", tables, "--images", images,
+        "--head", "models/shapes/head.safetensors", "--out", tmp_path / "out", "--device", "cpu")  # fmt: skip
+    metrics, expected = (
+        json.loads((folder / "metrics.json").read_text()) for folder in (found, tmp_path / "out")
+    )
+    assert metrics["split"] == "val"
+    assert metrics["n_points"] > 0
+    # though there the pictures of the test pairs were among them, and lay in other batches
+    assert metrics == expected
+
+
+def test_features_are_kept_for_the_next_time(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def caches() -> dict[Path, tuple[int, str]]:
+        files = Path(".work/evaluate").glob("own-*/*.h5")
+        return {path: (path.stat().st_mtime_ns, sha256_file(path)) for path in files}
+
+    def run_again() -> bytes:
+        assert evaluate("own", "--out", "again") == 0
+        return Path("again/metrics.json").read_bytes()
+
+    shutil.rmtree(".work/evaluate", ignore_errors=True)
+    metrics = run_again()
+    first = caches()
+    (path,) = first
+    # the tables are there now
+    monkeypatch.setattr(scoring, "make_tables", lambda dataset, threads: Path("data/own/canonical"))
+    assert run_again() == metrics
+    assert caches() == first
+    with path.open("r+b") as stream:
+        stream.truncate(path.stat().st_size // 2)
+    assert run_again() == metrics  # a damaged one is made anew
+    assert caches()[path][1] == first[path][1]
+
+
+def test_what_cannot_be_scored_is_named(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    def error(*arguments: str) -> str:
+        assert main(["evaluate", "--device", "cpu", *arguments]) == 1
+        return capfd.readouterr().err
+
+    model = ("--model", "models/demo.spheremap")
+    before = everything_in("results")
+    text = error(*model, "--dataset", "shape")
+    assert all(name in text for name in ("'shape'", "params.yaml", "'shapes'", "own, bare"))
+    assert "params.yaml" in error("--model", "params.yaml", "--dataset", "own")
+    assert "nowhere.spheremap" in error("--model", "nowhere.spheremap", "--dataset", "own")
+    assert "split 'test' of data set 'bare'" in error(*model, "--dataset", "bare")
+    assert "--out" in error(*model, "--dataset", "own", "--out", "./results")
+    assert "sphere_weight" in error(*model, "--dataset", "own", "--sphere-weight", "1.5")
+    assert everything_in("results") == before
+
+
+def test_a_data_set_that_the_workflow_cannot_read(
+    project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project.edit({"datasets.lost": {**FOLDER, "root": "no/such/folder"}})
+    assert evaluate("lost") == 1
+    errors = capfd.readouterr().err
+    assert "no/such/folder" in errors  # Snakemake's own words
+    assert "'lost'" in errors.rpartition("spheremap evaluate: ")[2]
+
+
+def test_outside_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert evaluate("own") == 1
+    assert "params.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--model=a"],
+        ["--model=a", "--dataset=b", "--head=c"],
+        ["--params=a", "--tables=b", "--images=c", "--head=d"],
+        ["--params=a", "--tables=b", "--images=c", "--head=d", "--out=e", "--split=val"],
+    ],
+)
+def test_options_of_one_form_or_the_other(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", *options]) == 1
+    text = capsys.readouterr().err
+    assert all(option.partition("=")[0] in text for option in options)
