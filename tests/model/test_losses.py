@@ -12,19 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spheremap.kernels import draw_key, draw_triplets
+from spheremap.kernels import draw_key, draw_triplets, patch_coordinates
+from spheremap.kernels.cosine_reconstruction import reconstruction_loss
+from spheremap.kernels.sphere_geometry import distance_loss, orientation_loss, sphere_turn
+from spheremap.kernels.vectors import masked_mean, unit
 from spheremap.model.head import Foreground
-from spheremap.model.losses import (
-    anchored_viewpoint_loss,
-    mean_directions,
-    orientation_loss,
-    patch_coordinates,
-    reconstruction_loss,
-    relative_distance_loss,
-    relative_viewpoint_loss,
-)
-from spheremap.model.losses.orientation import sphere_turn
-from spheremap.model.losses.vectors import masked_mean, unit
+from spheremap.model.losses.viewpoint import anchored_viewpoint, mean_directions, relative_viewpoint
 
 X, Y, Z = torch.eye(3, dtype=torch.float64)
 YES = torch.tensor([True])
@@ -36,9 +29,9 @@ def rows(*vectors: Tensor | list[float]) -> Tensor:
 
 
 def one_triplet(
-    points: Tensor, places: list[list[float]], loss: Callable[..., Tensor], **options: float
+    points: Tensor, places: list[list[float]], loss: Callable[..., tuple[Tensor, Tensor]], **options: float
 ) -> float:
-    return float(loss(points, rows(*places), torch.tensor([[0, 1, 2]]), YES, **options))
+    return float(loss(points, rows(*places), torch.tensor([[0, 1, 2]]), YES, **options)[0])
 
 
 class Scene:
@@ -69,20 +62,22 @@ class Scene:
         triplets = self.triplets.view(self.images, self.per_image, 3)[i]
         return dense, self.foreground.patch[triplets].tolist()
 
-    def losses(self, points: Tensor) -> Tensor:
+    def terms(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Mean and count of each."""
         directions = mean_directions(points, self.foreground.image, self.images)
         triplets = (self.places, self.triplets, self.valid)
-        return torch.stack(
-            [
-                relative_distance_loss(points, *triplets),
-                orientation_loss(points, *triplets),
-                relative_viewpoint_loss(directions, self.azimuth, self.foreground.counts > 0),
-            ]
-        )
+        return [
+            distance_loss(points, *triplets),
+            orientation_loss(points, *triplets),
+            relative_viewpoint(directions, self.azimuth, self.foreground.counts > 0),
+        ]
+
+    def losses(self, points: Tensor) -> Tensor:
+        return torch.stack([mean for mean, _ in self.terms(points)])
 
 
-def naive_losses(scene: Scene) -> list[float]:
-    """METHOD, word by word: a loop over images and triplets, coordinates in linspace(0, 1)."""
+def naive_losses(scene: Scene) -> list[list[float]]:
+    """All terms of each, word by word: a loop over images and triplets, coordinates in linspace(0, 1)."""
     n_rows, n_columns = scene.grid
     row, column = np.linspace(0, 1, n_rows), np.linspace(0, 1, n_columns)
     place = [np.array([row[i], column[j]]) for i in range(n_rows) for j in range(n_columns)]
@@ -117,14 +112,16 @@ def naive_losses(scene: Scene) -> list[float]:
         (mean[i] @ mean[j] - math.cos(scene.azimuth[i] - scene.azimuth[j])) ** 2
         for i, j in itertools.product(mean, repeat=2)
     ]
-    return [float(np.mean(values)) if values else 0.0 for values in (distance, orientation, viewpoint)]
+    return [distance, orientation, viewpoint]
 
 
 @given(SEEDS, st.integers(2, 6), st.tuples(st.integers(1, 7), st.integers(1, 7)))
 @settings(max_examples=40, deadline=None)
 def test_losses_equal_the_transcription(seed: int, images: int, grid: tuple[int, int]) -> None:
     scene = Scene(seed, images, grid, per_image=12)
-    np.testing.assert_allclose(scene.losses(scene.points).numpy(), naive_losses(scene), rtol=1e-9, atol=1e-12)
+    for (mean, count), expected in zip(scene.terms(scene.points), naive_losses(scene), strict=True):
+        assert count == len(expected)
+        np.testing.assert_allclose(mean.numpy(), np.mean(expected or [0.0]), rtol=1e-9, atol=1e-12)
 
 
 @given(SEEDS)
@@ -222,21 +219,19 @@ def test_reconstruction_of_nothing_and_of_zero_vectors() -> None:
 
 def test_distance_by_hand() -> None:
     points = rows(X, [0.6, 0.8, 0], Y)  # d(a, b) = 0.4, d(a, c) = 1
-    near_b = one_triplet(points, [[0, 0], [0, 1], [0, 3]], relative_distance_loss, margin=0.5)
-    near_c = one_triplet(points, [[0, 0], [0, 3], [1, 1]], relative_distance_loss, margin=0.5)
+    near_b = one_triplet(points, [[0, 0], [0, 1], [0, 3]], distance_loss, margin=0.5)
+    near_c = one_triplet(points, [[0, 0], [0, 3], [1, 1]], distance_loss, margin=0.5)
     assert near_b == pytest.approx(0)  # 0.4 - 1 + 0.5 < 0
     assert near_c == pytest.approx(1.1)  # 1 - 0.4 + 0.5
-    assert one_triplet(points, [[0, 0], [0, 1], [0, 3]], relative_distance_loss, margin=0.7) == pytest.approx(
-        0.1
-    )
+    assert one_triplet(points, [[0, 0], [0, 1], [0, 3]], distance_loss, margin=0.7) == pytest.approx(0.1)
 
 
 def test_at_equal_distances_c_is_the_positive() -> None:
     points = rows(X, [0.6, 0.8, 0], Y)
-    assert one_triplet(points, [[0, 0], [0, 2], [2, 0]], relative_distance_loss) == pytest.approx(1.1)
+    assert one_triplet(points, [[0, 0], [0, 2], [2, 0]], distance_loss) == pytest.approx(1.1)
     # patches as far right as down, in a grid whose linspace cannot be represented exactly
     places = patch_coordinates((11, 11)).double()[[0, 3 * 11, 3]]
-    assert one_triplet(points, places.tolist(), relative_distance_loss) == pytest.approx(1.1)
+    assert one_triplet(points, places.tolist(), distance_loss) == pytest.approx(1.1)
 
 
 # --- orientation
@@ -276,7 +271,7 @@ def test_image_orientation_is_that_of_row_and_column() -> None:
 def test_no_kept_triplet_gives_zero_not_nan() -> None:
     points = rows(Z, X, Y).requires_grad_()
     in_line = rows([0, 0], [0, 1], [0, 2])
-    loss = orientation_loss(points, in_line, torch.tensor([[0, 1, 2]]), YES)
+    loss, _ = orientation_loss(points, in_line, torch.tensor([[0, 1, 2]]), YES)
     loss.backward()
     assert float(loss.detach()) == 0
     assert torch.equal(points.grad, torch.zeros(3, 3, dtype=torch.float64))
@@ -293,7 +288,7 @@ def test_degenerate_triplets_keep_gradients_finite(dtype: torch.dtype) -> None:
         points = raw.clone().requires_grad_()
         every = torch.ones(len(triplets), dtype=torch.bool)
         args = (transform(points), places, triplets, every)
-        loss = relative_distance_loss(*args) + orientation_loss(*args)
+        loss = distance_loss(*args)[0] + orientation_loss(*args)[0]
         loss.backward()
         assert torch.isfinite(loss)
         assert torch.isfinite(points.grad).all()
@@ -304,15 +299,16 @@ def test_triplets_of_empty_images_do_not_count() -> None:
     points = rows(X, [0.6, 0.8, 0], Y)
     places = rows([0, 0], [0, 3], [1, 1])
     triplets, valid = torch.tensor([[0, 1, 2], [0, 0, 0]]), torch.tensor([True, False])
-    assert float(relative_distance_loss(points, places, triplets, valid)) == pytest.approx(1.1)
-    assert float(relative_distance_loss(points, places, triplets, ~valid)) == pytest.approx(0.5)
+    mean, count = distance_loss(points, places, triplets, valid)
+    assert (float(mean), int(count)) == (pytest.approx(1.1), 1)
+    assert float(distance_loss(points, places, triplets, ~valid)[0]) == pytest.approx(0.5)
     none = torch.zeros(2, dtype=torch.bool)
     nothing, nowhere = torch.zeros(0, 3, requires_grad=True), torch.zeros(0, 2)
-    for loss in (relative_distance_loss, orientation_loss):
-        assert float(loss(points, places, triplets, none)) == 0
-        empty = loss(nothing, nowhere, torch.zeros(2, 3, dtype=torch.int64), none)
+    for loss in (distance_loss, orientation_loss):
+        assert [float(value) for value in loss(points, places, triplets, none)] == [0, 0]
+        empty, count = loss(nothing, nowhere, torch.zeros(2, 3, dtype=torch.int64), none)
         empty.backward()
-        assert float(empty.detach()) == 0
+        assert float(empty.detach()) == float(count) == 0
 
 
 # --- relative viewpoint
@@ -321,21 +317,21 @@ def test_triplets_of_empty_images_do_not_count() -> None:
 def test_viewpoint_by_hand() -> None:
     azimuth = torch.tensor([0, math.pi / 2, math.pi], dtype=torch.float64)
     every = torch.ones(3, dtype=torch.bool)
-    assert float(relative_viewpoint_loss(rows(X, Y, -X), azimuth, every)) == pytest.approx(0)
+    assert float(relative_viewpoint(rows(X, Y, -X), azimuth, every)[0]) == pytest.approx(0)
     # all in one direction: dots 1, wanted [1 0 -1; 0 1 0; -1 0 1]; four errors of 1 and two of 2 in nine
-    assert float(relative_viewpoint_loss(rows(X, X, X), azimuth, every)) == pytest.approx((4 * 1 + 2 * 4) / 9)
+    assert float(relative_viewpoint(rows(X, X, X), azimuth, every)[0]) == pytest.approx((4 * 1 + 2 * 4) / 9)
 
 
 def test_images_of_unknown_azimuth_or_without_foreground_sit_out() -> None:
     azimuth = torch.tensor([0, math.nan, math.pi / 2, 1], dtype=torch.float64)
     directions = rows(X, Z, X, [0, 0, 0]).requires_grad_()
-    loss = relative_viewpoint_loss(directions, azimuth, torch.tensor([True, True, True, False]))
+    loss, count = relative_viewpoint(directions, azimuth, torch.tensor([True, True, True, False]))
     loss.backward()
-    assert float(loss.detach()) == pytest.approx(2 / 4)
+    assert (float(loss.detach()), int(count)) == (pytest.approx(2 / 4), 4)
     assert torch.equal(directions.grad[[1, 3]], torch.zeros(2, 3, dtype=torch.float64))
     assert torch.isfinite(directions.grad).all()
     unknown = torch.full_like(azimuth, math.nan)
-    assert float(relative_viewpoint_loss(directions.detach(), unknown, torch.ones(4, dtype=torch.bool))) == 0
+    assert float(relative_viewpoint(directions.detach(), unknown, torch.ones(4, dtype=torch.bool))[0]) == 0
 
 
 def test_anchored_viewpoint_by_hand() -> None:
@@ -343,15 +339,15 @@ def test_anchored_viewpoint_by_hand() -> None:
     counts = torch.tensor([True, True, True, True, False])
 
     def loss(*directions: object) -> float:
-        return float(anchored_viewpoint_loss(rows(*directions), azimuth, counts))
+        return float(anchored_viewpoint(rows(*directions), azimuth, counts)[0])
 
     assert loss(X, Y, -X, Z, Z) == pytest.approx(0)
     assert loss(X, X, X, X, X) == pytest.approx((0 + 1 + 2) / 3)
     assert loss(Z, Z, Z, X, X) == pytest.approx(1)
     # its minimum is one of the relative loss, which allows any rotation
     turned = rows(Y, -X, -Y, Z, Z)
-    assert float(relative_viewpoint_loss(turned, azimuth, counts)) == pytest.approx(0)
-    assert float(anchored_viewpoint_loss(turned, azimuth, counts)) == pytest.approx(1)
+    assert float(relative_viewpoint(turned, azimuth, counts)[0]) == pytest.approx(0)
+    assert float(anchored_viewpoint(turned, azimuth, counts)[0]) == pytest.approx(1)
 
 
 def test_mean_direction_is_that_of_all_tokens_with_zero_background() -> None:
@@ -379,8 +375,8 @@ def test_unit_and_masked_mean() -> None:
     vectors = rows([3, 0, 4], [0, 0, 0], [1e-8, 0, 0])
     assert unit(vectors).tolist() == [[0.6, 0, 0.8], [0, 0, 0], [0, 0, 0]]
     values = torch.tensor([1.0, 5.0, math.nan])
-    assert float(masked_mean(values, torch.tensor([True, True, False]))) == 3
-    assert float(masked_mean(values, torch.tensor([False, False, False]))) == 0
+    assert [float(x) for x in masked_mean(values, torch.tensor([True, True, False]))] == [3, 2]
+    assert [float(x) for x in masked_mean(values, torch.tensor([False, False, False]))] == [0, 0]
 
 
 def test_nan_is_never_hidden() -> None:

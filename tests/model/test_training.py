@@ -1,4 +1,4 @@
-"""Training: batches, the loop, resuming to the same bytes, health, and the command."""
+"""Training: batches, the loop, resuming to the same bytes, diagnostics, and the command."""
 
 import dataclasses
 import json
@@ -21,20 +21,16 @@ from safetensors.torch import load_file
 from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.base.provenance import provenance
 from spheremap.cli import main
-from spheremap.config.learning import PAPERS_TRAIN, LossWeights
+from spheremap.config.learning import LOSS_WEIGHTS, PAPERS_TRAIN
 from spheremap.config.slices import parse
 from spheremap.data.tables import Tables, tables_digest, write_tables
-from spheremap.kernels import draw_key, draw_triplets
+from spheremap.kernels import draw_key, draw_triplets, patch_coordinates
+from spheremap.kernels.cosine_reconstruction import reconstruction_loss
+from spheremap.kernels.sphere_geometry import distance_loss, orientation_loss
+from spheremap.model import losses
 from spheremap.model.head import Head, load_head
 from spheremap.model.head.foreground import Foreground
-from spheremap.model.losses import (
-    mean_directions,
-    orientation_loss,
-    patch_coordinates,
-    reconstruction_loss,
-    relative_distance_loss,
-    relative_viewpoint_loss,
-)
+from spheremap.model.losses.viewpoint import mean_directions, relative_viewpoint
 from spheremap.model.training import (
     TrainConfig,
     TrainParams,
@@ -45,9 +41,8 @@ from spheremap.model.training import (
     train,
 )
 from spheremap.model.training.batches import Batch, batches, records_of_step
-from spheremap.model.training.compiled import LossFunction, choose_losses, in_graphs
-from spheremap.model.training.health import HealthProbe, cell_of
-from spheremap.model.training.step import compute_losses
+from spheremap.model.training.diagnostics import Diagnostics, cell_of
+from spheremap.model.training.step import Losses, build_losses, in_graphs
 
 GRID, DIM = (6, 6), 128
 CATEGORIES = ["box", "cone"]
@@ -159,9 +154,38 @@ def run(
     return head, result
 
 
+def compute_losses(
+    head: Head, batch: Batch, config: TrainConfig, key: torch.Tensor, compiled: bool = False
+) -> torch.Tensor:
+    """Means of the losses of one step, `(4,)`."""
+    losses = Losses(head, config)
+    if compiled:
+        in_graphs(losses)
+    return losses(batch, key)[0]
+
+
 def same_head(a: Head, b: Head) -> bool:
     other = b.state_dict()
     return all(torch.equal(tensor, other[name]) for name, tensor in a.state_dict().items())
+
+
+# --- parameters
+
+
+def test_parameters_have_the_papers_weights() -> None:
+    weights = {"reconstruction": 1.0, "distance": 0.3, "orientation": 0.3, "viewpoint": 0.1}
+    assert list(PAPERS_TRAIN.weights.items()) == list(weights.items()) == list(LOSS_WEIGHTS.items())
+    assert set(weights) <= set(losses.loss_names())
+
+
+@pytest.mark.parametrize(
+    ("weights", "named"),
+    [({"viewpoint": -1.0}, ["viewpoint"]), ({"distanse": 1.0}, ["distanse", "'distance'"])],
+)
+def test_impossible_weights(weights: dict[str, float], named: list[str]) -> None:
+    with pytest.raises(ValueError, match="weights") as error:
+        dataclasses.replace(CONFIG, weights=weights)
+    assert all(word in str(error.value) for word in named)
 
 
 # --- batches
@@ -275,7 +299,7 @@ def test_a_step_equals_the_literal_computation() -> None:
     head = Head.initialise(DIM, CATEGORIES, 0)
     batch = make_views(cache).batch(np.arange(5))
     config = dataclasses.replace(CONFIG, triplets=4)
-    found = compute_losses(head, batch, patch_coordinates(GRID), config, draw_key(0, 1))
+    found = compute_losses(head, batch, config, draw_key(0, 1))
 
     tokens, masks = torch.from_numpy(cache.data[:5]).float(), torch.from_numpy(cache.masks[:5])
     points = head.mapper(tokens) * masks.unsqueeze(-1)
@@ -288,8 +312,8 @@ def test_a_step_equals_the_literal_computation() -> None:
     torch.testing.assert_close(
         found[3], (mean @ mean.T - target).square().mean().float(), rtol=1e-4, atol=1e-6
     )
-    again = compute_losses(head, batch, patch_coordinates(GRID), config, draw_key(0, 1))
-    other = compute_losses(head, batch, patch_coordinates(GRID), config, draw_key(0, 2))
+    again = compute_losses(head, batch, config, draw_key(0, 1))
+    other = compute_losses(head, batch, config, draw_key(0, 2))
     assert torch.equal(found, again)
     assert (found != other).tolist() == [False, True, True, False]
 
@@ -302,7 +326,7 @@ def test_backends_agree_in_losses_and_gradients(precision: Any) -> None:
 
     def losses_and_gradients(backend: Any) -> tuple[torch.Tensor, torch.Tensor]:
         config = dataclasses.replace(CONFIG, backend=backend, precision=precision)
-        losses = compute_losses(head, batch, patch_coordinates(GRID), config, draw_key(3, 7))
+        losses = compute_losses(head, batch, config, draw_key(3, 7))
         gradients = torch.autograd.grad(losses.sum(), list(head.trainable().values()))
         return losses.detach(), torch.cat([gradient.flatten() for gradient in gradients])
 
@@ -316,10 +340,10 @@ def test_backends_agree_in_losses_and_gradients(precision: Any) -> None:
 
 
 def losses_and_gradient(
-    losses_of: LossFunction, batch: Batch, config: TrainConfig
+    batch: Batch, config: TrainConfig, compiled: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     head = Head.initialise(DIM, CATEGORIES, seed=0)
-    losses = losses_of(head, batch, patch_coordinates(GRID), config, draw_key(3, 7))
+    losses = compute_losses(head, batch, config, draw_key(3, 7), compiled)
     gradients = torch.autograd.grad(losses.sum(), list(head.trainable().values()))
     return losses.detach(), torch.cat([gradient.flatten() for gradient in gradients])
 
@@ -330,10 +354,10 @@ def test_padding_changes_neither_losses_nor_gradients(backend: Any) -> None:
     cache.masks[3] = False
     views, records = make_views(cache), np.array([0, 3, 4, 7, 9])
     config = dataclasses.replace(CONFIG, backend=backend)
-    padded = views.batch(records, grain=(40, 9))
+    padded = views.batch(records, pad_to=(40, 9))
     assert padded.foreground.rows[-1] == -1
-    expected = losses_and_gradient(compute_losses, views.batch(records), CONFIG)
-    found = losses_and_gradient(compute_losses, padded, config)
+    expected = losses_and_gradient(views.batch(records), CONFIG)
+    found = losses_and_gradient(padded, config)
     torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-6)
     assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-5
 
@@ -342,8 +366,8 @@ def test_padding_changes_neither_losses_nor_gradients(backend: Any) -> None:
 @pytest.mark.slow
 def test_the_step_compiles_in_one_piece_to_the_same_losses_and_gradients() -> None:
     views, records = make_views(), np.arange(4)
-    expected = losses_and_gradient(compute_losses, views.batch(records), CONFIG)
-    found = losses_and_gradient(in_graphs(compute_losses), views.batch(records, grain=(40, 9)), CONFIG)
+    expected = losses_and_gradient(views.batch(records), CONFIG)
+    found = losses_and_gradient(views.batch(records, pad_to=(40, 9)), CONFIG, compiled=True)
     torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-6)
     assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
 
@@ -352,16 +376,19 @@ def test_few_shapes_reach_a_compiled_step() -> None:
     masks = np.random.default_rng(0).random((200, 36)) < 0.3
     shapes = set()
     for start in range(0, 200, 8):
-        foreground = Foreground.from_masks(masks[start : start + 8], grain=(36, 9))
+        foreground = Foreground.from_masks(masks[start : start + 8], pad_to=(36, 9))
         shapes.add((len(foreground.rows), foreground.width))
         assert len(foreground.rows) % 36 == foreground.width % 9 == 0
     assert len(shapes) < 8
 
 
 def test_a_cpu_takes_the_plain_step_in_few_shapes() -> None:
-    cpu = torch.device("cpu")
-    assert choose_losses(CONFIG, cpu, 32, 256) == (compute_losses, (128, 1))
-    assert choose_losses(CONFIG, cpu, 1, 36) == (compute_losses, (1, 1))
+    head = Head.initialise(DIM, CATEGORIES, seed=0)
+    for batch, patches, expected in ((32, 256, (128, 1)), (1, 36, (1, 1))):
+        losses, pad_to = build_losses(head, CONFIG, batch=batch, patches=patches)
+        assert isinstance(losses, Losses)
+        assert losses._compiled_call_impl is None
+        assert pad_to == expected
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -390,10 +417,7 @@ def test_bfloat16_rounds_products_but_neither_points_nor_losses() -> None:
     head = Head.initialise(DIM, CATEGORIES, seed=0)
     batch = views.batch(np.arange(4))
     rounded = dataclasses.replace(CONFIG, precision="bfloat16")
-    exact, found = (
-        compute_losses(head, batch, patch_coordinates(GRID), config, draw_key(0, 1))
-        for config in (CONFIG, rounded)
-    )
+    exact, found = (compute_losses(head, batch, config, draw_key(0, 1)) for config in (CONFIG, rounded))
     assert found.dtype == torch.float32
     assert not torch.equal(found, exact)
     assert torch.allclose(found, exact, rtol=0.02, atol=0.02)
@@ -501,10 +525,10 @@ def test_a_foreign_state_is_ignored(tmp_path: Path, damage: str, capsys: pytest.
 
 def test_training_is_adam_on_the_weighted_losses(tmp_path: Path) -> None:
     """Weights, ramp, rate, margin, threshold, seed and step of the configuration reach the optimiser."""
+    weights = {"reconstruction": 1.0, "distance": 0.2, "orientation": 0.7, "viewpoint": 0.4}
     config = dataclasses.replace(
         CONFIG, steps=4, batch=4, learning_rate=2e-3, warmup=2, decay="cosine", gradient_clip=None, seed=5,
-        weights=LossWeights(1.0, 0.2, 0.7, 0.4), viewpoint_ramp=(1, 3), distance_margin=0.15,
-        orientation_threshold=0.3, triplets=6,
+        weights=weights, viewpoint_ramp=(1, 3), distance_margin=0.15, orientation_threshold=0.3, triplets=6,
     )  # fmt: skip
     found, result = run(tmp_path, config)
 
@@ -521,9 +545,9 @@ def test_training_is_adam_on_the_weighted_losses(tmp_path: Path) -> None:
         places = patch_coordinates(GRID)[own.patch]
         losses = (
             reconstruction_loss(batch.tokens[own.image, own.patch], head.prototypes(points, batch.category)),
-            relative_distance_loss(points, places, *triplets[0], 0.15),
-            orientation_loss(points, places, *triplets[1], 0.3),
-            relative_viewpoint_loss(mean_directions(points, own.image, 4), batch.azimuth, own.counts > 0),
+            distance_loss(points, places, *triplets[0], 0.15)[0],
+            orientation_loss(points, places, *triplets[1], 0.3)[0],
+            relative_viewpoint(mean_directions(points, own.image, 4), batch.azimuth, own.counts > 0)[0],
         )
         total = losses[0] + 0.2 * losses[1] + 0.7 * losses[2] + ramp[step - 1] * losses[3]
         rows.append([float(loss.detach()) for loss in losses])
@@ -576,7 +600,25 @@ def test_a_validation_score_must_be_a_number(tmp_path: Path) -> None:
         run(tmp_path, scores={0: 0.0, 1: float("nan")})
 
 
-# --- health
+def test_a_loss_is_a_file_and_a_weight(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of docs/contributing.md, with no other change."""
+    text = (root / "docs/contributing.md").read_text().partition("## A loss")[2]
+    (tmp_path / "spread.py").write_text(text.split("```")[1])
+    monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path)])
+    assert "spread" in losses.loss_names()
+    with_it = dataclasses.replace(CONFIG, weights={"spread": 0.5}, log_every=1)
+    head, result = run(tmp_path / "with", with_it)
+    plain, without = run(tmp_path / "without", dataclasses.replace(CONFIG, log_every=1))
+    assert result.losses.columns.tolist() == [*without.losses.columns, "spread"]
+    first, expected = result.losses.iloc[0], without.losses.iloc[0]
+    assert 0 < first["spread"] <= 1
+    assert first["total"] == pytest.approx(expected["total"] + 0.5 * first["spread"], rel=1e-6)
+    assert not same_head(head, plain)
+    measured, _ = run(tmp_path / "measured", dataclasses.replace(with_it, weights={"spread": 0.0}))
+    assert same_head(measured, plain)
+
+
+# --- diagnostics
 
 
 class FixedMapper(torch.nn.Module):
@@ -590,14 +632,14 @@ class FixedMapper(torch.nn.Module):
         return torch.nn.functional.normalize(self.function(patch_coordinates(GRID)[foreground.patch]), dim=-1)
 
 
-def health_of(function: Any) -> dict[str, float]:
+def diagnostics_of(function: Any) -> dict[str, float]:
     head = Head.initialise(DIM, CATEGORIES, 0)
     head.mapper = FixedMapper(function)  # type: ignore[assignment]
-    return HealthProbe(make_views(), 0.7, 0)(head)
+    return Diagnostics(make_views(), 0.7, 0)(head)
 
 
-def test_health_of_a_collapse_and_of_a_faithful_map() -> None:
-    collapsed = health_of(lambda at: torch.tensor([[0.1, 0.2, 0.9]]).expand(len(at), 3))
+def test_diagnostics_of_a_collapse_and_of_a_faithful_map() -> None:
+    collapsed = diagnostics_of(lambda at: torch.tensor([[0.1, 0.2, 0.9]]).expand(len(at), 3))
     assert collapsed["resultant_length"] == pytest.approx(1)
     assert collapsed["coverage"] == pytest.approx(1 / 128)
     assert collapsed["orientation_kept"] == 0
@@ -605,7 +647,7 @@ def test_health_of_a_collapse_and_of_a_faithful_map() -> None:
     def flat(at: torch.Tensor) -> torch.Tensor:
         return torch.cat([at - 2.5, torch.full((len(at), 1), 2.0)], dim=1)  # row, column, up
 
-    faithful, mirrored = health_of(flat), health_of(lambda at: flat(at.flip(1)))
+    faithful, mirrored = diagnostics_of(flat), diagnostics_of(lambda at: flat(at.flip(1)))
     assert faithful["orientation_kept"] == 1
     assert mirrored["orientation_kept"] == 0
     assert 0.5 < faithful["resultant_length"] < 0.95
@@ -877,9 +919,7 @@ def test_anchored_spheres_look_where_they_are_told() -> None:
     head = Head.initialise(DIM, CATEGORIES, seed=0)
     batch = views.batch(np.arange(5))
     losses = {
-        kind: compute_losses(
-            head, batch, patch_coordinates(GRID), dataclasses.replace(CONFIG, viewpoint=kind), draw_key(0, 1)
-        )
+        kind: compute_losses(head, batch, dataclasses.replace(CONFIG, viewpoint=kind), draw_key(0, 1))
         for kind in ("relative", "anchored")
     }
     assert torch.equal(losses["relative"][:3], losses["anchored"][:3])
@@ -893,10 +933,13 @@ def test_anchored_spheres_look_where_they_are_told() -> None:
 
 
 def test_viewpoint_comes_in_between_two_steps() -> None:
-    config = dataclasses.replace(CONFIG, viewpoint_ramp=(2, 6), weights=LossWeights(1.0, 0.3, 0.3, 0.4))
-    found = [config.viewpoint_weight(step) for step in (1, 2, 3, 5, 6, 7)]
+    config = dataclasses.replace(CONFIG, viewpoint_ramp=(2, 6), weights={"viewpoint": 0.4})
+    assert all(config.loss_weights(step)[:3] == [1.0, 0.3, 0.3] for step in (1, 7))
+    found = [config.loss_weights(step)[3] for step in (1, 2, 3, 5, 6, 7)]
     assert found == pytest.approx([0, 0, 0.1, 0.3, 0.4, 0.4])
     at_once = dataclasses.replace(config, viewpoint_ramp=(0, 0))
-    assert at_once.viewpoint_weight(1) == 0.4
+    assert at_once.loss_weights(1)[3] == 0.4
     sudden = dataclasses.replace(config, viewpoint_ramp=(5, 5))
-    assert [sudden.viewpoint_weight(step) for step in (4, 5)] == [0, 0.4]
+    assert [sudden.loss_weights(step)[3] for step in (4, 5)] == [0, 0.4]
+    with pytest.raises(ValueError, match="viewpoint_ramp"):
+        dataclasses.replace(CONFIG, viewpoint_ramp=(6, 2))

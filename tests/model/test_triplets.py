@@ -6,8 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheremap.kernels import draw_key, draw_triplets
-from spheremap.model.losses import patch_coordinates
+from spheremap.kernels import draw_key, draw_triplets, patch_coordinates
 
 
 def offsets_of(counts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:

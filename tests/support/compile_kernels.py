@@ -5,6 +5,7 @@ are recorded from the kernels' own code, run on fake CUDA tensors at the paper's
 what would run. Prints a JSON list: what the compiled objects say of their resources.
 """
 
+import importlib
 import json
 import os
 import re
@@ -23,7 +24,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from spheremap.kernels.programs import cosine_reconstruction, reduction, sphere_geometry
+from spheremap.kernels import dispatch
+
+# the package gives these names to the functions
+cosine_reconstruction = importlib.import_module("spheremap.kernels.cosine_reconstruction")
+sphere_geometry = importlib.import_module("spheremap.kernels.sphere_geometry")
 
 STARVED = "given too few registers"
 BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -46,7 +51,7 @@ def record_launches() -> list[tuple[str, Any, tuple[Any, ...], dict[str, Any]]]:
         assert all(size > 0 for size in grid)
         launches.append((variant, program, arguments, options))
 
-    for module in (cosine_reconstruction, reduction, sphere_geometry):
+    for module in (cosine_reconstruction, dispatch, sphere_geometry):
         module.launch = launch  # type: ignore[attr-defined]
     with FakeTensorMode():
         for variant, call in calls().items():  # noqa: B007 (read by `launch`)
@@ -69,14 +74,14 @@ def calls() -> dict[str, Callable[[], object]]:
             empty(13000, 768, dtype=reconstruction),
             index(13000) if picked else None,
         )
-        _, factors, inverse = cosine_reconstruction.forward(*inputs)
-        cosine_reconstruction.backward(empty(), *inputs, factors, inverse)
+        _, number, factors = cosine_reconstruction.forward(*inputs)
+        cosine_reconstruction.backward(empty(), *inputs, number, factors)
 
     def geometry(points: torch.dtype, per_image: int) -> None:
         inputs = (empty(13000, 3, dtype=points), empty(13000, 2), index(64), index(64), index(3))
         options = (per_image, 0.5, 0.7)
-        _, inverse = sphere_geometry.forward(*inputs, *options)
-        sphere_geometry.backward(empty(2), *inputs, inverse, *options)
+        _, numbers = sphere_geometry.forward(*inputs, *options)
+        sphere_geometry.backward(empty(2), *inputs, numbers, *options)
         sphere_geometry.draw(index(64), index(64), per_image, index(3), 1)
 
     half, brain, single = torch.float16, torch.bfloat16, torch.float32

@@ -1,20 +1,19 @@
 """How the tests of kernels compare, and how they break what they compare."""
 
 import importlib.util
+import itertools
 from pathlib import Path
 from types import ModuleType
 
-import pytest
 import torch
 from torch import Tensor
-
-import spheremap.kernels.programs
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # a CPU means Triton's interpreter, see conftest.py
 SINGLE_LIMIT = 1e-5  # relative, in the norm
 ELEMENT_LIMIT = 1e-5  # of the largest element
 ROUNDING = 1e-6  # of float32 sums: below this, which of two errors is the smaller is chance
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+_NUMBER = itertools.count()
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
@@ -50,19 +49,17 @@ def assert_agrees(actual: Tensor, twin: Tensor, exact: Tensor, precision: torch.
         assert error <= 2 * of_twin + ROUNDING, f"{error:.2e} from the truth, the twin {of_twin:.2e}"
 
 
-def break_programs(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, right: str, wrong: str
-) -> ModuleType:
-    """Make the kernels use programs in which one piece of source is replaced."""
-    package = spheremap.kernels.programs
-    source = (Path(package.__path__[0]) / f"{name}.py").read_text()
+def broken(folder: Path, name: str, right: str, wrong: str) -> ModuleType:
+    """An operator of its own in which one piece of the source of `spheremap.kernels.NAME` is replaced."""
+    spec = importlib.util.find_spec(f"spheremap.kernels.{name}")
+    assert spec is not None
+    source = Path(str(spec.origin)).read_text()
     assert right in source, f"{name}.py has no {right!r} to break"
     file = folder / f"broken_{name}.py"  # Triton reads the source of its programs from a file
-    file.write_text(source.replace(right, wrong))
+    file.write_text(source.replace(right, wrong).replace('"spheremap::', f'"broken_{next(_NUMBER)}::'))
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(package, name, module, raising=False)
     return module

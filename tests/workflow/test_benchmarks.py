@@ -17,9 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from spheremap.config.learning import PAPERS_TRAIN
 from spheremap.kernels import draw_key
 from spheremap.model.head import Head
-from spheremap.model.losses import patch_coordinates
 from spheremap.model.training import Views
-from spheremap.model.training.step import compute_losses
+from spheremap.model.training.step import Losses
 
 HARDWARE = {"cpu", "cores", "threads", "gpu", "python", "torch", "size"}
 
@@ -127,9 +126,7 @@ def test_operations_are_those_that_pytorch_counts(load: Any) -> None:
     head.prototypes.double()
     batch = Views(data, data.tables(), data.categories, bins=8, memory=1).batch(np.arange(4))
     with FlopCounterMode(display=False) as counter:
-        losses = compute_losses(
-            head, batch, patch_coordinates(data.grid), replace(PAPERS_TRAIN, steps=1), draw_key(0, 1)
-        )
+        losses, _ = Losses(head, replace(PAPERS_TRAIN, steps=1))(batch, draw_key(0, 1))
         losses.sum().backward()
     counted = {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
     products = sum(count for name, count in counted.items() if "attention" not in name)

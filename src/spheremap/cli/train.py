@@ -18,7 +18,7 @@ from spheremap.features.cache.space import check_same_space, feature_space
 from spheremap.metrics.evaluation import make_validation
 from spheremap.model.head import Head, save_head
 from spheremap.model.training import TrainConfig, TrainParams, Validator, Views, settle_precision, train
-from spheremap.model.training.group import Group, join
+from spheremap.model.training.distributed import join, processes_here, rank, say, wait, world_size
 
 HELP = "train the sphere head on cached training views"
 STATE = "state.safetensors"
@@ -49,14 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, or go on training, and write head and curves; torchrun starts it on several GPUs at once."""
-    with deterministic(), join(args.device) as (group, device):
-        torch.set_num_threads(max(1, args.threads // group.beside))
-        with exclusive(args.work / "lock") if group.leads else nullcontext():
-            group.wait()  # with the lock: nobody else writes the state
-            _train(args, group, device)
+    with deterministic(), join(args.device) as device:
+        torch.set_num_threads(max(1, args.threads // processes_here()))
+        with exclusive(args.work / "lock") if rank() == 0 else nullcontext():
+            wait()  # with the lock: nobody else writes the state
+            _train(args, device)
 
 
-def _train(args: argparse.Namespace, group: Group, device: torch.device) -> None:
+def _train(args: argparse.Namespace, device: torch.device) -> None:
     params = read_slice(args.params, TrainParams)
     config = settle_precision(params.train, device)
     params = dataclasses.replace(params, train=config)
@@ -83,10 +83,10 @@ def _train(args: argparse.Namespace, group: Group, device: torch.device) -> None
             tables,
             head.categories,
             bins=config.viewpoint_bins,
-            memory=args.memory / group.beside,
+            memory=args.memory / processes_here(),
             device=device,
         )
-        _describe(views, len(views_cache), group)
+        _describe(views, len(views_cache))
         state = args.work / STATE
         result = train(
             head,
@@ -94,12 +94,11 @@ def _train(args: argparse.Namespace, group: Group, device: torch.device) -> None
             config,
             state_path=state,
             identity=digest({"provenance": record, "device": device.type}),
-            validator=_validator(config, tables, images_cache, group),
-            group=group,
+            validator=_validator(config, tables, images_cache),
         )
-        if not group.leads:
+        if rank() > 0:
             return
-        group.say(f"keeping the head of step {result.best_step}")
+        say(f"keeping the head of step {result.best_step}")
         write_csv(args.losses, result.losses)
         write_csv(args.health, result.health)
         write_csv(args.validation, result.validation)
@@ -108,11 +107,11 @@ def _train(args: argparse.Namespace, group: Group, device: torch.device) -> None
         state.unlink()
 
 
-def _validator(config: TrainConfig, tables: Tables, cache: FeatureCache, group: Group) -> Validator | None:
-    if not group.leads:
+def _validator(config: TrainConfig, tables: Tables, cache: FeatureCache) -> Validator | None:
+    if rank() > 0:
         return None
     if tables.pairs_of("val").empty:
-        group.say("there are no pairs of the split 'val': the last head is kept")
+        say("there are no pairs of the split 'val': the last head is kept")
         return None
     chosen = config.validation
     return make_validation(
@@ -126,8 +125,8 @@ def _validator(config: TrainConfig, tables: Tables, cache: FeatureCache, group: 
     )
 
 
-def _describe(views: Views, records: int, group: Group) -> None:
-    by = "" if group.size == 1 else f", {group.size} processes"
-    group.say(f"{len(views.usable)} training views, {views.place}{by}")
+def _describe(views: Views, records: int) -> None:
+    by = "" if world_size() == 1 else f", {world_size()} processes"
+    say(f"{len(views.usable)} training views, {views.place}{by}")
     if len(views.usable) < records:
-        group.say(f"{records - len(views.usable)} views without foreground are left out")
+        say(f"{records - len(views.usable)} views without foreground are left out")

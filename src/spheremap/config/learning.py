@@ -1,26 +1,43 @@
 """Sections `train` and `adapter`: the spherical head, and features refined by what the sphere confirms."""
 
+import difflib
 import math
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from spheremap.config.fields import STRICT, Ascending, Count, Natural, NotNegative, Positive, Seed, Share
+from spheremap.config.fields import (
+    STRICT,
+    Ascending,
+    Count,
+    Natural,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    need,
+)
 
 HeadPrecision = Literal["auto", "float32", "bfloat16"]
 Backend = Literal["auto", "reference", "triton"]
 Decay = Literal["none", "cosine"]
 
 
-@dataclass(frozen=True, config=STRICT)
-class LossWeights:
-    """Factor of each loss in the total."""
+# the paper's losses, in the order of the curves' columns; others follow
+LOSS_WEIGHTS = {"reconstruction": 1.0, "distance": 0.3, "orientation": 0.3, "viewpoint": 0.1}
 
-    reconstruction: NotNegative = Field(description="Of the reconstruction of features from the sphere.")
-    distance: NotNegative = Field(description="Of the loss on relative distances.")
-    orientation: NotNegative = Field(description="Of the loss on orientation, which tells left from right.")
-    viewpoint: NotNegative = Field(description="Of the loss on viewpoints.")
+
+def _complete(weights: dict[str, float]) -> dict[str, float]:
+    """The weights in the order of the curves' columns; every one must be that of a loss."""
+    files = (Path(__file__).parents[1] / "model" / "losses").glob("[!_]*.py")
+    known = sorted(path.stem for path in files)
+    for name in weights:
+        near = difflib.get_close_matches(name, known, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+        need(name in known, f"unknown loss {name!r}; {advice}")
+    return LOSS_WEIGHTS | weights
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -53,7 +70,9 @@ class Train:
     backend: Backend = Field(
         description="auto: Triton kernels and a compiled step on CUDA devices, else the reference in torch."
     )
-    weights: LossWeights = Field(description="How much each loss counts.")
+    weights: Annotated[dict[str, NotNegative], AfterValidator(_complete)] = Field(
+        description="Factor of each loss, by the name of its file in model/losses; 0: only measured."
+    )
     viewpoint: Literal["relative", "anchored"] = Field(
         description="Viewpoint loss between all pairs (the paper's), or anchored to fixed directions."
     )
@@ -73,11 +92,11 @@ class Train:
     save_every: Count = Field(description="Steps between two states that a killed run resumes from.")
     validation: Validation = Field(description="How the best head is chosen.")
 
-    def viewpoint_weight(self, step: int) -> float:
-        """Factor of the viewpoint loss in a step, counted from 1."""
+    def loss_weights(self, step: int) -> list[float]:
+        """Factors of the losses in a step, counted from 1; the one of the viewpoint rises by its ramp."""
         start, end = self.viewpoint_ramp
         share = 1.0 if step >= end else max(0, step - start) / max(1, end - start)
-        return self.weights.viewpoint * share
+        return [weight * share if name == "viewpoint" else weight for name, weight in self.weights.items()]
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 1."""
@@ -92,7 +111,7 @@ class Train:
 # of Mariotti et al. 2024, for use from Python: `dataclasses.replace(PAPERS_TRAIN, steps=…)`
 PAPERS_TRAIN = Train(
     steps=1, seed=0, batch=64, learning_rate=1e-3, warmup=0, decay="none", gradient_clip=None,
-    precision="float32", backend="auto", weights=LossWeights(1.0, 0.3, 0.3, 0.1), viewpoint="relative",
+    precision="float32", backend="auto", weights=LOSS_WEIGHTS, viewpoint="relative",
     viewpoint_ramp=(0, 0), triplets=32, distance_margin=0.5, orientation_threshold=0.7, viewpoint_bins=8,
     log_every=10, validate_every=100, save_every=100, validation=Validation(0.2, 0.1, 200),
 )  # fmt: skip

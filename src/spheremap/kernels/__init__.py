@@ -1,13 +1,12 @@
-"""Kernels of the training step.
+"""Fused operators of the training step, a file each: plain PyTorch, Triton programs and registration.
 
-Each is a function with a definition in plain PyTorch (`reference` in its module) and with Triton programs,
-registered as custom operators of PyTorch so that they can be compiled and captured. Importing this package
-does not load Triton and needs no GPU.
+`reference` in a file is the definition; the Triton programs are registered as custom operators of PyTorch, so
+that they can be compiled and captured. No GPU is needed to import this package, nor Triton.
 """
 
 from spheremap.kernels.cosine_reconstruction import cosine_reconstruction
 from spheremap.kernels.dispatch import BACKENDS, Backend, use_triton
-from spheremap.kernels.sphere_geometry import draw_key, draw_triplets, sphere_geometry
+from spheremap.kernels.sphere_geometry import draw_key, draw_triplets, patch_coordinates, sphere_geometry
 
 __all__ = [
     "BACKENDS",
@@ -15,6 +14,7 @@ __all__ = [
     "cosine_reconstruction",
     "draw_key",
     "draw_triplets",
+    "patch_coordinates",
     "sphere_geometry",
     "use_triton",
 ]

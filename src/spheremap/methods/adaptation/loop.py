@@ -111,11 +111,7 @@ def adapt(
                 _require_finite(state)
                 save_state(state_path, state, adapter, optimiser, identity)
 
-    if state.best:
-        own = adapter.trainable()
-        with torch.no_grad():
-            for name, tensor in state.best.items():
-                own[name].copy_(tensor)
+    state.restore_best(adapter)
     curve = pd.DataFrame(state.losses, columns=COLUMNS[:-1]).merge(
         pd.DataFrame(state.validation, columns=["step", "pck_point"]), on="step", how="outer", sort=True
     )
@@ -197,7 +193,7 @@ def _log(state: TrainState) -> dict[str, str]:
             "no match passed as a pseudo-label",
             expected="some in every interval of adapter.log_every steps",
             found=f"none in {state.summed} steps, of {int(asked)} foreground patches that looked for one",
-            fix="raise adapter.angle or adapter.cycle_radius, and check the health of the sphere",
+            fix="raise adapter.angle or adapter.cycle_radius, and check the diagnostics of the sphere",
         )
     row = {"loss": loss / matches, "matches": matches / state.summed, "kept": found / asked}
     state.losses.append({"step": state.step, **row})

@@ -13,7 +13,7 @@ class Foreground:
     """Index of the M foreground tokens of a batch `(B, N, D)`, image after image.
 
     Built on the host, where the masks are, so that nothing on the device has to wait for a count. Where new
-    shapes are costly, `grain` rounds M up by entries at the end that stand for no token.
+    shapes are costly, M is padded by entries at the end that stand for no token.
 
     Attributes:
         rows: `(M,)` int64, row of each foreground token in the batch flattened to `(B * N, D)`, ascending;
@@ -40,18 +40,18 @@ class Foreground:
         cls,
         masks: NDArray[np.bool_],
         device: torch.device | str = "cpu",
-        grain: tuple[int, int] | None = None,
+        pad_to: tuple[int, int] | None = None,
     ) -> "Foreground":
-        """Index the true entries of patch masks `(B, N)`, with M and width multiples of `grain` if given."""
+        """Index the true entries of patch masks `(B, N)`, with M and width multiples of `pad_to` if given."""
         masks = np.asarray(masks, dtype=bool)
         image, patch = np.nonzero(masks)
         counts = masks.sum(axis=1)
         offsets = np.cumsum(counts) - counts
         width = int(counts.max(initial=0))
         padding = 0
-        if grain is not None:
-            padding = -len(image) % grain[0]
-            width += grain[1] - width % grain[1]  # at least one more, so that every image has a free slot
+        if pad_to is not None:
+            padding = -len(image) % pad_to[0]
+            width += pad_to[1] - width % pad_to[1]  # at least one more, so that every image has a free slot
         slots = image * width + np.arange(len(image)) - offsets[image]
 
         def place(array: NDArray[np.int64], filling: int | None = None) -> Tensor:

@@ -1,17 +1,22 @@
-"""The four losses: pure functions of tensors, with explicit triplets (Mariotti et al. 2024, Section 3)."""
+"""The losses, a file each: `loss` in NAME.py is the term NAME that `train.weights` of params.yaml weighs.
 
-from spheremap.model.losses.coordinates import patch_coordinates
-from spheremap.model.losses.distance import relative_distance_loss
-from spheremap.model.losses.orientation import orientation_loss
-from spheremap.model.losses.reconstruction import reconstruction_loss
-from spheremap.model.losses.viewpoint import anchored_viewpoint_loss, mean_directions, relative_viewpoint_loss
+It takes the head's `Outputs` for a batch and hands out the term's mean, a scalar with a gradient, and of how
+many things (tokens, triplets, pairs) it is the mean: by their number several processes weigh their means.
+Curves, report and messages take a term's name from here; nothing else needs to know it.
+"""
 
-__all__ = [
-    "anchored_viewpoint_loss",
-    "mean_directions",
-    "orientation_loss",
-    "patch_coordinates",
-    "reconstruction_loss",
-    "relative_distance_loss",
-    "relative_viewpoint_loss",
-]
+import importlib
+import pkgutil
+from collections.abc import Callable
+
+from torch import Tensor
+
+
+def loss_names() -> list[str]:
+    """Names of all losses that there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def find_loss(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The function of a loss; its argument is a `spheremap.model.training.step.Outputs`."""
+    return importlib.import_module(f"{__name__}.{name}").loss

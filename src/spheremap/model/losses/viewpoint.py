@@ -1,9 +1,21 @@
-"""Relative viewpoint loss (Mariotti et al. 2024, Section 3.2)."""
+"""Viewpoint loss: relative (Mariotti et al. 2024, Section 3.2) or anchored."""
 
 import torch
 from torch import Tensor
 
-from spheremap.model.losses.vectors import masked_mean, unit
+from spheremap.kernels.vectors import masked_mean, unit
+from spheremap.model.training.distributed import gather_views
+from spheremap.model.training.step import Outputs
+
+
+def loss(outputs: Outputs) -> tuple[Tensor, Tensor]:
+    """Over the views of all processes, by `train.viewpoint`: `relative_viewpoint` or `anchored_viewpoint`."""
+    batch = outputs.batch
+    directions = mean_directions(outputs.points, batch.foreground.image, len(batch.tokens))
+    valid = batch.foreground.counts > 0
+    views = gather_views(batch.whole, directions, batch.azimuth, valid)
+    kinds = {"relative": relative_viewpoint, "anchored": anchored_viewpoint}
+    return kinds[outputs.config.viewpoint](*views)
 
 
 def mean_directions(points: Tensor, image: Tensor, images: int) -> Tensor:
@@ -22,7 +34,7 @@ def mean_directions(points: Tensor, image: Tensor, images: int) -> Tensor:
     return unit(membership.to(points.dtype) @ points)
 
 
-def relative_viewpoint_loss(directions: Tensor, azimuth: Tensor, valid: Tensor) -> Tensor:
+def relative_viewpoint(directions: Tensor, azimuth: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """The angle between two images' mean directions shall be the angle between their viewpoints.
 
     Mean squared error, over all ordered pairs of images including each with itself and across categories,
@@ -34,7 +46,7 @@ def relative_viewpoint_loss(directions: Tensor, azimuth: Tensor, valid: Tensor) 
         valid: `(B,)` bool, images that count (those with foreground).
 
     Returns:
-        Scalar; 0 if no image counts.
+        Scalar, 0 if no image counts; and the number of pairs.
     """
     known = valid & azimuth.isfinite()
     azimuth = torch.where(known, azimuth, 0.0).to(directions.dtype)
@@ -42,7 +54,7 @@ def relative_viewpoint_loss(directions: Tensor, azimuth: Tensor, valid: Tensor) 
     return masked_mean(error.square(), known.unsqueeze(1) & known)
 
 
-def anchored_viewpoint_loss(directions: Tensor, azimuth: Tensor, valid: Tensor) -> Tensor:
+def anchored_viewpoint(directions: Tensor, azimuth: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """An image's mean direction shall be the point of the equator at its azimuth: (cos, sin, 0).
 
     Not in the paper. Where it is 0, so is the relative loss, whose minimum leaves a rotation open; this one
@@ -51,10 +63,10 @@ def anchored_viewpoint_loss(directions: Tensor, azimuth: Tensor, valid: Tensor) 
     the value of unrelated directions, until chance breaks the symmetry.
 
     Args:
-        directions, azimuth, valid: as for `relative_viewpoint_loss`.
+        directions, azimuth, valid: as for `relative_viewpoint`.
 
     Returns:
-        Scalar, the mean of 1 - cos; 0 if no image counts.
+        Scalar, the mean of 1 - cos, 0 if no image counts; and the number of images.
     """
     known = valid & azimuth.isfinite()
     azimuth = torch.where(known, azimuth, 0.0).to(directions.dtype)

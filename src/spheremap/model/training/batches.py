@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,29 +14,12 @@ from torch import Tensor
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.data.tables import Tables
 from spheremap.data.viewpoint_bins import bin_centre
+from spheremap.kernels import patch_coordinates
 from spheremap.model.head.foreground import Foreground
-from spheremap.model.training.shares import Share
 from spheremap.model.training.store import ViewCache, choose_store, upload
 
 _INDEX = ("counts", "offsets", "rows", "image", "patch", "slots")  # the tensors of a `Foreground`
 _QUEUED = 2  # steps that a GPU may have before it
-
-
-@dataclass(frozen=True)
-class Whole:
-    """The batch that another one is a share of, as far as every process knows it.
-
-    Attributes:
-        part: places of the share's views in it.
-        weight: `(3,)` float32, see `shares.Share.weight`.
-        azimuth: `(B,)` float32, as in `Batch`.
-        valid: `(B,)` bool, views with foreground.
-    """
-
-    part: slice
-    weight: Tensor
-    azimuth: Tensor
-    valid: Tensor
 
 
 @dataclass(frozen=True)
@@ -48,14 +31,16 @@ class Batch:
         foreground: index of the M foreground tokens.
         category: `(M,)` int64, category of each of them.
         azimuth: `(B,)` float32 radians, the centre of the view's bin; NaN where unknown.
-        whole: None, unless these are a process's share of a batch.
+        coordinates: `(N, 2)` image positions of the patches, see `patch_coordinates`.
+        whole: views that all processes have together in this batch.
     """
 
     tokens: Tensor
     foreground: Foreground
     category: Tensor
     azimuth: Tensor
-    whole: Whole | None = None
+    coordinates: Tensor
+    whole: int
 
 
 class Views:
@@ -125,42 +110,36 @@ class Views:
         self._masks = cache.masks
         self._store = choose_store(cache, device, memory)
         self.place, self.device = self._store.place, self._store.device
+        self._coordinates = patch_coordinates(self.grid, self.device)
 
-    def batch(self, records: NDArray[np.integer], grain: tuple[int, int] | None = None) -> Batch:
-        """Some views, by record number of the cache; for `grain`, see `Foreground`."""
-        return self._batch(records, grain)[0]
-
-    def share(
-        self, records: NDArray[np.integer], grain: tuple[int, int] | None, share: Share, step: int
-    ) -> Batch:
-        """A share of the batch of a step; only tokens of the share are read."""
-        masks = self._masks[records]
-        of_whole = (share.weight(masks, step), self.azimuth[records], masks.any(axis=1).astype(np.float64))
-        batch, (weight, azimuth, valid) = self._batch(records[share.part], grain, of_whole)
-        return replace(batch, whole=Whole(share.part, weight.float(), azimuth.float(), valid > 0))
-
-    def _batch(
+    def batch(
         self,
         records: NDArray[np.integer],
-        grain: tuple[int, int] | None,
-        more: Sequence[NDArray[np.float64]] = (),
-    ) -> tuple[Batch, list[Tensor]]:
-        """A batch, and `more` vectors that are copied to the device along with it."""
-        on_host = Foreground.from_masks(self._masks[records], grain=grain)
-        category = torch.from_numpy(np.append(self.category[records], 0))[on_host.image]  # padding has 0
-        # bits, to travel along
-        floats = [torch.from_numpy(values).view(torch.int64) for values in (self.azimuth[records], *more)]
-        index = [getattr(on_host, name) for name in _INDEX]
-        uploaded = upload([*index, category, *floats], self.device)
-        index, category = uploaded[: len(index)], uploaded[len(index)]
-        azimuth, *others = (bits.view(torch.float64) for bits in uploaded[len(index) + 1 :])
-        batch = Batch(
-            tokens=self._store.gather(records),
+        pad_to: tuple[int, int] | None = None,
+        part: slice = slice(None),
+    ) -> Batch:
+        """Some views, by record number of the cache.
+
+        Args:
+            records: of the batch.
+            pad_to: see `Foreground`.
+            part: those that this process takes; no others are read.
+        """
+        own = records[part]
+        on_host = Foreground.from_masks(self._masks[own], pad_to=pad_to)
+        category = torch.from_numpy(np.append(self.category[own], 0))[on_host.image]  # padding has 0
+        azimuth = torch.from_numpy(self.azimuth[own]).view(torch.int64)  # bits, to travel along
+        *index, category, azimuth = upload(
+            [*(getattr(on_host, name) for name in _INDEX), category, azimuth], self.device
+        )
+        return Batch(
+            tokens=self._store.gather(own),
             foreground=Foreground(**dict(zip(_INDEX, index, strict=True)), width=on_host.width),
             category=category,
-            azimuth=azimuth.float(),
+            azimuth=azimuth.view(torch.float64).float(),
+            coordinates=self._coordinates,
+            whole=len(records),
         )
-        return batch, others
 
 
 def records_of_step(step: int, usable: NDArray[np.integer], batch: int, seed: int) -> NDArray[np.integer]:
@@ -180,10 +159,10 @@ def batches(
     seed: int,
     first: int,
     last: int,
-    grain: tuple[int, int] | None = None,
-    share: Share | None = None,
+    part: slice = slice(None),
+    pad_to: tuple[int, int] | None = None,
 ) -> Iterator[Batch]:
-    """The batches of steps `first` to `last`, or a share of each, prepared while the one before is used.
+    """The batches of steps `first` to `last`, or a part of each, prepared while the one before is used.
 
     A thread prepares them; on a GPU its copies run on a stream of their own, beside the arithmetic.
     """
@@ -194,8 +173,7 @@ def batches(
 
     def prepare(step: int) -> Batch:
         with nullcontext() if gpu is None else gpu.aside():
-            records = records_of_step(step, views.usable, batch, seed)
-            return views.batch(records, grain) if share is None else views.share(records, grain, share, step)
+            return views.batch(records_of_step(step, views.usable, batch, seed), pad_to, part)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as reader:
         ahead = reader.submit(prepare, first)
@@ -236,9 +214,7 @@ class _Copies:
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(self._copied)
         index = [getattr(batch.foreground, name) for name in _INDEX]
-        whole = batch.whole
-        of_whole = () if whole is None else (whole.weight, whole.azimuth, whole.valid)
-        for tensor in (batch.tokens, batch.category, batch.azimuth, *index, *of_whole):
+        for tensor in (batch.tokens, batch.category, batch.azimuth, *index):
             tensor.record_stream(stream)
 
     def step_is_queued(self) -> None:

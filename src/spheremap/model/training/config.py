@@ -7,10 +7,10 @@ import torch
 from spheremap.base.device import native_bfloat16
 from spheremap.config import Train as TrainConfig
 from spheremap.config import TrainSlice as TrainParams
-from spheremap.config.learning import LossWeights
+from spheremap.config.learning import LOSS_WEIGHTS
 from spheremap.config.learning import Validation as ValidationConfig
 
-__all__ = ["LossWeights", "TrainConfig", "TrainParams", "ValidationConfig", "settle_precision"]
+__all__ = ["LOSS_WEIGHTS", "TrainConfig", "TrainParams", "ValidationConfig", "settle_precision"]
 
 
 def settle_precision(config: TrainConfig, device: torch.device) -> TrainConfig:

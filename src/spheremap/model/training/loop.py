@@ -1,4 +1,4 @@
-"""The training loop (Mariotti et al. 2024, Section 4: Adam on the weighted sum of the four losses)."""
+"""The training loop (Mariotti et al. 2024, Section 4: Adam on the weighted sum of the losses)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,30 +13,23 @@ from spheremap.base.errors import SpheremapError
 from spheremap.base.progress import progress
 from spheremap.kernels import draw_key
 from spheremap.model.head import Head
-from spheremap.model.losses import patch_coordinates
 from spheremap.model.training.batches import Views, batches
-from spheremap.model.training.compiled import choose_losses
 from spheremap.model.training.config import TrainConfig
-from spheremap.model.training.group import ALONE, Group
-from spheremap.model.training.health import MEASURES, HealthProbe
-from spheremap.model.training.shares import Share
+from spheremap.model.training.diagnostics import MEASURES, Diagnostics
+from spheremap.model.training.distributed import check_same, mean_over_processes, part_of, rank, say
 from spheremap.model.training.state import TrainState, load_state, save_state
-from spheremap.model.training.step import LOSSES, weight_vector
+from spheremap.model.training.step import build_losses
 
 Validator = Callable[[Head], float]  # the higher the better; must not change the head
-
-LOSS_COLUMNS = ("step", "epoch", "total", *LOSSES)
-HEALTH_COLUMNS = ("step", *MEASURES)
-VALIDATION_COLUMNS = ("step", "pck_point")
 
 
 @dataclass(frozen=True)
 class TrainResult:
     """What training leaves: the head is the one passed in, set to its best parameters.
 
-    `best_step` is the step they come from; the tables have the columns `LOSS_COLUMNS` (means over the steps
-    since the row before; the total is theirs, with the weights of the row's step), `HEALTH_COLUMNS` and
-    `VALIDATION_COLUMNS`.
+    `best_step` is the step they come from. Each row of `losses` has means over the steps since the row before
+    (step, epoch, total, and a column for each loss; the total is theirs, with the weights of the row's step),
+    of `health` the diagnostics of a step (`MEASURES`), of `validation` its score.
     """
 
     best_step: int
@@ -53,12 +46,12 @@ def train(
     state_path: Path,
     identity: str,
     validator: Validator | None,
-    group: Group = ALONE,
 ) -> TrainResult:
     """Train a head on cached views; a run that was stopped goes on from its state to the same result.
 
-    Several processes that train together call this with the same arguments, each on its own device. All end
-    with the last head but the leading one, which validates, writes the state and returns the result.
+    Several processes that train together (`distributed.join`) call this with the same arguments, each on its
+    own device. All end with the last head but the first one, which validates, writes the state and returns
+    the result.
 
     Args:
         head: as initialised for this run, on the device to train on.
@@ -68,96 +61,89 @@ def train(
         identity: of all that determines the result; a state with another one is ignored.
         validator: scores the head every `config.validate_every` steps and at the end, the best trained head
             is kept; None keeps the last.
-        group: the processes that train together.
 
     Raises:
         InputError: if a validation score is not a number, or a batch has fewer views than processes.
         SpheremapError: if a loss is not finite, or another process has ended or differs.
     """
-    device = head.device
-    weights = weight_vector(config.weights, device)
-    coordinates = patch_coordinates(views.grid, device)
-    probe = HealthProbe(views, config.orientation_threshold, config.seed)
-    optimiser = torch.optim.Adam(head.trainable().values(), lr=config.learning_rate, fused=True)
-
-    found = load_state(state_path, head, optimiser, identity)
-    if isinstance(found, str):
-        group.say(found)
-    resumed = isinstance(found, TrainState)
-    state = found if isinstance(found, TrainState) else TrainState.start(device)
-    group.agree("parameters, inputs or versions", identity)
-    group.agree("the state that they go on from", str(state.step), *head.trainable().values())
-    if resumed:
-        group.say(f"going on from step {state.step}")
-    elif group.leads:
-        _examine(head, state, probe, validator)
+    parameters = list(head.trainable().values())
+    optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
+    diagnostics = Diagnostics(views, config.orientation_threshold, config.seed)
+    state = _start_or_resume(head, optimiser, config, state_path, identity)
+    if state.step == 0 and rank() == 0:
+        _examine(head, state, config, diagnostics, validator)
 
     size = min(config.batch, len(views.usable))
     if size < config.batch:
-        group.say(f"train.batch is {config.batch}: all {size} training views make one batch")
-    part = group.share(size)
-    key = draw_key(config.seed, state.step, device, first=part.start)
+        say(f"train.batch is {config.batch}: all {size} training views make one batch")
+    own = part_of(size)
+    key = draw_key(config.seed, state.step, head.device, first=own.start)
     patches = views.grid[0] * views.grid[1]
-    losses_of, grain = choose_losses(config, device, part.stop - part.start, patches, group)
+    losses_of, pad_to = build_losses(head, config, batch=own.stop - own.start, patches=patches)
     order = batches(
-        views,
-        batch=size,
-        seed=config.seed,
-        first=state.step + 1,
-        last=config.steps,
-        grain=grain,
-        share=Share(part, views.grid, config) if group.size > 1 else None,
+        views, batch=size, seed=config.seed, first=state.step + 1, last=config.steps, part=own, pad_to=pad_to
     )
     with progress(total=config.steps, initial=state.step, desc="training", unit="steps") as bar:
         for batch in order:
             state.step += 1
-            _set_rate(optimiser, config.rate(state.step))
-            weights[LOSSES.index("viewpoint")] = config.viewpoint_weight(state.step)
+            for group in optimiser.param_groups:
+                group["lr"] = config.rate(state.step)
+            weights = torch.tensor(config.loss_weights(state.step)).to(head.device, non_blocking=True)
             key[1].add_(1)  # = state.step, without a copy from the host
-            losses = losses_of(head, batch, coordinates, config, key)
+            losses, values = mean_over_processes(*losses_of(batch, key))
             (weights @ losses).backward()
-            losses = group.add_gradients(head.trainable().values(), losses.detach())
-            if config.gradient_clip is not None:  # of the whole batch, so that processes stay alike
-                clip_grad_norm_(head.trainable().values(), config.gradient_clip)
+            if config.gradient_clip is not None:
+                clip_grad_norm_(parameters, config.gradient_clip)
             optimiser.step()
             optimiser.zero_grad()
-            state.sums += losses
+            state.sums += values
             state.summed += 1
             bar.update()
 
             at_end = state.step == config.steps
             save = state.step % config.save_every == 0 or at_end
             if save:
-                group.agree("the head that they train", *head.trainable().values())
-            if not group.leads:
+                check_same("the head that they train", *parameters)
+            if rank() > 0:
                 continue
             if state.step % config.log_every == 0 or at_end:
-                bar.set_postfix(_log(state, weights, len(views.usable) // size))
+                bar.set_postfix(_log(state, weights, config, len(views.usable) // size))
             if state.step % config.validate_every == 0 or at_end:
-                _examine(head, state, probe, validator)
+                _examine(head, state, config, diagnostics, validator)
             if save:
-                _require_finite(state)
+                _require_finite(state, config)
                 save_state(state_path, state, head, optimiser, identity)
 
-    _restore(head, state.best)
+    state.restore_best(head)
     return TrainResult(
         best_step=state.best_step,
-        losses=pd.DataFrame(state.losses, columns=LOSS_COLUMNS),
-        health=pd.DataFrame(state.health, columns=HEALTH_COLUMNS),
-        validation=pd.DataFrame(state.validation, columns=VALIDATION_COLUMNS),
+        losses=pd.DataFrame(state.losses, columns=["step", "epoch", "total", *config.weights]),
+        health=pd.DataFrame(state.health, columns=["step", *MEASURES]),
+        validation=pd.DataFrame(state.validation, columns=["step", "pck_point"]),
     )
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = rate
+def _start_or_resume(
+    head: Head, optimiser: torch.optim.Adam, config: TrainConfig, path: Path, identity: str
+) -> TrainState:
+    found = load_state(path, head, optimiser, identity)
+    if isinstance(found, TrainState):
+        state = found
+        say(f"going on from step {state.step}")
+    else:
+        state = TrainState(step=0, sums=torch.zeros(len(config.weights), device=head.device))
+        if found is not None:
+            say(found)
+    check_same("parameters, inputs or versions", identity)
+    check_same("the state that they go on from", str(state.step), *head.trainable().values())
+    return state
 
 
-def _log(state: TrainState, weights: Tensor, steps_per_epoch: int) -> dict[str, str]:
+def _log(state: TrainState, weights: Tensor, config: TrainConfig, steps_per_epoch: int) -> dict[str, str]:
     """Add a row of mean losses since the last one; returns them for the progress bar."""
-    _require_finite(state)
+    _require_finite(state, config)
     means = state.sums / state.summed
-    values = {"total": float(weights @ means), **dict(zip(LOSSES, means.tolist(), strict=True))}
+    values = {"total": float(weights @ means), **dict(zip(config.weights, means.tolist(), strict=True))}
     epoch = (state.step - 1) // steps_per_epoch + 1
     state.losses.append({"step": state.step, "epoch": epoch, **values})
     state.sums.zero_()
@@ -165,20 +151,25 @@ def _log(state: TrainState, weights: Tensor, steps_per_epoch: int) -> dict[str, 
     return {name: f"{value:.3f}" for name, value in values.items()}
 
 
-def _examine(head: Head, state: TrainState, probe: HealthProbe, validator: Validator | None) -> None:
-    """Measure health and validation score; remember the head if it is the best trained one."""
-    _require_finite(state)
-    state.health.append({"step": state.step, **probe(head)})
+def _examine(
+    head: Head,
+    state: TrainState,
+    config: TrainConfig,
+    diagnostics: Diagnostics,
+    validator: Validator | None,
+) -> None:
+    """Take diagnostics and validation score; remember the head if it is the best trained one."""
+    _require_finite(state, config)
+    state.health.append({"step": state.step, **diagnostics(head)})
     if validator is None:
         state.best_step = state.step
         return
-    score = float(validator(head))
-    state.note_score(score, head, keep=state.step > 0)
+    state.note_score(float(validator(head)), head, keep=state.step > 0)
 
 
-def _require_finite(state: TrainState) -> None:
+def _require_finite(state: TrainState, config: TrainConfig) -> None:
     if not bool(state.sums.isfinite().all()):
-        sums = dict(zip(LOSSES, state.sums.tolist(), strict=True))
+        sums = dict(zip(config.weights, state.sums.tolist(), strict=True))
         broken = [name for name, value in sums.items() if not abs(value) < float("inf")]
         raise SpheremapError(
             f"training diverged: the loss is not finite ({', '.join(broken)})",
@@ -186,10 +177,3 @@ def _require_finite(state: TrainState) -> None:
             found=f"inf or NaN at step {state.step} or up to {max(state.summed - 1, 0)} steps before",
             fix="lower train.learning_rate, and check the features for inf and NaN",
         )
-
-
-def _restore(head: Head, parameters: dict[str, Tensor]) -> None:
-    own = head.trainable()
-    with torch.no_grad():
-        for name, tensor in parameters.items():
-            own[name].copy_(tensor)

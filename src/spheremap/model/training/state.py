@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from spheremap.base.errors import InputError
 from spheremap.base.tensors import read_tensors, write_tensors
-from spheremap.model.training.step import LOSSES
 
 _HEAD, _BEST, _MEAN, _SQUARE, _SUMS = "head/", "best/", "adam/mean/", "adam/square/", "sums"
 
@@ -54,11 +53,6 @@ class TrainState:
     health: list[Row] = field(default_factory=list)
     validation: list[Row] = field(default_factory=list)
 
-    @classmethod
-    def start(cls, device: torch.device | str) -> "TrainState":
-        """Before the first step."""
-        return cls(step=0, sums=torch.zeros(len(LOSSES), device=device))
-
     def note_score(self, score: float, trained: Trainable, *, keep: bool = True) -> None:
         """Add a validation score of the current step, and remember the parameters if it is the best so far.
 
@@ -75,6 +69,13 @@ class TrainState:
         if keep and score > self.best_score:
             self.best_step, self.best_score = self.step, score
             self.best = {name: parameter.detach().clone() for name, parameter in trained.trainable().items()}
+
+    def restore_best(self, trained: Trainable) -> None:
+        """Set the parameters to the best ones, if any were scored."""
+        own = trained.trainable()
+        with torch.no_grad():
+            for name, tensor in self.best.items():
+                own[name].copy_(tensor)
 
 
 _SCALARS = ("step", "summed", "best_step", "best_score", "losses", "health", "validation")

@@ -1,105 +1,119 @@
-"""One evaluation of the four losses on a batch."""
+"""One evaluation of all losses on a batch, and how a device and several processes do it."""
 
-from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from spheremap.kernels import cosine_reconstruction, sphere_geometry
+from spheremap.kernels import sphere_geometry, use_triton
+from spheremap.kernels.sphere_geometry import STREAMS
 from spheremap.model.head import Head
-from spheremap.model.losses import anchored_viewpoint_loss, mean_directions, relative_viewpoint_loss
+from spheremap.model.losses import find_loss
 from spheremap.model.training.batches import Batch
-from spheremap.model.training.config import LossWeights, TrainConfig
-from spheremap.model.training.group import Group
+from spheremap.model.training.config import TrainConfig
+from spheremap.model.training.distributed import world_size
 
-Parts = Callable[[Head, Batch, Tensor, TrainConfig, Tensor], tuple[Tensor, Tensor]]
-
-VIEWPOINT = {"relative": relative_viewpoint_loss, "anchored": anchored_viewpoint_loss}
-LOSSES = ("reconstruction", "distance", "orientation", "viewpoint")
+_TOKENS, _QUERIES = 64, 4  # sizes of the packed foreground, and of the widest image, that are told apart
 
 
-def compute_parts(
-    head: Head, batch: Batch, coordinates: Tensor, config: TrainConfig, key: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The losses that are means over single views `(3,)`, and the mean directions of all views `(B, 3)`.
+@dataclass
+class Outputs:
+    """What a loss may look at.
 
-    Nothing here waits for the device.
-
-    Args:
-        head: mapper and prototypes.
+    Attributes:
         batch: B views.
-        coordinates: `(N, 2)` from `patch_coordinates`.
-        config: backend, numbers of triplets, margin and threshold.
-        key: `(3,)` int64 on the batch's device, see `spheremap.kernels.draw_key`; the triplets depend on it
+        points: `(M, 3)` sphere points of their foreground tokens.
+        reconstruction: `(M, D)`, what the prototypes make of them.
+        config: numbers of triplets, margin, threshold, backend and the like.
+        key: `(3,)` int64 on the batch's device, see `spheremap.kernels.draw_key`; what is drawn depends on it
             alone, on every device and with every backend.
     """
-    foreground = batch.foreground
-    reduced = {"float32": False, "bfloat16": True}[config.precision]  # settled, see `settle_precision`
-    with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=reduced):
-        points = head.mapper(batch.tokens, foreground)  # (M, 3)
-        reconstruction = head.prototypes(points, batch.category)  # (M, D)
 
-    geometry = sphere_geometry(
-        points,
-        coordinates[foreground.patch],
-        foreground.offsets,
-        foreground.counts,
-        key,
-        per_image=config.triplets,
-        margin=config.distance_margin,
-        threshold=config.orientation_threshold,
-        backend=config.backend,
-    )
-    directions = mean_directions(points, foreground.image, len(batch.tokens))
-    # the features are read where they lie
-    likeness = cosine_reconstruction(
-        batch.tokens.flatten(0, 1), reconstruction, foreground.rows, backend=config.backend
-    )
-    return torch.cat([likeness.view(1), geometry]), directions
+    batch: Batch
+    points: Tensor
+    reconstruction: Tensor
+    config: TrainConfig
+    key: Tensor
 
+    _over_triplets: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False)
 
-def compute_losses(head: Head, batch: Batch, coordinates: Tensor, config: TrainConfig, key: Tensor) -> Tensor:
-    """The four losses of a batch, `(4,)` in the order of `LOSSES`, unweighted; see `compute_parts`."""
-    means, directions = compute_parts(head, batch, coordinates, config, key)
-    viewpoint = VIEWPOINT[config.viewpoint](directions, batch.azimuth, batch.foreground.counts > 0)
-    return torch.cat([means, viewpoint.view(1)])
+    def over_triplets(self, name: str) -> tuple[Tensor, Tensor]:
+        """Mean and count of the loss `distance` or `orientation`; one operator evaluates both, once."""
+        if self._over_triplets:  # by the other loss
+            return self._over_triplets[name]
+        foreground, config = self.batch.foreground, self.config
+        means, counts = sphere_geometry(
+            self.points,
+            self.batch.coordinates[foreground.patch],
+            foreground.offsets,
+            foreground.counts,
+            self.key,
+            per_image=config.triplets,
+            margin=config.distance_margin,
+            threshold=config.orientation_threshold,
+            backend=config.backend,
+        )
+        self._over_triplets |= zip(STREAMS, zip(means.unbind(), counts.unbind(), strict=True), strict=True)
+        return self._over_triplets[name]
 
 
-def compute_share(
-    parts_of: Parts,
-    group: Group,
-    head: Head,
-    batch: Batch,
-    coordinates: Tensor,
-    config: TrainConfig,
-    key: Tensor,
-) -> Tensor:
-    """What a process adds to the four losses of the whole batch, `(4,)`.
+class Networks(nn.Module):
+    """Mapper and prototypes: the foreground's sphere points `(M, 3)` and their reconstruction `(M, D)`."""
 
-    Over all processes, losses and gradients add up to those of `compute_losses` with the whole batch. Each
-    computes the viewpoint loss over all ordered pairs, but with a gradient to its own mean directions alone:
-    those to the others' arise where these are made.
+    def __init__(self, head: Head, config: TrainConfig) -> None:
+        super().__init__()
+        self.mapper, self.prototypes = head.mapper, head.prototypes
+        # settled, see `settle_precision`
+        self.reduced = {"float32": False, "bfloat16": True}[config.precision]
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=self.reduced):
+            points = self.mapper(batch.tokens, batch.foreground)
+            return points, self.prototypes(points, batch.category)
+
+
+class Losses(nn.Module):
+    """The losses that `config.weights` names. Nothing here waits for the device."""
+
+    def __init__(self, head: Head, config: TrainConfig) -> None:
+        super().__init__()
+        self.networks, self.config = Networks(head, config), config
+        self.terms = {name: find_loss(name) for name in config.weights}
+
+    def forward(self, batch: Batch, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Means of the K losses, unweighted, and over how many things each is one; both `(K,)`."""
+        points, reconstruction = self.networks(batch)
+        outputs = Outputs(batch, points, reconstruction, self.config, key)
+        losses = {name: loss(outputs) for name, loss in self.terms.items()}
+        means = torch.stack([mean for mean, _ in losses.values()])
+        return means, torch.stack([count.to(means.dtype) for _, count in losses.values()])
+
+
+def build_losses(
+    head: Head, config: TrainConfig, *, batch: int, patches: int
+) -> tuple[nn.Module, tuple[int, int]]:
+    """The module that trains `head`, and the multiples to pad to (`Foreground.from_masks`).
+
+    A GPU gets it compiled, unless the backend is `reference`; to compile takes what Triton takes. New shapes
+    cost: a GPU records a graph of each, a CPU's oneDNN generates code for each, which took half of a step.
+    Padding leaves few of them, for 1 / 128 of all tokens, on average, that are computed in vain. Of several
+    processes each has its own; what they exchange within the losses is not compiled.
 
     Args:
-        parts_of: `compute_parts`, or the same compiled.
-        group: the processes.
-        batch: a share.
-        head, coordinates, config, key: as for `compute_parts`.
+        head: on its device.
+        config: see `TrainConfig`.
+        batch: views that this process has of every batch.
+        patches: per view.
     """
-    whole = batch.whole
-    if whole is None:
-        raise TypeError("not a share of a batch")
-    means, own = parts_of(head, batch, coordinates, config, key)
-    directions = own.new_zeros(len(whole.azimuth), 3)
-    directions[whole.part] = own.detach()
-    group.add_up(directions)  # to zeros elsewhere: exact
-    directions = torch.cat([directions[: whole.part.start], own, directions[whole.part.stop :]])
-    viewpoint = VIEWPOINT[config.viewpoint](directions, whole.azimuth, whole.valid)
-    if not group.leads:
-        viewpoint = viewpoint - viewpoint.detach()  # the same everywhere, to be counted once
-    return torch.cat([means * whole.weight, viewpoint.view(1)])
+    losses = Losses(head, config)
+    by_graphs = head.device.type == "cuda" and use_triton(config.backend, torch.empty(0, device=head.device))
+    if by_graphs:
+        in_graphs(losses if world_size() == 1 else losses.networks)
+    pad_to = (max(1, batch * patches // _TOKENS), max(1, patches // _QUERIES) if by_graphs else 1)
+    return (losses if world_size() == 1 else DistributedDataParallel(losses)), pad_to
 
 
-def weight_vector(weights: LossWeights, device: torch.device | str) -> Tensor:
-    """The factors of the losses, `(4,)` in the order of `LOSSES`."""
-    return torch.tensor([getattr(weights, name) for name in LOSSES], device=device)
+def in_graphs(module: nn.Module) -> None:
+    """Compile a module together with its gradient, for CUDA graphs; its next call overwrites its results."""
+    module.compile(fullgraph=True, mode="reduce-overhead")

@@ -14,6 +14,7 @@ def unit(x: Tensor) -> Tensor:
     return torch.where(usable, x / torch.where(usable, length, 1.0), 0.0)
 
 
-def masked_mean(x: Tensor, keep: Tensor) -> Tensor:
-    """Mean of the entries of `x` where `keep` is true; 0 where none is. No host synchronisation."""
-    return torch.where(keep, x, 0.0).sum() / keep.sum().clamp_min(1)
+def masked_mean(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of the entries of `x` where `keep` is true, 0 where none is, and their number; without waiting."""
+    count = keep.sum()
+    return torch.where(keep, x, 0.0).sum() / count.clamp_min(1), count

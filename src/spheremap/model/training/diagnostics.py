@@ -1,27 +1,22 @@
-"""Is the sphere a good one? Measures that small losses cannot fake."""
+"""Is the sphere a good one? Diagnostics that small losses cannot fake."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spheremap.kernels import draw_key, draw_triplets
-from spheremap.kernels.sphere_geometry import STREAMS
+from spheremap.kernels.sphere_geometry import STREAMS, image_turn, sphere_turn
 from spheremap.model.head import Head
-from spheremap.model.losses import patch_coordinates
-from spheremap.model.losses.orientation import image_turn, sphere_turn
 from spheremap.model.training.batches import Views
 
 MEASURES = ("resultant_length", "coverage", "orientation_kept")
 VIEWS = 64  # measured, spread evenly over the cache
 TRIPLETS = 256  # per view
-BANDS, SECTORS = (
-    8,
-    16,
-)  # equal steps in height and longitude: cells of equal area (Archimedes)
+BANDS, SECTORS = 8, 16  # equal steps in height and longitude: cells of equal area (Archimedes)
 _BATCH = 16
 
 
-class HealthProbe:
+class Diagnostics:
     """Measures a head on the same views and triplets every time.
 
     - resultant_length: length of the mean of an image's foreground points, averaged over the images; 1 is a
@@ -37,7 +32,6 @@ class HealthProbe:
         chosen = views.usable[np.linspace(0, len(views.usable) - 1, count).round().astype(int)]
         self._parts = np.array_split(chosen, -(-count // _BATCH))
         self._views, self._threshold, self._seed = views, threshold, seed
-        self._coordinates = patch_coordinates(views.grid, views.device)
 
     @torch.inference_mode()
     def __call__(self, head: Head) -> dict[str, float]:
@@ -56,7 +50,7 @@ class HealthProbe:
             triplets, _ = draw_triplets(
                 foreground.offsets, foreground.counts, TRIPLETS, key, stream=len(STREAMS) + number
             )
-            turn = image_turn(self._coordinates[foreground.patch], triplets)
+            turn = image_turn(batch.coordinates[foreground.patch], triplets)
             agrees = sphere_turn(points, triplets) * turn.sign() > 0
             kept.append(agrees[turn.abs() > self._threshold])
         share = cells[cells > 0].double() / cells.sum()
