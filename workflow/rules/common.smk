@@ -57,6 +57,14 @@ RULES = {
 }
 
 
+# parameters that had another name or form
+MOVED = {
+    "evaluate.sphere_weight": "methods.fused.sphere_weight",
+    "evaluate.sweep": "evaluate.sweep.values, with method: fused and parameter: sphere_weight,",
+    "evaluate.further": "evaluate.methods, and the entries fused_subpatch, fused_mutual and fused_viewpoint of methods",
+}
+
+
 def finite(checker, value):
     return not isinstance(value, bool) and (
         isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
@@ -83,11 +91,17 @@ def check_params(params, schema):
 def complaints(error):
     """What is wrong, in the words of params.yaml."""
     place = ".".join(map(str, error.absolute_path)) or "the top level"
+    if error.validator == "type" and place in MOVED:
+        return [f"{place}: moved; set {MOVED[place]} instead"]
     if error.validator != "additionalProperties":
         return [f"{place}: {error.message}"]
     known = list(error.schema["properties"])
     lines = []
     for key in sorted(set(error.instance) - set(known)):
+        path = f"{place}.{key}"
+        if path in MOVED:
+            lines.append(f"{path}: moved; set {MOVED[path]} instead")
+            continue
         near = difflib.get_close_matches(str(key), known, n=1)
         advice = (
             f"did you mean {near[0]!r}?"
@@ -223,6 +237,41 @@ def hold_folder():
             "again"
         )
     HELD.append(lock)
+
+
+def entries_of(names):
+    """The entries of `methods` that are called `names`, and those that they are made of."""
+    entries, left = {}, list(names)
+    while left:
+        name = left.pop()
+        if name not in config["methods"]:
+            raise WorkflowError(
+                f"params.yaml: there is no method {name!r}, expected one of {', '.join(config['methods'])} "
+                "(the entries of 'methods')"
+            )
+        if name not in entries:
+            entries[name] = config["methods"][name]
+            of = entries[name].get("of", [])
+            left += [of] if isinstance(of, str) else of
+    return entries
+
+
+for key, names, known in (
+    (
+        "evaluate.baseline",
+        [config["evaluate"]["baseline"]],
+        config["evaluate"]["methods"],
+    ),
+    ("report.compare", config["report"]["compare"], config["evaluate"]["methods"]),
+):
+    for name in names:
+        if name not in known:
+            raise WorkflowError(
+                f"params.yaml: {key} names {name!r}, expected one of evaluate.methods: {', '.join(known)}"
+            )
+SCORED = entries_of(
+    [*config["evaluate"]["methods"], config["evaluate"]["sweep"]["method"]]
+)
 
 
 def downloads(entry):

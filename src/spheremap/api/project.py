@@ -43,7 +43,7 @@ def read_project(path: Path) -> Project:
         "backbone": backbone,
         "spec": get(params, path, "backbones", str(backbone)),
         "precision": get(params, path, "features", "precision"),
-        "sphere_weight": get(params, path, "evaluate", "sphere_weight"),
+        "sphere_weight": get(params, path, "methods", "fused", "sphere_weight"),
         "protocol": {
             "fit": get(params, path, "features", "fit"),
             **{

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from spheremap.config.slices import parse
 from spheremap.features.cache.views import Fit
-from spheremap.methods.readout import Readout, ReadoutKind
-from spheremap.methods.sampling import Sampling
+from spheremap.methods.engine.readout import Readout, ReadoutKind
+from spheremap.methods.engine.sampling import Sampling
 
 
 @dataclass(frozen=True)

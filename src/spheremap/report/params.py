@@ -1,9 +1,10 @@
 """Parameters of the report, as they stand in the `report` section of params.yaml."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from spheremap.base.errors import InputError
-from spheremap.metrics.evaluation import EvaluateParams
+from spheremap.metrics.settings import EvaluateParams
 
 
 @dataclass(frozen=True)
@@ -11,6 +12,7 @@ class ReportParams:
     """How much to draw.
 
     Attributes:
+        compare: the two methods that are set side by side.
         pairs: pairs with drawn matches, chosen by rule.
         extremes: pairs drawn of the best, and as many of the worst.
         maps: pictures per category with drawn sphere maps.
@@ -19,6 +21,7 @@ class ReportParams:
         seed: of the choice among pairs and pictures that suit equally well.
     """
 
+    compare: tuple[str, str]
     pairs: int
     extremes: int
     maps: int
@@ -45,3 +48,4 @@ class ReportSlice:
     dataset: str
     report: ReportParams
     evaluate: EvaluateParams
+    methods: dict[str, dict[str, Any]]

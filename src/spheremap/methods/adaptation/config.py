@@ -11,7 +11,7 @@ class AdapterConfig:
     """How pseudo-labels are made and how the adapter is trained on them.
 
     Attributes:
-        enabled: whether the workflow trains an adapter and shows its rows.
+        enabled: whether the workflow trains an adapter, for methods of the kind `adapted`.
         seed: of everything drawn.
         steps: of training.
         batch: chains per step.

@@ -1,15 +1,34 @@
 """Parameters of the evaluation, as they stand in the `evaluate` section of params.yaml."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from spheremap.base.errors import InputError
-from spheremap.methods.readout import Readout, ReadoutKind
-from spheremap.methods.rows import FurtherRows
-from spheremap.methods.sampling import Sampling
-from spheremap.metrics.evaluation.ruler import Frame, Threshold
+from spheremap.methods.engine.readout import Readout, ReadoutKind
+from spheremap.methods.engine.sampling import Sampling
+from spheremap.metrics.catalogue import alpha_label
+from spheremap.metrics.ruler import Frame, Threshold
 
 KapLabels = Literal["centre", "corner"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A parameter of a method that is tried out on the validation pairs.
+
+    Attributes:
+        method: name of the method, an entry of `methods`.
+        parameter: one of its parameters.
+        values: to be tried; may be empty.
+    """
+
+    method: str
+    parameter: str
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        different = len(set(self.values)) == len(self.values)
+        _require(different, "sweep.values", "different values", list(self.values))
 
 
 @dataclass(frozen=True)
@@ -18,7 +37,7 @@ class EvaluateParams:
 
     Attributes:
         split: which pairs, "train", "val" or "test".
-        sphere_weight: share of the sphere in the row `fused`, in [0, 1].
+        methods: which entries of `methods` are scored, in the order in which they are shown.
         alphas: thresholds as shares of a side, see `threshold`.
         threshold: whose longer side: the target's "box" or the whole "image".
         frame: coordinates in which distances and sides are measured, "original" pixels or the network's
@@ -31,14 +50,13 @@ class EvaluateParams:
         viewpoint_bins: azimuth bins of the breakdown by gap.
         bootstrap: samples of the intervals, 0 for none.
         confidence: share of the samples inside an interval.
-        baseline: row of the table that the others' gains are measured against.
-        further: rows of the table beyond the paper's.
-        sweep: sphere weights that are tried on the validation pairs, in [0, 1]; may be empty.
-        seed: of the row `chance` and of the bootstrap.
+        baseline: the method that the others' gains are measured against.
+        sweep: what is tried on the validation pairs.
+        seed: of the bootstrap.
     """
 
     split: Literal["train", "val", "test"]
-    sphere_weight: float
+    methods: tuple[str, ...]
     alphas: tuple[float, ...]
     threshold: Threshold
     frame: Frame
@@ -51,12 +69,14 @@ class EvaluateParams:
     bootstrap: int
     confidence: float
     baseline: str
-    further: FurtherRows
-    sweep: tuple[float, ...]
+    sweep: Sweep
     seed: int
 
     def __post_init__(self) -> None:
-        _require(0 <= self.sphere_weight <= 1, "sphere_weight", "a share in [0, 1]", self.sphere_weight)
+        once = 0 < len(self.methods) == len(set(self.methods))
+        _require(once, "methods", "one or more different names", ", ".join(self.methods) or "none")
+        known = self.baseline in self.methods
+        _require(known, "baseline", f"one of evaluate.methods: {', '.join(self.methods)}", self.baseline)
         distinct = len(set(map(alpha_label, self.alphas))) == len(self.alphas)
         positive = len(self.alphas) > 0 and all(0 < alpha < float("inf") for alpha in self.alphas)
         _require(distinct and positive, "alphas", "one or more different positive numbers", list(self.alphas))
@@ -66,9 +86,6 @@ class EvaluateParams:
         _require(self.viewpoint_bins >= 1, "viewpoint_bins", "1 or more", self.viewpoint_bins)
         _require(self.bootstrap >= 0, "bootstrap", "0 or more samples", self.bootstrap)
         _require(0 < self.confidence < 1, "confidence", "a share between 0 and 1", self.confidence)
-        shares = all(0 <= weight <= 1 for weight in self.sweep)
-        different = len(set(self.sweep)) == len(self.sweep)
-        _require(shares and different, "sweep", "different shares in [0, 1]", list(self.sweep))
 
     def make_readout(self) -> Readout:
         """The read-out that these parameters describe."""
@@ -88,16 +105,11 @@ class EvaluateParams:
 
 @dataclass(frozen=True)
 class EvaluateSlice:
-    """What the command `evaluate` may know of params.yaml."""
+    """What the command `evaluate` may know of params.yaml; for `methods` see `spheremap.methods`."""
 
     evaluate: EvaluateParams
+    methods: dict[str, dict[str, Any]]
     dataset: str
-    adapted: bool = False  # whether the rows of a feature adapter are scored
-
-
-def alpha_label(alpha: float) -> str:
-    """A threshold as it stands in the names of metrics: 0.1 is "0.10", 0.125 is "0.125"."""
-    return max(f"{alpha:.2f}", f"{alpha:g}", key=len)
 
 
 def _require(condition: bool, name: str, expected: str, found: object) -> None:
