@@ -29,20 +29,23 @@ from synthetic import photographs, write_cache
 from training_step import PAPER, SMALL, TINY, Workload, make_backbone
 
 from spheremap.base.device import choose_device
-from spheremap.config.scoring import Further, MutualFilter, ViewpointMix
+from spheremap.config import Evaluate as EvaluateParams
+from spheremap.config.scoring import Sweep
 from spheremap.data.tables import Tables
 from spheremap.features.cache import FeatureCache
 from spheremap.features.cache.builder import Source, build_shard, decode_views, select_sources
 from spheremap.features.geometry import patch_of
-from spheremap.methods.descriptors import mix, row_weights, unit
-from spheremap.methods.matcher import Matcher
-from spheremap.methods.queries import build_queries
-from spheremap.methods.rows import Row
-from spheremap.metrics.evaluation import EvaluateParams, evaluate
+from spheremap.methods.chance import Chance
+from spheremap.methods.engine.comparison import Comparison
+from spheremap.methods.engine.descriptors import unit, weighted_sum
+from spheremap.methods.engine.queries import build_queries
+from spheremap.methods.fused import paper
+from spheremap.metrics.evaluate import evaluate
 from spheremap.model.head import Head, sphere_points
 
-SPHERE_WEIGHT = 0.2
-WEIGHTS = row_weights(SPHERE_WEIGHT)["fused"]
+METHODS = paper(0.2) | {"chance": Chance(seed=0)}
+FUSED = METHODS["fused"]
+WEIGHTS = list(FUSED.parts().values())  # of features and sphere
 KEYPOINTS, VISIBLE = 9, 0.9  # of each category, and the chance to see one: 7.3 in common per pair
 
 
@@ -109,7 +112,8 @@ def measure(options: Options, work: Workload, images: int, folder: Path) -> list
         features, points, box = describe(by_id[source])
         target_features, target_points, _ = describe(by_id[target])
         patch = torch.from_numpy(patch_of(keypoints[source][["x", "y"]].to_numpy(), box, grid)).to(device)
-        similarity = mix(features[patch] @ target_features.T, points[patch] @ target_points.T, WEIGHTS)
+        products = features[patch] @ target_features.T, points[patch] @ target_points.T
+        similarity = weighted_sum(zip(WEIGHTS, products, strict=True))
         return similarity.argmax(dim=1).cpu().numpy()
 
     turn, few = 0, 2 if options.tiny else 4
@@ -124,10 +128,8 @@ def measure(options: Options, work: Workload, images: int, folder: Path) -> list
 
         def from_cache() -> dict[tuple[str, str], NDArray[np.int64]]:
             queries = build_queries(cache, tables, pairs)
-            matcher = Matcher(cache, {"fused": Row(WEIGHTS)}, lambda x: sphere_points(head, x), device=device)
-            best = [
-                block.similarity["fused"].argmax(dim=1).cpu().numpy() for block in matcher.blocks(queries)
-            ]
+            comparison = Comparison(cache, [FUSED], head, device=device)
+            best = [FUSED.compare(block).argmax(dim=1).cpu().numpy() for block in comparison.blocks(queries)]
             parts = np.split(np.concatenate(best), queries.first[1:-1])
             names = zip(queries.source_id.tolist(), queries.target_id.tolist(), strict=True)
             return dict(zip(names, parts, strict=True))
@@ -212,7 +214,8 @@ def time_pairs(options: Options, work: Workload, folder: Path) -> Timing:
             tokens = extractor(picture.unsqueeze(0))
             described.append((unit(tokens[0]), unit(sphere_points(head, tokens)[0])))
         (a, points_a), (b, points_b) = described
-        mix(a[patches] @ b.T, points_a[patches] @ points_b.T, WEIGHTS).argmax(dim=1)
+        products = a[patches] @ b.T, points_a[patches] @ points_b.T
+        weighted_sum(zip(WEIGHTS, products, strict=True)).argmax(dim=1)
 
     return alternate({"pair": pair}, repeats=1 if options.tiny else 3, device=options.device)["pair"]
 
@@ -278,17 +281,17 @@ def _measure_alone(order: dict[str, Any]) -> None:
     tables = _tables(size)
     head = Head.initialise(size.dim, tables.categories, seed=0).to(device)
     params = EvaluateParams(
-        split="test", sphere_weight=SPHERE_WEIGHT, alphas=(0.1, 0.05, 0.01), threshold="box",
+        split="test", methods=tuple(METHODS), alphas=(0.1, 0.05, 0.01), threshold="box",
         frame="original", source="patch", readout="argmax", window=15, temperature=0.02, kap_labels="centre",
-        viewpoint_bins=8, bootstrap=1000, confidence=0.95, baseline="features", sweep=(), seed=0,
-        further=Further((), MutualFilter(1.0, 0.0), ViewpointMix(0.0, 0.0)),
+        viewpoint_bins=8, bootstrap=1000, confidence=0.95, baseline="features", seed=0,
+        sweep=Sweep("fused", "sphere_weight", ()),
     )  # fmt: skip
     with FeatureCache.open([Path(order["path"])]) as cache:
         cache.tokens([0])
         wait_for(device)
         start = time.perf_counter()
         if order["task"] == "evaluate":
-            evaluate(cache, tables, head, params, dataset="noise", device=device)
+            evaluate(cache, tables, head, params, dataset="noise", methods=METHODS, device=device)
         else:
             for record in range(0, len(cache), 8):
                 tokens = cache.tokens(range(record, min(record + 8, len(cache))))

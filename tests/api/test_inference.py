@@ -38,7 +38,7 @@ def assert_equals_evaluation(
     matcher: Matcher, studio: Studio, photographs: list[Path], points: list, **protocol: object
 ) -> None:
     predictions = studio.evaluate(tables_of(photographs, points), **protocol)
-    of_evaluation = predictions.set_index(["row", "source", "target", "keypoint_id"])[["x", "y"]]
+    of_evaluation = predictions.set_index(["method", "source", "target", "keypoint_id"])[["x", "y"]]
     compared = 0
     for a, xy in zip(photographs, points, strict=True):
         for b in photographs:

@@ -13,7 +13,7 @@ from spheremap.api import scoring
 from spheremap.base.files import sha256_file, write_json
 from spheremap.base.provenance import unseal
 from spheremap.cli import main
-from spheremap.metrics.evaluation.table import format_file
+from spheremap.metrics.table import format_file
 
 SCORES = ("metrics.json", "by_category.csv", "by_azimuth_gap.csv", "weight_sweep.csv", "predictions.csv.gz")
 FOLDER = {
@@ -44,7 +44,7 @@ def settled(made: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
             "datasets.own": {**FOLDER, "root": "own"},
             "datasets.bare": {**FOLDER, "root": "bare"},
             "features.fit": "stretch",
-            "evaluate.sphere_weight": 0.9,
+            "methods.fused.sphere_weight": 0.9,
             "evaluate.source": "bilinear",
             "evaluate.readout": "window",
             "evaluate.window": 3,
@@ -77,7 +77,7 @@ def test_on_its_own_data_set_a_bundle_scores_as_the_workflow_did(
     kept = ("results", "models", "data/shapes")
     before = everything_in(*kept)
     assert evaluate("shapes", "--out", "elsewhere") == 0
-    assert capsys.readouterr().out == format_file(Path("results/metrics.json")) + "\n"
+    assert capsys.readouterr().out == format_file(Path("results/metrics.json"))[0] + "\n"
     assert everything_in(*kept) == before
     for name in SCORES:
         assert Path("elsewhere", name).read_bytes() == Path("results", name).read_bytes(), name
@@ -93,11 +93,12 @@ def test_on_another_data_set_a_bundle_scores_as_the_workflows_commands_do(
     found = Path("results/demo-on-own")
 
     protocol = {"source": "patch", "readout": "argmax", "window": 15, "temperature": 0.02}  # the bundle's
-    params = json.loads(Path("results/evaluate.params.json").read_text())["evaluate"]
-    params |= {"split": "val", "sphere_weight": 0.7, **protocol}
+    params = json.loads(Path("results/evaluate.params.json").read_text())
+    params["evaluate"] |= {"split": "val", **protocol}
+    params["methods"]["fused"]["sphere_weight"] = 0.7
     features = json.loads(Path("data/shapes/features/params.json").read_text())
     write_json(tmp_path / "features.json", {**features, "dataset": "own"})
-    write_json(tmp_path / "evaluate.json", {"evaluate": params, "dataset": "own"})
+    write_json(tmp_path / "evaluate.json", params | {"dataset": "own"})
     tables, images = "data/own/canonical", tmp_path / "images.h5"
     run("cache", "--params", tmp_path / "features.json", "--tables", tables, "--kind", "images",
         "--weights", "models/backbones/tiny.safetensors", "--out", images, "--work", tmp_path / "work",

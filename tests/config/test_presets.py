@@ -3,16 +3,17 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
 
 from spheremap.base.errors import InputError
 from spheremap.cli import main
-from spheremap.config import check_params
+from spheremap.config import EvaluateSlice
 from spheremap.config.presets import apply_preset
-from spheremap.config.scoring import FurtherRow
+from spheremap.config.slices import parse
+from spheremap.methods import make_methods
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_the_paper_s_settings(root: Path, params: Path) -> None:
         8,
     )
     assert train["gradient_clip"] is None
-    assert now["evaluate"]["sphere_weight"] == 0.2
+    assert now["methods"]["fused"]["sphere_weight"] == 0.2
     assert now["features"]["crop_scale"] == [0.5, 1.5]
     backbone = now["backbones"][now["features"]["backbone"]]
     assert backbone["model"] == "vit_base_patch14_dinov2.lvd142m"
@@ -55,15 +56,15 @@ def test_there_and_back_keeps_every_value_and_comment(root: Path, params: Path, 
     assert params.read_text().count("#") == before.count("#")
 
 
-def test_every_row_is_every_row(root: Path, params: Path) -> None:
+def test_every_row_is_every_method(root: Path, params: Path) -> None:
     apply_preset(root / "presets" / "every-row.yaml", params)
     now = yaml.safe_load(params.read_text())
     assert now["adapter"]["enabled"] is True
-    assert now["evaluate"]["further"]["rows"] == list(get_args(FurtherRow))
+    assert now["evaluate"]["methods"] == list(make_methods(now["methods"], now["methods"]))
     apply_preset(root / "presets" / "spair-71k.yaml", params)
     now = yaml.safe_load(params.read_text())
     assert now["adapter"]["enabled"] is False  # the paper has none of them
-    assert now["evaluate"]["further"]["rows"] == []
+    assert now["evaluate"]["methods"] == ["features", "sphere", "fused", "chance"]
 
 
 def test_whole_presets_leave_nothing_of_other_presets(root: Path) -> None:
@@ -99,11 +100,12 @@ def test_an_unknown_preset_names_the_known(
 def test_protocols_set_every_choice_and_nothing_else(root: Path, params: Path, path: Path) -> None:
     choices = {"threshold", "frame", "source", "readout", "kap_labels", "alphas"}
     preset = yaml.safe_load(path.read_text())
-    assert set(preset) == {"features", "evaluate"}
+    assert {"features", "evaluate"} <= set(preset) <= {"features", "evaluate", "methods"}
     assert set(preset["features"]) == {"fit"}
-    assert choices <= set(preset["evaluate"]) <= choices | {"window", "temperature", "sphere_weight"}
+    assert choices <= set(preset["evaluate"]) <= choices | {"window", "temperature"}
     apply_preset(path, params)
     now = yaml.safe_load(params.read_text())
-    check_params(now)
+    told = {"dataset": "x", "evaluate": now["evaluate"], "methods": now["methods"]}
+    parse(told, EvaluateSlice, where=path)
     apply_preset(root / "presets" / "protocol-default.yaml", params)
     assert yaml.safe_load(params.read_text()) == yaml.safe_load((root / "params.yaml").read_text())

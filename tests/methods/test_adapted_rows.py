@@ -11,23 +11,24 @@ import pytest
 import torch
 from project import Project
 from test_adaptation import CONFIG as ADAPTER
-from test_evaluation import PARAMS, made_with, write_cache
+from test_evaluation import as_json, made_with, write_cache
 from test_training import Project as Trained
 from tiny import TINY
-from world import make_world
+from world import PARAMS, make_world, methods, scored
 
-from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
+from spheremap.base.errors import ProvenanceError, SpheremapError
 from spheremap.base.files import write_json
 from spheremap.base.provenance import digest
 from spheremap.cli import main
 from spheremap.data.tables import tables_digest, write_tables
 from spheremap.features.cache.space import feature_space
 from spheremap.methods.adaptation import Adapter, load_adapter, save_adapter
-from spheremap.methods.matcher import Matcher
-from spheremap.methods.queries import build_queries
-from spheremap.methods.rows import adapted_rows
-from spheremap.metrics.evaluation import check_adapter, evaluate, make_adapted_validation
-from spheremap.model.head import Head, save_head, sphere_points
+from spheremap.methods.engine.comparison import Comparison
+from spheremap.methods.engine.queries import build_queries
+from spheremap.methods.fused import FEATURES, SPHERE
+from spheremap.metrics.agreement import check_adapter
+from spheremap.metrics.validation import make_adapted_validation
+from spheremap.model.head import Head, save_head
 from spheremap.model.training.config import ValidationConfig
 
 
@@ -38,52 +39,50 @@ def trained(dim: int) -> Adapter:
     return adapter
 
 
-def test_rows_of_an_untrained_adapter_equal_those_without() -> None:
+ALL = ("features", "sphere", "fused", "adapted", "adapted_fused", "chance")
+EVERY = replace(PARAMS, methods=ALL)
+
+
+def test_methods_of_an_untrained_adapter_equal_those_without() -> None:
     cache, tables, head = make_world(0)
-    params = replace(PARAMS, bootstrap=5, baseline="adapted")
-    results = evaluate(cache, tables, head, params, dataset="x", adapter=Adapter.initialise(8, 4, 0))
-    rows = ["features", "sphere", "fused", "adapted", "adapted_fused", "chance"]
-    assert list(dict.fromkeys(results.predictions["row"])) == rows
-    assert list(dict.fromkeys(results.by_gap["row"])) == rows
+    params = replace(EVERY, bootstrap=5, baseline="adapted")
+    results = scored(cache, tables, head, params, fitted={"adapted": Adapter.initialise(8, 4, 0)})
+    assert tuple(dict.fromkeys(results.predictions["method"])) == ALL
     plain = [name for name in results.metrics["features"] if "_gain" not in name]
     for own, other in (("adapted", "features"), ("adapted_fused", "fused")):
         for name in plain:
             assert results.metrics[own][name] == results.metrics[other][name]
-    without = evaluate(cache, tables, head, PARAMS, dataset="x").metrics
-    assert not {"adapted", "adapted_fused"} & set(without)
-    with pytest.raises(InputError, match="baseline"):
-        evaluate(cache, tables, head, replace(PARAMS, baseline="adapted"), dataset="x")
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 2**30])
-def test_adapted_rows_are_those_of_a_cache_of_adapted_features(kept_bytes: int) -> None:
+def test_adapted_is_a_cache_of_adapted_features(kept_bytes: int) -> None:
     """The sphere, though, is mapped from the features as they were."""
     cache, tables, head = make_world(3)
     adapter = trained(cache.dim)
     adapted = replace(cache, data=adapter(cache.data).half().numpy())
-    known = {tokens.tobytes(): image for image, tokens in enumerate(adapted.data)}
-
-    def sphere(tokens: np.ndarray) -> torch.Tensor:
-        return sphere_points(head, cache.data[[known[image.tobytes()] for image in tokens]])
-
     queries = build_queries(cache, tables, tables.pairs_of("test"))
-    rows = adapted_rows(0.3)
-    found = Matcher(
-        cache, rows, lambda tokens: sphere_points(head, tokens), refine=adapter, kept_bytes=kept_bytes
+    made = methods("adapted", "adapted_fused")
+    given = {"head": head, "fitted": {"adapted": adapter}, "kept_bytes": kept_bytes}
+    found = Comparison(cache, made.values(), **given).blocks(queries)
+    features, sphere = (
+        Comparison(data, [part], head).blocks(queries)
+        for data, part in ((adapted, FEATURES), (cache, SPHERE))
     )
-    expected = Matcher(adapted, rows, sphere)
-    for one, other in zip(found.blocks(queries), expected.blocks(queries), strict=True):
-        for row in rows:
-            np.testing.assert_allclose(one.similarity[row], other.similarity[row], atol=1e-6)
+    for block, one, other in zip(found, features, sphere, strict=True):
+        alone, beside = one.product(FEATURES), other.product(SPHERE)
+        np.testing.assert_allclose(made["adapted"].compare(block), alone, atol=1e-6)
+        np.testing.assert_allclose(
+            made["adapted_fused"].compare(block), 0.8 * alone + 0.2 * beside, atol=1e-6
+        )
 
 
 def test_validation_equals_the_evaluation() -> None:
     cache, tables, head = make_world(0)
     adapter = trained(cache.dim)
-    metrics = evaluate(cache, tables, head, PARAMS, dataset="x", adapter=adapter).metrics
-    for weight, row in ((0.2, "adapted_fused"), (0.0, "adapted")):
+    metrics = scored(cache, tables, head, EVERY, fitted={"adapted": adapter}).metrics
+    for weight, name in ((0.2, "adapted_fused"), (0.0, "adapted"), (1.0, "sphere")):
         score = make_adapted_validation(cache, tables, head, "test", weight, 0.1, 1000, 0)
-        assert score(adapter) == pytest.approx(metrics[row]["pck_point@0.10"], abs=1e-4)
+        assert score(adapter) == pytest.approx(metrics[name]["pck_point@0.10"], abs=1e-4)
     assert metrics["adapted"]["pck_point@0.10"] != metrics["features"]["pck_point@0.10"]
 
 
@@ -92,8 +91,8 @@ def test_an_adapter_that_gives_no_numbers_is_refused() -> None:
     adapter = trained(cache.dim)
     with torch.no_grad():
         adapter.network.up.bias[0] = torch.inf
-    with pytest.raises(ProvenanceError, match="adapter gives numbers that are not finite"):
-        evaluate(cache, tables, head, PARAMS, dataset="x", adapter=adapter)
+    with pytest.raises(ProvenanceError, match="Adapted gives descriptors that are not finite"):
+        scored(cache, tables, head, EVERY, fitted={"adapted": adapter})
 
 
 def test_command_scores_the_adapter_s_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,12 +114,11 @@ def test_command_scores_the_adapter_s_rows(tmp_path: Path, capsys: pytest.Captur
         command += [f"--{name}", str(tmp_path / file)]
 
     def run(adapted: bool, *more: str) -> int:
-        content = {"evaluate": asdict(PARAMS), "dataset": "x", "adapted": adapted}
-        write_json(tmp_path / "params.json", content)
+        write_json(tmp_path / "params.json", as_json(EVERY if adapted else PARAMS))
         return main([*command, f"--params={tmp_path / 'params.json'}", *more])
 
     assert run(True) == 1
-    assert "`adapted` true, --adapter not given" in capsys.readouterr().err
+    assert "--adapter not given" in capsys.readouterr().err
     option = f"--adapter={tmp_path / 'adapter.safetensors'}"
     assert run(False, option) == 1
     assert run(True, option) == 0
@@ -181,6 +179,9 @@ def test_an_adapter_through_the_workflow(root: Path, tmp_path: Path) -> None:
     project = Project.copy(root, tmp_path, TINY)
     project.snakemake()
     before = project.bytes_of("results/metrics.json", "models/shapes/head.safetensors")
+    paper = ["features", "sphere", "fused", "chance"]
+    project.edit({"evaluate.methods": [*paper, "adapted_fused"]})
+    assert "adapter.enabled" in project.snakemake(ok=False)
     project.edit({"adapter.enabled": True})
     output = project.snakemake()
     assert "rule adapt:" in output
@@ -188,7 +189,7 @@ def test_an_adapter_through_the_workflow(root: Path, tmp_path: Path) -> None:
     made = ("models/shapes/adapter.safetensors", "models/shapes/adapter.csv", "results/metrics.json")
     first = project.bytes_of(*made)
     metrics = json.loads(first["results/metrics.json"])
-    assert {"adapted", "adapted_fused"} < set(metrics)
+    assert "adapted_fused" in metrics
     assert "adapted_fused" in (project.folder / "results/report.html").read_text()
     curve = pd.read_csv(project.folder / "models/shapes/adapter.csv")
     assert curve["step"].tolist() == [0, 2, 4]
@@ -198,7 +199,7 @@ def test_an_adapter_through_the_workflow(root: Path, tmp_path: Path) -> None:
         (project.folder / name).unlink()
     project.snakemake()
     assert project.bytes_of(*made) == first
-    project.edit({"adapter.enabled": False})
+    project.edit({"adapter.enabled": False, "evaluate.methods": paper})
     assert "rule adapt:" not in project.snakemake()
     after = project.bytes_of("results/metrics.json", "models/shapes/head.safetensors")
     assert after == before

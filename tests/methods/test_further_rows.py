@@ -1,44 +1,43 @@
-"""Rows beyond the paper against plain loops in float64, and that they leave the others alone."""
+"""Methods beyond the paper against plain loops in float64, and that they leave the others alone."""
 
 import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
+import world
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_protocols import PARAMS, AxisHead, exact_world, slow_cosines
-from world import NO_ROWS, FakeCache, FakeHead, make_world, random_rotation
+from test_protocols import PARAMS, WEIGHT, AxisHead, exact_world, scored, slow_cosines
+from world import FURTHER, PAPER, FakeCache, FakeHead, make_world, random_rotation
 
 from spheremap.base.errors import InputError
-from spheremap.config.scoring import MutualFilter, ViewpointMix
 from spheremap.data.tables import Tables
-from spheremap.methods.descriptors import unit
-from spheremap.methods.matcher import Matcher
-from spheremap.methods.mutual import Mutual, best_sources
-from spheremap.methods.queries import Queries, build_queries
-from spheremap.methods.rows import Row, paper_rows, table_rows
+from spheremap.methods import make_methods
+from spheremap.methods.engine.comparison import Comparison
+from spheremap.methods.engine.descriptors import unit
+from spheremap.methods.engine.queries import Queries, build_queries
+from spheremap.methods.fused import FEATURES, SPHERE
+from spheremap.methods.fused_viewpoint import FusedViewpoint
+from spheremap.methods.mutual import Mutual
 from spheremap.methods.subpatch import quadratic_peak
-from spheremap.methods.viewpoint import Viewpoint
-from spheremap.metrics.evaluation import EvaluateParams, evaluate
-from spheremap.model.head import mean_directions, sphere_points
+from spheremap.metrics.evaluate import evaluate
+from spheremap.model.head import mean_directions
 
-ALL = replace(NO_ROWS, rows=("subpatch", "mutual", "viewpoint"))
-FURTHER = ("fused_subpatch", "fused_mutual", "fused_viewpoint")
-
-
-def with_rows(params: EvaluateParams = PARAMS, **changes) -> EvaluateParams:
-    return replace(params, further=replace(ALL, **changes))
+ALL = (*PAPER[:-1], *FURTHER, PAPER[-1])
+EVERY = replace(PARAMS, methods=ALL)
 
 
-def similarities(cache, tables, head, further=ALL, **options) -> tuple[dict[str, np.ndarray], Queries]:
+def methods(**changes):
+    return world.methods(sphere_weight=WEIGHT, **changes)
+
+
+def similarities(cache, tables, head, changes=(), **options) -> tuple[dict[str, np.ndarray], Queries]:
     queries = build_queries(cache, tables, tables.pairs)
-    sphere, facing = partial(sphere_points, head), partial(mean_directions, head)
-    matcher = Matcher(cache, table_rows(PARAMS.sphere_weight, further), sphere, facing, **options)
-    blocks = list(matcher.blocks(queries))
-    return {row: torch.cat([b.similarity[row] for b in blocks]).numpy() for row in matcher.rows}, queries
+    made = methods(**dict(changes))
+    blocks = list(Comparison(cache, made.values(), head, **options).blocks(queries))
+    return {name: torch.cat([m.compare(b) for b in blocks]).numpy() for name, m in made.items()}, queries
 
 
 class CornerHead(AxisHead):
@@ -75,7 +74,7 @@ def slow_direction(head, tokens, points, category: int) -> list[float]:
     return [t / length for t in total]
 
 
-def slow_rows(cache, head, queries, q: int, further, known: dict) -> dict[str, list[float]]:
+def slow_rows(cache, head, queries, q: int, made, known: dict) -> dict[str, list[float]]:
     """Similarities of one query to all patches of its target."""
     pair, columns = int(queries.pair[q]), cache.grid[1]
     source, target = int(queries.source[pair]), int(queries.target[pair])
@@ -88,9 +87,9 @@ def slow_rows(cache, head, queries, q: int, further, known: dict) -> dict[str, l
         s = slow_cosines(points[one][own], points[other])
         return [(1 - w) * a + w * b for a, b in zip(f, s, strict=True)]
 
-    plain = fused(patch, source, target, PARAMS.sphere_weight)
+    plain = fused(patch, source, target, WEIGHT)
     if (source, target) not in known:
-        back = [fused(n, target, source, PARAMS.sphere_weight) for n in range(len(plain))]
+        back = [fused(n, target, source, WEIGHT) for n in range(len(plain))]
         category = head.categories.index(queries.category[pair])
         directions = [slow_direction(head, tokens[i], points[i], category) for i in (source, target)]
         cosine = sum(a * b for a, b in zip(*directions, strict=True))
@@ -98,10 +97,11 @@ def slow_rows(cache, head, queries, q: int, further, known: dict) -> dict[str, l
     best, cosine = known[source, target]
     doubted = [
         value - (math.hypot(b // columns - patch // columns, b % columns - patch % columns)
-                 > further.mutual.radius) * further.mutual.penalty
+                 > made["fused_mutual"].radius) * made["fused_mutual"].penalty
         for value, b in zip(plain, best, strict=True)
     ]  # fmt: skip
-    w = further.viewpoint.near + (further.viewpoint.far - further.viewpoint.near) * (1 - cosine) / 2
+    near, far = made["fused_viewpoint"].near, made["fused_viewpoint"].far
+    w = near + (far - near) * (1 - cosine) / 2
     return {
         "fused_subpatch": plain,
         "fused_mutual": doubted,
@@ -130,11 +130,12 @@ def slow_peak(similarity: list[float], grid: tuple[int, int]) -> tuple[float, fl
 @pytest.mark.parametrize(("seed", "radius"), [(0, 0.0), (1, 1.5)])
 def test_similarities_equal_plain_loops_with_ties(seed: int, radius: float) -> None:
     cache, tables, head = tied_world(seed)
-    further = replace(ALL, mutual=MutualFilter(radius, penalty=0.25))
-    found, queries = similarities(cache, tables, head, further)
+    changes = {"fused_mutual": {"radius": radius, "penalty": 0.25}}
+    found, queries = similarities(cache, tables, head, changes)
+    made = methods(**changes)
     known: dict = {}
     for q in np.flatnonzero(queries.pair % 4 == seed).tolist():
-        for row, expected in slow_rows(cache, head, queries, q, further, known).items():
+        for row, expected in slow_rows(cache, head, queries, q, made, known).items():
             np.testing.assert_allclose(found[row][q], expected, atol=1e-6, err_msg=row)
     lowered = found["fused_mutual"] < found["fused"]
     assert 0.05 < lowered.mean() < 1
@@ -149,15 +150,15 @@ def test_ties_of_the_fixture_decide_who_looks_back() -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_predictions_equal_plain_loops(seed: int) -> None:
     cache, tables, head = tied_world(seed)
-    found = evaluate(cache, tables, head, with_rows(), dataset="made up").predictions
+    found = scored(cache, tables, head, EVERY).predictions
     queries = build_queries(cache, tables, tables.pairs)
     known: dict = {}
-    own = {row: found[found["row"] == row][["x", "y"]].to_numpy() for row in FURTHER}
+    own = {row: found[found["method"] == row][["x", "y"]].to_numpy() for row in FURTHER}
     for i, q in enumerate(np.flatnonzero(queries.common).tolist()):
         if queries.pair[q] % 4 != seed:
             continue
         box = cache.boxes[queries.target[queries.pair[q]]]
-        for row, values in slow_rows(cache, head, queries, q, ALL, known).items():
+        for row, values in slow_rows(cache, head, queries, q, methods(), known).items():
             best = values.index(max(values))
             place = (best // cache.grid[1], best % cache.grid[1])
             if row == "fused_subpatch":
@@ -209,7 +210,7 @@ def test_no_peak_no_refinement() -> None:
 
 def test_refinement_stays_within_half_a_patch_and_leaves_kap_alone() -> None:
     cache, tables, head = make_world(1, grid=(8, 8))
-    metrics = evaluate(cache, tables, head, with_rows(), dataset="made up").metrics
+    metrics = scored(cache, tables, head, EVERY).metrics
     own, fused = metrics["fused_subpatch"], metrics["fused"]
     assert own != fused
     assert {k: v for k, v in own.items() if k.startswith("kap")} == {
@@ -226,14 +227,14 @@ def test_candidates_by_hand() -> None:
     patch = torch.tensor([5])
     expected = {0.0: [0], 1.0: [0, 1], 1.5: [0, 1, 2, 3]}
     for radius, candidates in expected.items():
-        found = Mutual(radius, penalty=0.5).lower(similarity, patch, back, (3, 4))
+        found = Mutual(FEATURES, radius, penalty=0.5).lower(similarity, patch, back, (3, 4))
         assert (found == similarity)[0].nonzero().flatten().tolist() == candidates
         assert torch.equal(similarity - found, torch.where(found == similarity, 0.0, 0.5))
 
 
 def test_a_large_penalty_puts_candidates_first_and_keeps_the_order_of_the_rest() -> None:
     cache, tables, head = make_world(0)
-    found, _ = similarities(cache, tables, head, replace(ALL, mutual=MutualFilter(0.0, penalty=2.0)))
+    found, _ = similarities(cache, tables, head, {"fused_mutual": {"radius": 0.0, "penalty": 2.0}})
     candidate = found["fused_mutual"] == found["fused"]
     some, none = candidate.any(axis=1), ~candidate.any(axis=1)
     assert some.any()
@@ -243,37 +244,33 @@ def test_a_large_penalty_puts_candidates_first_and_keeps_the_order_of_the_rest()
     np.testing.assert_array_equal(best[none], found["fused"][none].argmax(axis=1))
 
 
-@pytest.mark.parametrize("mutual", [MutualFilter(100.0, 1.0), MutualFilter(1.0, 0.0)])
-def test_without_effect_it_is_the_row_fused(mutual: MutualFilter) -> None:
+@pytest.mark.parametrize("change", [{"radius": 100.0}, {"penalty": 0.0}])
+def test_without_effect_it_is_the_other_method(change: dict[str, float]) -> None:
     cache, tables, head = make_world(1)
-    found, _ = similarities(cache, tables, head, replace(ALL, mutual=mutual))
+    found, _ = similarities(cache, tables, head, {"fused_mutual": change})
     np.testing.assert_array_equal(found["fused_mutual"], found["fused"])
 
 
 def test_best_sources_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    source, target = (
-        (unit(torch.from_numpy(rng.normal(size=(30, 8)))), unit(torch.from_numpy(rng.normal(size=(30, 3)))))
-        for _ in range(2)
-    )
-    expected = best_sources(source, target, (0.75, 0.25))
+    cache, tables, head = make_world(0, grid=(6, 6))
+    expected, _ = similarities(cache, tables, head)
     monkeypatch.setattr("spheremap.methods.mutual.BLOCK", 7)
-    assert torch.equal(best_sources(source, target, (0.75, 0.25)), expected)
+    found, _ = similarities(cache, tables, head)
+    np.testing.assert_array_equal(found["fused_mutual"], expected["fused_mutual"])
 
 
 # --- by viewpoint
 
 
 def test_the_weight_grows_with_the_gap() -> None:
-    viewpoint = Viewpoint(near=0.25, far=0.75)
-    found = [viewpoint.weights(cosine) for cosine in (1.0, 0.0, -1.0, 1.0001, -1.0001)]
-    assert found == [(0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.75, 0.25), (0.25, 0.75)]
+    method = FusedViewpoint((FEATURES, SPHERE), near=0.25, far=0.75)
+    found = [method.weight(cosine) for cosine in (1.0, 0.0, -1.0, 1.0001, -1.0001)]
+    assert found == [0.25, 0.5, 0.75, 0.25, 0.75]
 
 
 def test_equal_weights_are_the_row_fused() -> None:
     cache, tables, head = make_world(1)
-    same = ViewpointMix(PARAMS.sphere_weight, PARAMS.sphere_weight)
-    found, _ = similarities(cache, tables, head, replace(ALL, viewpoint=same))
+    found, _ = similarities(cache, tables, head, {"fused_viewpoint": {"near": WEIGHT, "far": WEIGHT}})
     np.testing.assert_array_equal(found["fused_viewpoint"], found["fused"])
 
 
@@ -301,9 +298,10 @@ def test_directions_count_what_the_prototypes_know() -> None:
 def test_a_category_without_prototypes_is_refused() -> None:
     cache, tables, _ = make_world(0)
     head = FakeHead(cache.dim, ["category0"])
-    assert evaluate(cache, tables, head, with_rows(rows=("mutual",)), dataset="made up").metrics
+    without = replace(EVERY, methods=(*PAPER, "fused_mutual"))
+    assert scored(cache, tables, head, without).metrics
     with pytest.raises(InputError, match=r"knows the category(.|\n)*category1"):
-        evaluate(cache, tables, head, with_rows(), dataset="made up")
+        scored(cache, tables, head, EVERY)
 
 
 # --- all of them
@@ -312,27 +310,40 @@ def test_a_category_without_prototypes_is_refused() -> None:
 def test_further_rows_stand_beside_the_others_and_change_none() -> None:
     cache, tables, head = make_world(0)
     resampled = replace(PARAMS, bootstrap=20)
-    without = evaluate(cache, tables, head, resampled, dataset="made up")
-    found = evaluate(cache, tables, head, with_rows(resampled), dataset="made up")
+    without = scored(cache, tables, head, resampled)
+    found = scored(cache, tables, head, replace(resampled, methods=ALL))
     assert set(found.metrics) - set(without.metrics) == set(FURTHER)
     assert {name: found.metrics[name] for name in without.metrics} == without.metrics
     for name in ("by_category", "by_gap", "predictions"):
         own, table = getattr(without, name), getattr(found, name)
-        assert set(table["row"]) == {*own["row"], *FURTHER}
-        assert table[~table["row"].isin(FURTHER)].reset_index(drop=True).equals(own)
+        assert set(table["method"]) == {*own["method"], *FURTHER}
+        assert table[~table["method"].isin(FURTHER)].reset_index(drop=True).equals(own)
     for row in FURTHER:
         assert found.metrics[row].keys() == found.metrics["fused"].keys()
         assert {f"pck_point@0.25{end}" for end in ("_low", "_gain", "_gain_low")} <= set(found.metrics[row])
 
 
-def test_any_row_can_be_the_baseline() -> None:
+def test_any_method_can_be_the_baseline_and_stands_where_it_is_listed() -> None:
     cache, tables, head = make_world(0)
-    params = replace(with_rows(rows=("subpatch",)), baseline="fused_subpatch", bootstrap=10)
-    metrics = evaluate(cache, tables, head, params, dataset="made up").metrics
-    assert "pck_point@0.25_gain" in metrics["fused"]
-    assert "pck_point@0.25_gain" not in metrics["fused_subpatch"]
-    with pytest.raises(InputError, match="features, sphere, fused, chance"):
-        evaluate(cache, tables, head, replace(params, further=NO_ROWS), dataset="made up")
+    listed = ("fused", "fused_subpatch", "features")
+    params = replace(PARAMS, methods=listed, baseline="fused_subpatch", bootstrap=10)
+    results = scored(cache, tables, head, params)
+    assert "pck_point@0.25_gain" in results.metrics["fused"]
+    assert "pck_point@0.25_gain" not in results.metrics["fused_subpatch"]
+    assert [name for name, own in results.metrics.items() if isinstance(own, dict)] == list(listed)
+    assert results.by_gap["method"].unique().tolist() == list(listed)
+
+
+def test_variants_can_be_nested() -> None:
+    cache, tables, head = make_world(0)
+    section = world.entries() | {"nested": {"kind": "subpatch", "of": "fused_mutual"}}
+    names = ("fused", "fused_mutual", "fused_subpatch", "nested")
+    made = make_methods(section, names)
+    params = replace(PARAMS, methods=names, baseline="fused")
+    found = evaluate(cache, tables, head, params, dataset="x", methods=made).metrics
+    kap = [name for name in found["fused"] if name.startswith("kap")]
+    assert [found["nested"][name] for name in kap] == [found["fused_mutual"][name] for name in kap]
+    assert found["nested"] not in (found["fused_mutual"], found["fused_subpatch"])
 
 
 @settings(max_examples=8, deadline=None)
@@ -360,33 +371,5 @@ def test_blocking_does_not_change_the_result(options: dict[str, int]) -> None:
 
 def test_images_are_still_read_once() -> None:
     cache, tables, head = make_world(1, categories=3, images=5)
-    evaluate(cache, tables, head, with_rows(), dataset="made up")
+    scored(cache, tables, head, EVERY)
     assert set(cache.reads.values()) == {1}
-
-
-def test_rows_need_what_they_use() -> None:
-    cache, _, head = make_world(0)
-    rows = {"fused_viewpoint": Row((1.0, 0.0), viewpoint=Viewpoint(0.0, 0.5))}
-    with pytest.raises(InputError, match="needs sphere points"):
-        Matcher(cache, rows)
-    with pytest.raises(InputError, match="needs mean directions"):
-        Matcher(cache, rows, partial(sphere_points, head))
-
-
-def test_off_by_default() -> None:
-    assert table_rows(0.25, NO_ROWS) == paper_rows(0.25)
-    assert list(table_rows(0.25, ALL)) == ["features", "sphere", "fused", *FURTHER]
-
-
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: Mutual(-1.0, 0.5),
-        lambda: Mutual(1.0, float("nan")),
-        lambda: Viewpoint(-0.1, 0.5),
-        lambda: Viewpoint(0.1, 1.5),
-    ],
-)
-def test_bad_parameters_are_refused(build) -> None:
-    with pytest.raises(InputError):
-        build()

@@ -1,7 +1,6 @@
 """Matching: descriptors, queries, and the blockwise matcher against plain float64 loops."""
 
 import math
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,30 +8,85 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import FakeCache, FakeHead, image_row, keypoint_row, make_tables, make_world, random_rotation
+from world import (
+    PAPER,
+    FakeCache,
+    FakeHead,
+    entries,
+    image_row,
+    keypoint_row,
+    make_tables,
+    make_world,
+    methods,
+    random_rotation,
+)
 
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.data.tables import Tables
-from spheremap.methods.descriptors import chance_similarity, mix, row_weights, unit
-from spheremap.methods.matcher import Matcher
-from spheremap.methods.queries import build_queries, with_common_keypoint
-from spheremap.methods.rows import Row, paper_rows
-from spheremap.model.head import sphere_points
+from spheremap.methods import kinds, make_methods
+from spheremap.methods.chance import Chance
+from spheremap.methods.engine.comparison import Comparison
+from spheremap.methods.engine.descriptors import unit, weighted_sum
+from spheremap.methods.engine.queries import build_queries, with_common_keypoint
+from spheremap.methods.fused import FEATURES, SPHERE, Fused, paper
 
 
-def collect(matcher, queries):
-    """All similarities by row, after checking that every query comes exactly once and in order."""
-    blocks = list(matcher.blocks(queries))
+def collect(comparison, queries, names=PAPER):
+    """All similarities by method, after checking that every query comes exactly once and in order."""
+    blocks = list(comparison.blocks(queries))
     bounds = [(block.queries.start, block.queries.stop) for block in blocks]
     assert [start for start, _ in bounds] == [0, *(stop for _, stop in bounds[:-1])]
     assert bounds[-1][1] == len(queries.patch)
     return {
-        row: torch.cat([block.similarity[row] for block in blocks]).numpy() for row in blocks[0].similarity
+        name: torch.cat([method.compare(block) for block in blocks]).numpy()
+        for name, method in methods(*names).items()
     }
 
 
-def make_matcher(cache, head, **options):
-    return Matcher(cache, paper_rows(0.2), partial(sphere_points, head), chance_seed=0, **options)
+def compare(cache, head, **options):
+    return Comparison(cache, methods(*PAPER).values(), head, **options)
+
+
+# --- methods from parameters ---
+
+
+def test_every_kind_can_be_made_and_is_made_of_others() -> None:
+    made = methods(*entries())
+    assert {entry["kind"] for entry in entries().values()} == set(kinds())
+    assert made["adapted_fused"] == Fused((made["adapted"], SPHERE), 0.2)
+    assert made["fused_mutual"].of == made["fused"]
+    assert [name for name, method in made.items() if any(each.learns for each in method.members())] == [
+        "adapted",
+        "adapted_fused",
+    ]
+    nested = entries() | {"both": {"kind": "subpatch", "of": "fused_mutual"}}
+    both = make_methods(nested, ["both"])["both"]
+    assert both.parts() == made["fused"].parts()
+    assert [type(each).__name__ for each in both.members()][-3:] == ["Fused", "Mutual", "Subpatch"]
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "said"),
+    [
+        ("x", {"kind": "magic"}, "magic"),
+        ("x", {}, "kind"),
+        ("x", {"kind": "subpatch", "of": "nothing"}, "methods.nothing"),
+        ("x", {"kind": "subpatch", "of": "x"}, "made of itself"),
+        ("x", {"kind": "features", "of": "fused"}, "methods.x.of"),
+        ("x", {"kind": "subpatch", "of": ["fused", "sphere"]}, "methods.x.of"),
+        ("x", {"kind": "fused", "of": "features", "sphere_weight": 0.2}, "methods.x.of"),
+        ("fused", {"sphere_wait": 0.2}, "methods.fused.sphere_wait"),
+        ("fused", {"sphere_weight": 1.1}, "sphere_weight"),
+        ("fused", {"sphere_weight": "much"}, "methods.fused.sphere_weight"),
+        ("fused_mutual", {"radius": -1.0}, "radius"),
+        ("fused_viewpoint", {"far": 1.5}, "far"),
+    ],
+)
+def test_bad_entries_are_named(name: str, entry: dict, said: str) -> None:
+    section = entries()
+    section[name] = {**section.get(name, {}), **entry}
+    with pytest.raises(InputError, match=said):
+        make_methods(section, [name])
 
 
 # --- descriptors ---
@@ -44,38 +98,36 @@ def test_unit_handles_half_precision_and_zero() -> None:
     torch.testing.assert_close(unit(vectors), torch.tensor(expected))
 
 
-@given(st.floats(0, 1), st.integers(0, 100))
-def test_a_row_is_the_dot_product_of_the_concatenated_descriptors(weight: float, seed: int) -> None:
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 100))
+def test_fused_is_the_dot_product_of_the_concatenated_descriptors(w: float, v: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x, y = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in rng.normal(size=(2, 4, 6)))
     s, t = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in rng.normal(size=(2, 4, 3)))
-    source = np.hstack([np.sqrt(1 - weight) * x, np.sqrt(weight) * s])
-    target = np.hstack([np.sqrt(1 - weight) * y, np.sqrt(weight) * t])
-    found = mix(torch.from_numpy(x @ y.T), torch.from_numpy(s @ t.T), row_weights(weight)["fused"])
-    np.testing.assert_allclose(found.numpy(), source @ target.T, atol=1e-12)
+    source = np.hstack([np.sqrt(1 - w) * x, np.sqrt(w) * s])
+    target = np.hstack([np.sqrt(1 - w) * y, np.sqrt(w) * t])
+    products = {FEATURES: torch.from_numpy(x @ y.T), SPHERE: torch.from_numpy(s @ t.T)}
+
+    def similarity(method):
+        return weighted_sum((weight, products[part]) for part, weight in method.parts().items())
+
+    fused = Fused((FEATURES, SPHERE), w)
+    np.testing.assert_allclose(similarity(fused).numpy(), source @ target.T, atol=1e-12)
+    again = Fused((fused, SPHERE), v)  # of a method that is fused itself
+    expected = (1 - v) * source @ target.T + v * s @ t.T
+    np.testing.assert_allclose(similarity(again).numpy(), expected, atol=1e-12)
 
 
-def test_rows_alone_do_not_mix() -> None:
-    rows = row_weights(0.3)
-    f, s = torch.tensor([[0.5]]), torch.tensor([[-1.0]])
-    assert {row: mix(f, s, weights).item() for row, weights in rows.items()} == pytest.approx(
-        {"features": 0.5, "sphere": -1.0, "fused": 0.7 * 0.5 - 0.3}
-    )
-    assert mix(f, s, (2.0, 0.0)).item() == 1.0
-    assert mix(f, s, (0.0, 0.5)).item() == -0.5
-
-
-@pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
-def test_mixing_weight_outside_its_range_is_refused(weight: float) -> None:
-    with pytest.raises(InputError, match="mixing weight"):
-        row_weights(weight)
+def test_a_weight_of_zero_costs_nothing() -> None:
+    f, s = torch.tensor([[0.5]]), torch.tensor([[torch.nan]])
+    assert weighted_sum([(1.0, f), (0.0, s)]) is f
+    assert weighted_sum([(0.0, s), (0.5, f)]).item() == 0.25
 
 
 def test_chance_depends_on_seed_and_pair_alone() -> None:
-    first = chance_similarity(0, "a", "b", (3, 500))
-    assert torch.equal(first, chance_similarity(0, "a", "b", (3, 500)))
-    for other in [(1, "a", "b"), (0, "b", "a"), (0, "a", "c")]:
-        assert not torch.equal(first, chance_similarity(*other, (3, 500)))
+    first = Chance(0).draw("a", "b", (3, 500))
+    assert torch.equal(first, Chance(0).draw("a", "b", (3, 500)))
+    for seed, *pair in [(1, "a", "b"), (0, "b", "a"), (0, "a", "c")]:
+        assert not torch.equal(first, Chance(seed).draw(*pair, (3, 500)))
     assert 0 <= first.min() < 0.02
     assert 0.98 < first.max() < 1
     assert first.mean().item() == pytest.approx(0.5, abs=0.03)
@@ -126,7 +178,7 @@ def test_pairs_without_a_source_keypoint_are_left_out(tiny) -> None:
     tables = make_tables(images.to_dict("records"), tables.keypoints.to_dict("records"), [("c/empty", "c/a")])
     queries = build_queries(cache, tables, tables.pairs)
     assert len(queries.source) == len(queries.patch) == 0
-    assert list(Matcher(cache, {"features": Row((1.0, 0.0))}).blocks(queries)) == []
+    assert list(Comparison(cache, [FEATURES]).blocks(queries)) == []
 
 
 def test_image_missing_from_the_cache_is_named(tiny) -> None:
@@ -149,7 +201,7 @@ def test_pairs_with_a_common_keypoint(tiny) -> None:
         )
 
 
-# --- matcher ---
+# --- comparison ---
 
 
 def cosine(a, b) -> float:
@@ -163,7 +215,7 @@ def test_similarities_equal_plain_loops() -> None:
     cache, tables, head = make_world(0, categories=2, images=3, grid=(3, 4))
     cache.data[1, 5] = 0  # a zero token
     queries = build_queries(cache, tables, tables.pairs)
-    found = collect(make_matcher(cache, head), queries)
+    found = collect(compare(cache, head), queries)
     points = cache.data.astype(np.float64) @ head.matrix
     for q in range(len(queries.patch)):
         source, target = queries.source[queries.pair[q]], queries.target[queries.pair[q]]
@@ -184,29 +236,23 @@ def test_a_tie_goes_to_the_first_patch() -> None:
     data[1] = [0, 1]
     data[1, [4, 7, 8]] = [5, 0]
     cache = FakeCache(["c/a", "c/b"], data, np.array([[0.0, 0, 30, 30]] * 2), (3, 3))
-    (block,) = Matcher(cache, {"features": Row((1.0, 0.0))}).blocks(
-        build_queries(cache, tables, tables.pairs)
-    )
-    assert block.similarity["features"].tolist() == [[0, 0, 0, 0, 1, 0, 0, 1, 1]]
-    assert block.similarity["features"].argmax(dim=1).tolist() == [4]
+    (block,) = Comparison(cache, [FEATURES]).blocks(build_queries(cache, tables, tables.pairs))
+    assert FEATURES.compare(block).tolist() == [[0, 0, 0, 0, 1, 0, 0, 1, 1]]
+    assert FEATURES.compare(block).argmax(dim=1).tolist() == [4]
 
 
 def test_a_single_patch_is_a_grid_too() -> None:
     cache, tables, head = make_world(3, grid=(1, 1))
-    found = collect(make_matcher(cache, head), build_queries(cache, tables, tables.pairs))
+    found = collect(compare(cache, head), build_queries(cache, tables, tables.pairs))
     assert found["fused"].shape[1] == 1
 
 
 def test_each_image_is_read_and_mapped_once() -> None:
     cache, tables, head = make_world(1, categories=3, images=5)
     queries = build_queries(cache, tables, tables.pairs)
-    mapped = []
-
-    def sphere(tokens):
-        mapped.append(len(tokens))
-        return sphere_points(head, tokens)
-
-    list(Matcher(cache, paper_rows(0.2), sphere, batch=2).blocks(queries))
+    mapped, mapper = [], head.mapper
+    head.mapper = lambda tokens: (mapped.append(len(tokens)), mapper(tokens))[1]
+    list(compare(cache, head, batch=2).blocks(queries))
     assert set(cache.reads) == set(cache.image_ids)
     assert set(cache.reads.values()) == {1}
     assert sum(mapped) == len(cache)
@@ -214,19 +260,19 @@ def test_each_image_is_read_and_mapped_once() -> None:
 
 
 def test_without_memory_each_image_is_read_twice_at_most() -> None:
-    cache, tables, head = make_world(1, categories=3, images=5)
-    queries = build_queries(cache, tables, tables.pairs)
-    list(make_matcher(cache, head, kept_bytes=0).blocks(queries))
-    assert max(cache.reads.values()) == 2
-
-
-def test_memory_for_one_image_spares_one_reading() -> None:
     cache, tables, head = make_world(1, categories=1, images=5)
     queries = build_queries(cache, tables, tables.pairs)
-    list(make_matcher(cache, head, kept_bytes=0).blocks(queries))
-    without, cache.reads = sum(cache.reads.values()), {}
-    list(make_matcher(cache, head, kept_bytes=int(1.5 * cache.data[0].nbytes)).blocks(queries))
-    assert sum(cache.reads.values()) == without - 1
+
+    def readings(kept_bytes: int) -> int:
+        cache.reads = {}
+        for block in compare(cache, head, kept_bytes=kept_bytes).blocks(queries):
+            for method in methods(*PAPER).values():
+                method.compare(block)
+        assert max(cache.reads.values()) == 2
+        return sum(cache.reads.values())
+
+    # memory for one image spares one reading
+    assert readings(int(1.5 * cache.data[0].nbytes)) == readings(0) - 1
 
 
 @pytest.mark.parametrize(
@@ -235,8 +281,8 @@ def test_memory_for_one_image_spares_one_reading() -> None:
 def test_blocking_does_not_change_the_result(options: dict[str, int]) -> None:
     cache, tables, head = make_world(2, categories=2, images=5)
     queries = build_queries(cache, tables, tables.pairs)
-    expected = collect(make_matcher(cache, head), queries)
-    found = collect(make_matcher(cache, head, **options), queries)
+    expected = collect(compare(cache, head), queries)
+    found = collect(compare(cache, head, **options), queries)
     for row in expected:
         np.testing.assert_allclose(found[row], expected[row], atol=1e-6)
     np.testing.assert_array_equal(found["chance"], expected["chance"])
@@ -245,7 +291,7 @@ def test_blocking_does_not_change_the_result(options: dict[str, int]) -> None:
 def test_blocks_hold_whole_pairs_of_one_target() -> None:
     cache, tables, head = make_world(2, categories=2, images=6)
     queries = build_queries(cache, tables, tables.pairs)
-    for block in make_matcher(cache, head, max_rows=20).blocks(queries):
+    for block in compare(cache, head, max_rows=20).blocks(queries):
         assert block.queries.start in queries.first
         assert block.queries.stop in queries.first
         pairs = np.unique(queries.pair[block.queries])
@@ -257,13 +303,13 @@ def test_blocks_hold_whole_pairs_of_one_target() -> None:
 @given(st.integers(0, 10**6), st.randoms())
 def test_order_of_pairs_and_images_does_not_matter(seed: int, random) -> None:
     cache, tables, head = make_world(seed % 3)
-    expected = collect(make_matcher(cache, head), build_queries(cache, tables, tables.pairs))
+    expected = collect(compare(cache, head), build_queries(cache, tables, tables.pairs))
     order = list(range(len(cache)))
     random.shuffle(order)
     shuffled = cache.permuted(order)
     parts = (tables.images, tables.keypoints, tables.pairs)
     moved = Tables(*(part.sample(frac=1, random_state=seed) for part in parts))
-    found = collect(make_matcher(shuffled, head), build_queries(shuffled, moved, moved.pairs))
+    found = collect(compare(shuffled, head), build_queries(shuffled, moved, moved.pairs))
     for row in expected:
         np.testing.assert_array_equal(found[row], expected[row])
 
@@ -274,7 +320,7 @@ def test_rotating_the_sphere_changes_nothing(seed: int) -> None:
     cache, tables, head = make_world(seed % 5)
     queries = build_queries(cache, tables, tables.pairs)
     rotated = FakeHead(head.dim, rotation=random_rotation(seed))
-    expected, found = (collect(make_matcher(cache, h), queries) for h in (head, rotated))
+    expected, found = (collect(compare(cache, h), queries) for h in (head, rotated))
     np.testing.assert_allclose(found["sphere"], expected["sphere"], atol=2e-6)
     np.testing.assert_allclose(found["fused"], expected["fused"], atol=2e-6)
 
@@ -284,17 +330,23 @@ def test_tokens_that_are_not_finite_are_refused(bad: float) -> None:
     cache, tables, head = make_world(0)
     cache.data[5, 3, 1] = bad
     with pytest.raises(ProvenanceError, match=rf"feature cache(.|\n)*{cache.image_ids[5]}"):
-        collect(make_matcher(cache, head), build_queries(cache, tables, tables.pairs))
+        collect(compare(cache, head), build_queries(cache, tables, tables.pairs))
 
 
 def test_a_broken_head_is_refused() -> None:
     cache, tables, head = make_world(0)
     head.matrix[:] = np.nan
-    with pytest.raises(ProvenanceError, match="head gives"):
-        collect(make_matcher(cache, head), build_queries(cache, tables, tables.pairs))
+    with pytest.raises(ProvenanceError, match="Sphere gives"):
+        collect(compare(cache, head), build_queries(cache, tables, tables.pairs))
 
 
-def test_rows_on_the_sphere_need_a_head() -> None:
-    cache, _, _ = make_world(0)
-    with pytest.raises(InputError, match="needs sphere points"):
-        Matcher(cache, paper_rows(0.2))
+def test_methods_need_what_they_use() -> None:
+    cache, tables, head = make_world(0)
+    queries = build_queries(cache, tables, tables.pairs)
+    for name, own in (("sphere", None), ("fused_viewpoint", None), ("adapted", head)):
+        with pytest.raises(InputError, match="adapted" if own else "sphere"):
+            list(Comparison(cache, methods(name).values(), own).blocks(queries))
+
+
+def test_the_paper_s_methods_are_those_of_its_parameters() -> None:
+    assert paper(0.2) == methods("features", "sphere", "fused")

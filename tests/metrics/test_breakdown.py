@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spheremap.data.viewpoint_bins import UNKNOWN
-from spheremap.metrics.breakdown import azimuth_gap, lands_on_another
+from spheremap.data.viewpoint_bins import UNKNOWN, azimuth_gap
+from spheremap.metrics.repeated_parts import lands_on_another
 
 
 def test_gap_is_circular_and_unknown_stays_unknown() -> None:

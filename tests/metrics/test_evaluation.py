@@ -1,11 +1,9 @@
-"""The whole evaluation against plain float64 loops, its files, its table, and the quick validation."""
+"""The whole evaluation, its files, its table, and the quick validation; plain loops are in test_protocols."""
 
 import gzip
 import json
-import math
 import shutil
 from dataclasses import asdict, replace
-from functools import partial
 from types import SimpleNamespace
 
 import h5py
@@ -15,48 +13,40 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_kap import slow_kap
 from world import (
-    NO_ROWS,
+    PARAMS,
     FakeCache,
     FakeHead,
+    entries,
     image_row,
     keypoint_row,
     make_tables,
     make_world,
+    methods,
     random_rotation,
+    scored,
 )
 
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import sha256_file, write_json
 from spheremap.base.provenance import digest, seal
 from spheremap.cli import main
+from spheremap.config import EvaluateSlice
 from spheremap.config.slices import parse
 from spheremap.data.tables import Tables, tables_digest, write_tables
 from spheremap.features.cache.reader import SCHEMA
 from spheremap.features.cache.space import feature_space
-from spheremap.methods.rows import paper_rows
-from spheremap.metrics import bootstrap, kap, pck
-from spheremap.metrics.evaluation import (
-    EvaluateParams,
-    EvaluateSlice,
-    check_agreement,
-    evaluate,
-    make_validation,
-    write_results,
-)
-from spheremap.metrics.evaluation.params import alpha_label
-from spheremap.metrics.evaluation.scores import METRICS as NAMES
-from spheremap.metrics.evaluation.scores import Scores, score
-from spheremap.metrics.evaluation.table import format_file, format_intervals, format_metrics
-from spheremap.model.head import Head, save_head, sphere_points
+from spheremap.metrics import bootstrap, pck
+from spheremap.metrics.agreement import check_agreement
+from spheremap.metrics.answers import macro
+from spheremap.metrics.catalogue import METRICS, alpha_label
+from spheremap.metrics.evaluate import Scores, score
+from spheremap.metrics.results import write_results
+from spheremap.metrics.table import format_file, format_intervals, format_metrics
+from spheremap.metrics.validation import make_validation
+from spheremap.model.head import Head, save_head
 
-ALPHAS = (0.10, 0.05, 0.01)
-PARAMS = EvaluateParams(
-    split="test", sphere_weight=0.2, alphas=ALPHAS, threshold="box", frame="original", source="patch",
-    readout="argmax", window=15, temperature=0.02, kap_labels="centre", viewpoint_bins=8, bootstrap=0,
-    confidence=0.9, baseline="features", further=NO_ROWS, sweep=(), seed=0,
-)  # fmt: skip
+ALPHAS = PARAMS.alphas
 RESAMPLED = replace(PARAMS, bootstrap=30)
 
 
@@ -66,139 +56,9 @@ def assert_scores(found: dict[str, float], expected: dict[str, float]) -> None:
         assert found[key] == pytest.approx(value, abs=0.3 if key.startswith("kap") else 1e-3), key
 
 
-# --- the same, slowly ---
-
-
-def slow_similarity(cache, head, source: int, patch: int, target: int) -> dict[str, list[float]]:
-    """Similarities of one source patch to all target patches, in float64."""
-
-    def cosines(vectors):
-        a, rows = vectors[source][patch], vectors[target]
-        norms = [math.sqrt(sum(v * v for v in row)) for row in rows]
-        own = math.sqrt(sum(v * v for v in a))
-        return [
-            sum(p * q for p, q in zip(a, row, strict=True)) / (own * n) if own * n > 0 else 0.0
-            for row, n in zip(rows, norms, strict=True)
-        ]
-
-    tokens = cache.data.astype(np.float64)
-    features, sphere = cosines(tokens), cosines(tokens @ head.matrix)
-    fused = [0.8 * f + 0.2 * s for f, s in zip(features, sphere, strict=True)]
-    return {"features": features, "sphere": sphere, "fused": fused}
-
-
-def slow_evaluation(cache, tables, head, kap_labels: str) -> dict[str, dict[str, float]]:
-    """All metrics of the deterministic rows, one keypoint of one pair at a time."""
-    rows, columns = cache.grid
-    places: dict[str, dict[str, tuple[float, float]]] = {}
-    for kp in tables.keypoints.itertuples():
-        if kp.visible:
-            places.setdefault(kp.image_id, {})[kp.keypoint_id] = (kp.x, kp.y)
-    boxes = {i.image_id: max(i.x2 - i.x1, i.y2 - i.y1) for i in tables.images.itertuples()}
-    azimuths = {i.image_id: i.azimuth for i in tables.images.itertuples()}
-    hits: dict[str, list[dict]] = {"features": [], "sphere": [], "fused": []}
-    maps: dict[str, dict] = {row: {} for row in hits}  # row -> category -> [(similarities, distances)]
-    for pair, (source_id, target_id) in enumerate(
-        zip(tables.pairs["source"], tables.pairs["target"], strict=True)
-    ):
-        source, target = cache.image_ids.index(source_id), cache.image_ids.index(target_id)
-        category, side = source_id.split("/")[0], boxes[target_id]
-        x0, y0, x1, y1 = cache.boxes[target]
-        width, height = (x1 - x0) / columns, (y1 - y0) / rows
-        centres = [
-            (x0 + (c + 0.5) * width, y0 + (r + 0.5) * height) for r in range(rows) for c in range(columns)
-        ]
-        shift = 0.5 if kap_labels == "corner" else 0.0
-        labels = [(x - shift * width, y - shift * height) for x, y in centres]
-        steps = abs(round(azimuths[source_id] / 45) - round(azimuths[target_id] / 45)) if not (
-            math.isnan(azimuths[source_id]) or math.isnan(azimuths[target_id])
-        ) else None  # fmt: skip
-        gap = None if steps is None else min(steps % 8, 8 - steps % 8)
-        gathered: dict[str, list] = {row: [] for row in hits}
-        for keypoint, (x, y) in places.get(source_id, {}).items():
-            sx0, sy0, sx1, sy1 = cache.boxes[source]
-            column = min(int((x - sx0) / (sx1 - sx0) * columns), columns - 1)
-            row_ = min(int((y - sy0) / (sy1 - sy0) * rows), rows - 1)
-            truth = places.get(target_id, {}).get(keypoint)
-            for row, similarity in slow_similarity(
-                cache, head, source, row_ * columns + column, target
-            ).items():
-                apart = None if truth is None else [math.dist(truth, place) for place in labels]
-                gathered[row].append((similarity, apart))
-                if truth is not None:
-                    predicted = centres[similarity.index(max(similarity))]
-                    error = math.dist(predicted, truth)
-                    others = [math.dist(predicted, p) for k, p in places[target_id].items() if k != keypoint]
-                    point = {"pair": pair, "category": category, "gap": gap, "side": side, "error": error}
-                    hits[row].append({**point, "other": min(others, default=math.inf)})
-        for row, found in gathered.items():
-            if found:
-                maps[row].setdefault(category, []).append(
-                    ([s for s, _ in found], [d for _, d in found], side)
-                )
-
-    def share(points, alpha) -> float:
-        return 100 * sum(p["error"] < alpha * p["side"] for p in points) / len(points)
-
-    def groups(points, key):
-        return [[p for p in points if p[key] == value] for value in sorted({p[key] for p in points})]
-
-    result: dict[str, dict[str, float]] = {}
-    for row, points in hits.items():
-        scores = result.setdefault(row, {})
-        for alpha in ALPHAS:
-            scores[f"pck_point@{alpha:.2f}"] = share(points, alpha)
-            scores[f"pck_image@{alpha:.2f}"] = float(
-                np.mean([share(g, alpha) for g in groups(points, "pair")])
-            )
-            scores[f"pck_category@{alpha:.2f}"] = float(
-                np.mean([share(g, alpha) for g in groups(points, "category")])
-            )
-            confused = [p["error"] >= alpha * p["side"] and p["other"] < alpha * p["side"] for p in points]
-            scores[f"confusion@{alpha:.2f}"] = 100 * sum(confused) / len(points)
-            # distances as shares of the box, so that one radius serves all pairs
-            kaps = [
-                slow_kap([(s, [d and [v / side for v in d] for d in ds]) for s, ds, side in pairs], alpha)
-                for _, pairs in sorted(maps[row].items())
-            ]
-            scores[f"kap@{alpha:.2f}"] = float(np.mean(kaps))
-            scores[f"kap_pair@{alpha:.2f}"] = float(
-                np.average(kaps, weights=[len(pairs) for _, pairs in sorted(maps[row].items())])
-            )
-        scores["gaps"] = {  # type: ignore[assignment]
-            gap: (len(own), share(own, 0.1))
-            for gap in range(5)
-            if (own := [p for p in points if p["gap"] == gap])
-        }
-    return result
-
-
-@pytest.mark.parametrize(
-    ("seed", "kap_labels", "grid"), [(0, "centre", (6, 5)), (1, "centre", (14, 14)), (2, "corner", (14, 14))]
-)
-def test_evaluation_equals_plain_loops(seed: int, kap_labels: str, grid: tuple[int, int]) -> None:
-    cache, tables, head = make_world(seed, images=3, grid=grid)
-    results = evaluate(cache, tables, head, replace(PARAMS, kap_labels=kap_labels), dataset="made up")
-    expected = slow_evaluation(cache, tables, head, kap_labels)
-    for row, scores in expected.items():
-        gaps = scores.pop("gaps")
-        assert_scores(results.metrics[row], scores)
-        by_gap = results.by_gap[results.by_gap["row"] == row]
-        found = dict(
-            zip(by_gap["gap"], zip(by_gap["n_points"], by_gap["pck_point@0.10"], strict=True), strict=True)
-        )
-        assert found.keys() == gaps.keys()
-        for gap in gaps:
-            assert found[gap] == pytest.approx(gaps[gap], abs=1e-3)
-    assert set(results.metrics["chance"]) == set(expected["fused"])
-    assert 0 < results.metrics["features"]["pck_point@0.10"] < 100
-    if grid == (14, 14):  # fine enough for several patches inside a radius
-        assert results.metrics["fused"]["kap@0.10"] != results.metrics["fused"]["kap@0.01"]
-
-
 def test_metrics_say_what_they_are_averages_of() -> None:
     cache, tables, head = make_world(0)
-    results = evaluate(cache, tables, head, replace(PARAMS, seed=7), dataset="made up")
+    results = scored(cache, tables, head, replace(PARAMS, seed=7))
     visible = tables.keypoints[tables.keypoints["visible"] == 1]
     places = {image: set(own["keypoint_id"]) for image, own in visible.groupby("image_id")}
     points = sum(
@@ -211,11 +71,11 @@ def test_metrics_say_what_they_are_averages_of() -> None:
                       "confidence": 0.9, "baseline": "features"}  # fmt: skip
     rows = ["features", "sphere", "fused", "chance"]
     assert [key for key in results.metrics if key not in counts] == rows
-    assert results.by_category.groupby("row")["n_points"].sum().to_dict() == dict.fromkeys(rows, points)
-    assert results.by_category.groupby("row")["n_pairs"].sum().to_dict() == dict.fromkeys(
+    assert results.by_category.groupby("method")["n_points"].sum().to_dict() == dict.fromkeys(rows, points)
+    assert results.by_category.groupby("method")["n_pairs"].sum().to_dict() == dict.fromkeys(
         rows, len(tables.pairs)
     )
-    assert (results.by_gap.groupby("row")["n_points"].sum() < points).all()  # some azimuths are unknown
+    assert (results.by_gap.groupby("method")["n_points"].sum() < points).all()  # some azimuths are unknown
     assert len(results.predictions) == 4 * points
 
 
@@ -224,8 +84,8 @@ def test_averages_follow_from_the_tables_written() -> None:
     tables = replace(
         tables, pairs=tables.pairs.iloc[: len(tables.pairs) * 2 // 3]
     )  # categories of unequal size
-    results = evaluate(cache, tables, head, PARAMS, dataset="made up")
-    for row, own in results.by_category.groupby("row"):
+    results = scored(cache, tables, head)
+    for row, own in results.by_category.groupby("method"):
         metrics = results.metrics[row]
         assert own["pck_point@0.10"].mean() == pytest.approx(metrics["pck_category@0.10"], abs=1e-3)
         assert own["kap@0.05"].mean() == pytest.approx(metrics["kap@0.05"], abs=1e-3)
@@ -233,7 +93,7 @@ def test_averages_follow_from_the_tables_written() -> None:
         assert by_pairs == pytest.approx(metrics["kap_pair@0.10"], abs=1e-3)
         weighted = np.average(own["pck_point@0.10"], weights=own["n_points"])
         assert weighted == pytest.approx(metrics["pck_point@0.10"], abs=1e-3)
-    for row, own in results.predictions.groupby("row"):
+    for row, own in results.predictions.groupby("method"):
         assert 100 * (own["error"] < 0.1).mean() == pytest.approx(
             results.metrics[row]["pck_point@0.10"], abs=1e-3
         )
@@ -251,8 +111,8 @@ def test_order_of_pairs_images_and_records_does_not_matter(seed: int, random) ->
             for name in ("images", "keypoints", "pairs")
         )
     )
-    expected = evaluate(cache, tables, head, PARAMS, dataset="made up")
-    found = evaluate(cache.permuted(order), shuffled, head, PARAMS, dataset="made up")
+    expected = scored(cache, tables, head)
+    found = scored(cache.permuted(order), shuffled, head)
     assert found.metrics == expected.metrics
     for name in ("by_category", "by_gap", "predictions"):
         pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name))
@@ -263,7 +123,7 @@ def test_order_of_pairs_images_and_records_does_not_matter(seed: int, random) ->
 def test_rotating_the_sphere_changes_no_score(seed: int) -> None:
     cache, tables, head = make_world(seed % 4)
     rotated = FakeHead(head.dim, head.categories, random_rotation(seed))
-    expected, found = (evaluate(cache, tables, h, PARAMS, dataset="made up").metrics for h in (head, rotated))
+    expected, found = (scored(cache, tables, h, PARAMS).metrics for h in (head, rotated))
     for row in ("features", "sphere", "fused"):
         assert_scores(found[row], expected[row])
 
@@ -295,7 +155,7 @@ def test_where_an_image_lies_in_its_padding_does_not_matter(seed: int, top: int,
     for y, x in ((1, 0), (top, left)):
         boxes = np.array([[-x * step, -y * step, (side - x) * step, (side - y) * step]] * 3, dtype=np.float64)
         cache = FakeCache(names, np.stack([place(c, y, x, side) for c in contents]), boxes, (side, side))
-        found.append(evaluate(cache, tables, head, PARAMS, dataset="made up").metrics)
+        found.append(scored(cache, tables, head).metrics)
     for row in ("features", "sphere", "fused"):
         assert_scores(found[1][row], found[0][row])
 
@@ -312,7 +172,7 @@ def test_perfect_features_give_a_perfect_score() -> None:
     ]
     cache = FakeCache(names, tokens, np.array([[0.0, 0, 100, 100]] * 2), grid)
     tables = make_tables(images, keypoints, [("c/a", "c/b"), ("c/b", "c/a")])
-    results = evaluate(cache, tables, FakeHead(4), PARAMS, dataset="made up")
+    results = scored(cache, tables, FakeHead(4), PARAMS)
     for alpha in ("0.10", "0.05", "0.01"):
         scores = {
             key: results.metrics["features"][f"{key}@{alpha}"] for key in ("pck_point", "kap", "confusion")
@@ -328,20 +188,16 @@ def test_swapped_parts_are_counted_as_confusion() -> None:
     images = [image_row(n, 20, 20, (0, 0, 20, 20)) for n in ("c/a", "c/b")]
     keypoints = [keypoint_row(n, k, xy) for n in ("c/a", "c/b") for k, xy in (("0", (5, 5)), ("1", (15, 15)))]
     cache = FakeCache(["c/a", "c/b"], cache_tokens, np.array([[0.0, 0, 20, 20]] * 2), (2, 2))
-    results = evaluate(
-        cache, make_tables(images, keypoints, [("c/a", "c/b")]), FakeHead(2), PARAMS, dataset="made up"
-    )
+    results = scored(cache, make_tables(images, keypoints, [("c/a", "c/b")]), FakeHead(2), PARAMS)
     found = results.metrics["features"]
     assert (found["pck_point@0.10"], found["confusion@0.10"]) == (0, 100)
     assert results.by_gap.empty  # no azimuth is known
-    assert list(results.by_gap.columns)[:3] == ["row", "gap", "n_points"]
+    assert list(results.by_gap.columns)[:3] == ["method", "gap", "n_points"]
 
 
-def test_chance_changes_with_the_seed_and_nothing_else_does() -> None:
+def test_chance_changes_with_its_seed_and_nothing_else_does() -> None:
     cache, tables, head = make_world(0)
-    first, second = (
-        evaluate(cache, tables, head, replace(PARAMS, seed=s), dataset="made up") for s in (0, 1)
-    )
+    first, second = (scored(cache, tables, head, seed=s) for s in (0, 1))
     for row in ("features", "sphere", "fused"):
         assert first.metrics[row] == second.metrics[row]
     assert first.metrics["chance"] != second.metrics["chance"]
@@ -350,39 +206,33 @@ def test_chance_changes_with_the_seed_and_nothing_else_does() -> None:
 def test_a_split_without_common_keypoints_is_refused() -> None:
     cache, tables, head = make_world(0)
     with pytest.raises(InputError, match="split 'val' of data set 'made up'"):
-        evaluate(cache, tables, head, replace(PARAMS, split="val"), dataset="made up")
+        scored(cache, tables, head, replace(PARAMS, split="val"))
 
 
 # --- parameters ---
 
 
+def as_json(params=PARAMS) -> dict:
+    """The slice of params.yaml that the command reads."""
+    return json.loads(json.dumps({"evaluate": asdict(params), "methods": entries(), "dataset": "made up"}))
+
+
 def test_parameters_are_read_and_checked() -> None:
-    further = {**asdict(NO_ROWS), "rows": []}
-    section = {**asdict(PARAMS), "alphas": list(ALPHAS), "sweep": [], "further": further}
-    assert parse({"evaluate": section, "dataset": "x"}, EvaluateSlice, where="here") == EvaluateSlice(
-        PARAMS, "x"
-    )
-    bad = {"split": "all", "sphere_weight": 1.5, "alphas": [], "kap_labels": "middle", "viewpoint_bins": 0,
-           "threshold": "circle", "frame": "screen", "source": "nearest", "readout": "soft", "window": 2,
-           "temperature": 0, "bootstrap": -1, "confidence": 1, "sweep": [1.5]}  # fmt: skip
-    for rows in (["fused"], ["mutual", "mutual"]):
-        changed = {**section, "further": {**further, "rows": rows}}
-        with pytest.raises(InputError, match="further"):
-            parse({"evaluate": changed, "dataset": "x"}, EvaluateSlice, where="here")
-    lists = [("alphas", [0.1, 0.1]), ("alphas", [-0.1]), ("alphas", [float("nan")]), ("sweep", [0.5, 0.5])]
+    given = as_json()
+    section = given["evaluate"]
+    assert parse(given, EvaluateSlice, where="here") == EvaluateSlice(PARAMS, entries(), "made up")
+    twice = {**section["sweep"], "values": [0.5, 0.5]}
+    bad = {"split": "all", "alphas": [], "kap_labels": "middle", "viewpoint_bins": 0, "threshold": "circle",
+           "frame": "screen", "source": "nearest", "readout": "soft", "window": 2, "temperature": 0,
+           "bootstrap": -1, "confidence": 1, "sweep": twice, "methods": [], "baseline": "raw"}  # fmt: skip
+    lists = [("alphas", [0.1, 0.1]), ("alphas", [-0.1]), ("methods", ["fused", "fused"])]
     for key, value in [*bad.items(), *lists]:
         with pytest.raises(InputError, match=key):
-            parse({"evaluate": {**section, key: value}, "dataset": "x"}, EvaluateSlice, where="here")
+            parse({**given, "evaluate": {**section, key: value}}, EvaluateSlice, where="here")
     for key in section:  # what a result depends on is never a silent default
         rest = {name: value for name, value in section.items() if name != key}
-        with pytest.raises(InputError, match=f"evaluate.{key}: missing"):
-            parse({"evaluate": rest, "dataset": "x"}, EvaluateSlice, where="here")
-
-
-def test_a_baseline_must_be_a_row_of_the_table() -> None:
-    cache, tables, head = make_world(0)
-    with pytest.raises(InputError, match=r"evaluate\.baseline(.|\n)*features, sphere, fused, chance"):
-        evaluate(cache, tables, head, replace(PARAMS, baseline="raw"), dataset="made up")
+        with pytest.raises(InputError, match=key):
+            parse({**given, "evaluate": rest}, EvaluateSlice, where="here")
 
 
 def test_thresholds_keep_their_digits() -> None:
@@ -423,63 +273,53 @@ def test_head_and_cache_must_belong_together(tmp_path) -> None:
 # --- intervals ---
 
 
-@pytest.fixture(scope="module")
-def scores() -> Scores:
-    cache, tables, head = make_world(3, images=5)
-    sphere = partial(sphere_points, head)
-    return score(cache, tables, tables.pairs, paper_rows(0.2), sphere, PARAMS, chance=True)
+def answers_of(cache, tables, head) -> Scores:
+    return score(cache, tables, tables.pairs, methods(*PARAMS.methods), PARAMS, head=head, fitted={})
 
 
-def slow_resample(scores: Scores, row: str, times: np.ndarray) -> dict[str, list[float]]:
-    """Metrics of the pairs, each standing there as often as drawn: as if it were another pair each time."""
-    q, measured = scores.queries, scores.measured
-    drawn = np.repeat(np.arange(len(times)), times.astype(int))
+def repeated(scores: Scores, times: np.ndarray) -> Scores:
+    """Each pair stands there as often as it was drawn: as if it were another pair each time."""
+    q, drawn = scores.queries, np.repeat(np.arange(len(times)), times.astype(int))
+    counts = np.diff(q.first)[drawn]
     index = np.concatenate([np.arange(q.first[p], q.first[p + 1]) for p in drawn])
-    copy = np.repeat(np.arange(len(drawn)), [q.first[p + 1] - q.first[p] for p in drawn])
-    category, common = q.category[q.pair[index]], q.common[index]
-    own = index[common]
-    error = pck.distances(measured.predicted[row][own], q.xy[own])
-    radius = scores.ruler.side[q.pair[own]][:, None] * np.array(ALPHAS)
-    right = error[:, None] < radius
-    apart = np.linalg.norm(measured.predicted[row][own][:, None] - scores.landmarks[q.pair[own]], axis=2)
-    confused = ~right & (np.nanmin(apart, axis=1)[:, None] < radius)
-    kaps = [
-        kap.kap(measured.positive[row][a][index], measured.negative[row][a][index], category, copy)
-        for a in range(len(ALPHAS))
-    ]
-    return {
-        "pck_point": pck.pck_point(right),
-        "pck_image": pck.pck_image(right, copy[common]),
-        "pck_category": pck.pck_category(right, category[common]),
-        "confusion": 100 * confused.mean(axis=0),
-        "kap": [k.macro for k in kaps],
-        "kap_pair": [k.pair for k in kaps],
+    queries = replace(
+        q,
+        **{
+            name: getattr(q, name)[drawn]
+            for name in ("source", "target", "source_id", "target_id", "category")
+        },
+        first=np.concatenate([[0], np.cumsum(counts)]),
+        **{name: getattr(q, name)[index] for name in ("keypoint_id", "patch", "sampled", "share", "xy")},
+    )
+    ruler = replace(scores.ruler, scale=scores.ruler.scale[drawn], side=scores.ruler.side[drawn])
+    measured = {
+        name: type(own)(
+            own.predicted[index], own.positive[:, index], own.negative[:, index], own.low, own.high
+        )
+        for name, own in scores.measured.items()
     }
+    return Scores(queries, measured, ruler, scores.alphas, scores.landmarks[drawn])
 
 
-def test_samples_equal_metrics_of_repeated_pairs(scores: Scores) -> None:
+def test_weights_of_pairs_count_as_if_they_stood_there_so_often() -> None:
+    """Overall scores are compared with plain loops; samples, categories and gaps are the same function."""
+    scores = answers_of(*make_world(3, images=5))
     (times,) = bootstrap.draws(len(scores.queries.source), 6, seed=1)
-    times[0] = 1
     times[1] = np.where(scores.queries.category == "category0", times[1], 0)  # a category is never drawn
-    for row in scores.measured.rows:
-        found = scores.statistics(row)(times)
-        assert list(found) == list(NAMES)
+    for name, values in scores.statistics.items():
+        found = values(times)
+        assert list(found) == list(METRICS)
         for i, own in enumerate(times):
-            for metric, value in slow_resample(scores, row, own).items():
-                np.testing.assert_allclose(found[metric][i], value, atol=1e-9, err_msg=f"{row} {metric}")
-        overall = scores.overall(row)
-        for metric, values in found.items():
-            named = scores.name(metric, values[0])
-            assert named == {key: overall[key] for key in named}
+            for metric, value in repeated(scores, own).statistics[name](np.ones((1, int(own.sum())))).items():
+                np.testing.assert_allclose(found[metric][i], value[0], atol=1e-9, err_msg=f"{name} {metric}")
 
 
 def test_intervals_are_quantiles_of_the_samples_and_gains_are_paired() -> None:
     cache, tables, head = make_world(0)
-    metrics = evaluate(cache, tables, head, RESAMPLED, dataset="made up").metrics
-    sphere = partial(sphere_points, head)
-    scored = score(cache, tables, tables.pairs, paper_rows(0.2), sphere, PARAMS, chance=True)
-    samples = scored.resampled(("features", "fused"), 30, seed=0)
-    fused, features = (samples[row]["kap"][:, 1] for row in ("fused", "features"))
+    metrics = scored(cache, tables, head, RESAMPLED).metrics
+    scores = answers_of(cache, tables, head)
+    samples = bootstrap.resample(scores.statistics, len(scores.points), 30, seed=0)
+    fused, features = (samples[name]["kap"][:, 1] for name in ("fused", "features"))
     own = metrics["fused"]
     assert [own["kap@0.05_low"], own["kap@0.05_high"]] == pytest.approx(np.quantile(fused, [0.05, 0.95]))
     assert [own["kap@0.05_gain_low"], own["kap@0.05_gain_high"]] == pytest.approx(
@@ -488,8 +328,8 @@ def test_intervals_are_quantiles_of_the_samples_and_gains_are_paired() -> None:
     gain = own["kap@0.05"] - metrics["features"]["kap@0.05"]
     assert own["kap@0.05_gain"] == pytest.approx(gain, abs=2e-6)
     assert not any("gain" in name for name in metrics["features"])
-    assert {name.partition("@")[0] for name in own if name.endswith("_gain_low")} == set(NAMES)
-    without = evaluate(cache, tables, head, PARAMS, dataset="made up").metrics
+    assert {name.partition("@")[0] for name in own if name.endswith("_gain_low")} == set(METRICS)
+    without = scored(cache, tables, head).metrics
     assert {key: own[key] for key in without["fused"]} == without["fused"]
     assert all(isinstance(value, float) for value in own.values())
 
@@ -497,7 +337,7 @@ def test_intervals_are_quantiles_of_the_samples_and_gains_are_paired() -> None:
 def test_the_baseline_can_be_another_row() -> None:
     cache, tables, head = make_world(0)
     params = replace(RESAMPLED, baseline="fused")
-    metrics = evaluate(cache, tables, head, params, dataset="made up").metrics
+    metrics = scored(cache, tables, head, params).metrics
     gain = metrics["features"]["pck_point@0.10"] - metrics["fused"]["pck_point@0.10"]
     assert metrics["features"]["pck_point@0.10_gain"] == pytest.approx(gain, abs=2e-6)
     assert "pck_point@0.10_gain" not in metrics["fused"]
@@ -505,10 +345,8 @@ def test_the_baseline_can_be_another_row() -> None:
 
 def test_intervals_depend_on_the_seed_alone() -> None:
     cache, tables, head = make_world(0)
-    again, other = (
-        evaluate(cache, tables, head, replace(RESAMPLED, seed=s), dataset="made up").metrics for s in (0, 1)
-    )
-    metrics = evaluate(cache, tables, head, RESAMPLED, dataset="made up").metrics
+    again, other = (scored(cache, tables, head, replace(RESAMPLED, seed=s)).metrics for s in (0, 1))
+    metrics = scored(cache, tables, head, RESAMPLED).metrics
     assert metrics == again
     assert metrics["fused"]["pck_image@0.10_low"] != other["fused"]["pck_image@0.10_low"]
 
@@ -528,7 +366,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     held = []
     for trial in range(200):
         right = (rng.random((80, 1)) < 0.3).astype(np.float64)
-        samples = [bootstrap.pooled(t, right, np.ones(80)) for t in bootstrap.draws(80, 300, seed=trial)]
+        samples = [pck.per_point(right, np.ones(80), t) for t in bootstrap.draws(80, 300, seed=trial)]
         low, high = bootstrap.interval(np.concatenate(samples), 0.9)
         held.append(low[0] <= 30 <= high[0])
     assert 0.84 < np.mean(held) < 0.96
@@ -537,12 +375,12 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
 def test_what_is_undefined_is_left_out() -> None:
     times = np.array([[1.0, 1], [2, 0], [0, 2]])
     part, whole = np.array([[1.0], [0.0]]), np.array([2.0, 0.0])
-    for function in (bootstrap.pooled, bootstrap.per_pair):
-        np.testing.assert_array_equal(function(times, part, whole), [[50], [50], [np.nan]])
+    for function in (pck.per_point, pck.per_image):
+        np.testing.assert_array_equal(function(part, whole, times), [[50], [50], [np.nan]])
     values = [np.array([[10.0], [20], [np.nan]]), np.array([[30.0], [np.nan], [np.nan]])]
-    np.testing.assert_array_equal(bootstrap.macro(values), [[20], [20], [np.nan]])
+    np.testing.assert_array_equal(macro(values), [[20], [20], [np.nan]])
     weights = [np.array([3.0, 1, 1]), np.array([1.0, 1, 1])]
-    np.testing.assert_array_equal(bootstrap.macro(values, weights), [[15], [20], [np.nan]])
+    np.testing.assert_array_equal(macro(values, weights), [[15], [20], [np.nan]])
     low, high = bootstrap.interval(np.array([[1.0], [np.nan], [3.0]]), 0.5)
     assert (low, high) == (1.5, 2.5)
 
@@ -553,13 +391,13 @@ def test_what_is_undefined_is_left_out() -> None:
 @pytest.fixture(scope="module")
 def results():
     cache, tables, head = make_world(0)
-    return evaluate(cache, tables, head, RESAMPLED, dataset="made up")
+    return scored(cache, tables, head, RESAMPLED)
 
 
 def test_files_hold_the_results_and_are_reproducible(results, tmp_path) -> None:
     cache, tables, head = make_world(0)
     write_results(tmp_path / "a", results, {})
-    write_results(tmp_path / "b", evaluate(cache, tables, head, RESAMPLED, dataset="made up"), {})
+    write_results(tmp_path / "b", scored(cache, tables, head, RESAMPLED), {})
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == [
         "by_azimuth_gap.csv",
@@ -575,11 +413,11 @@ def test_files_hold_the_results_and_are_reproducible(results, tmp_path) -> None:
     packed = (tmp_path / "a" / "predictions.csv.gz").read_bytes()
     assert packed[4:8] == bytes(4)  # no time stamp
     header = gzip.decompress(packed).decode().splitlines()[0]
-    assert header == "row,source,target,keypoint_id,x,y,target_x,target_y,error"
+    assert header == "method,source,target,keypoint_id,x,y,target_x,target_y,error"
     read = pd.read_csv(tmp_path / "a" / "predictions.csv.gz", dtype={"keypoint_id": str})
     pd.testing.assert_frame_equal(read, results.predictions, check_dtype=False)
     assert list(pd.read_csv(tmp_path / "a" / "by_category.csv").columns[:4]) == [
-        "row",
+        "method",
         "category",
         "n_pairs",
         "n_points",
@@ -634,10 +472,7 @@ def test_command_writes_results_and_table_prints_them(tmp_path, capsys) -> None:
     head = Head.initialise(16, tables.categories, seed=0)
     space = digest(feature_space(cache.provenance))
     save_head(tmp_path / "head.safetensors", head, {"inputs": {"features": space}})
-    write_json(
-        tmp_path / "params.json",
-        {"evaluate": asdict(PARAMS), "dataset": "made up"},
-    )
+    write_json(tmp_path / "params.json", as_json())
     command = ["evaluate", "--device", "cpu"]
     for name, file in {
         "params": "params.json",
@@ -652,7 +487,7 @@ def test_command_writes_results_and_table_prints_them(tmp_path, capsys) -> None:
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
     metrics = json.loads((tmp_path / "one" / "metrics.json").read_text())
-    assert metrics == evaluate(cache, tables, head, PARAMS, dataset="made up").metrics
+    assert metrics == scored(cache, tables, head).metrics
 
     capsys.readouterr()
     assert main(["table", str(tmp_path / "one" / "metrics.json")]) == 0
@@ -666,7 +501,7 @@ def test_command_writes_results_and_table_prints_them(tmp_path, capsys) -> None:
 
 
 def test_command_names_a_device_that_is_not_there(tmp_path, capsys) -> None:
-    write_json(tmp_path / "params.json", {"evaluate": asdict(PARAMS), "dataset": "x"})
+    write_json(tmp_path / "params.json", as_json())
     paths = [f"--{name}={tmp_path / name}" for name in ("tables", "images", "head", "out")]
     assert main(["evaluate", f"--params={tmp_path / 'params.json'}", *paths, "--device=abacus"]) == 1
     assert "abacus" in capsys.readouterr().err
@@ -691,7 +526,7 @@ def test_table_shows_every_row_and_the_gaps(results, tmp_path) -> None:
     assert fused[1:] == [f"{results.metrics['fused'][key]:.1f}" for key in keys]
     below = lines[lines.index("PCK@0.10 per point by azimuth gap, in bins") :]
     assert "PCK@0.10 per point by azimuth gap" in text
-    own = results.by_gap[results.by_gap["row"] == "sphere"]
+    own = results.by_gap[results.by_gap["method"] == "sphere"]
     (sphere,) = (line.split() for line in below if line.startswith("sphere"))
     assert sphere[1:] == [f"{value:.1f}" for value in own["pck_point@0.10"]]
     assert below[-1].split() == ["points", *map(str, own["n_points"])]
@@ -767,7 +602,7 @@ def test_table_shows_the_sweep(results, tmp_path) -> None:
     weight_sweep = pd.DataFrame(lines, columns=columns, dtype=np.float64).astype({"n_points": int})
     write_results(tmp_path, replace(results, weight_sweep=weight_sweep), {})
     text, _ = format_file(tmp_path / "metrics.json")
-    assert "fused @0.10 on 70 validation points by sphere weight; best PCK at 0.5" in text
+    assert "@0.10 on 70 validation points by sphere weight; best PCK at 0.5" in text
     weight, points, ap = (line.split() for line in text.splitlines()[-3:])
     assert weight[-3:] == ["0", "0.5", "1"]
     assert points[-3:] == ["10.0", "30.0", "20.0"]
@@ -791,7 +626,7 @@ def test_table_refuses_other_files(content: str, tmp_path) -> None:
 
 def test_validation_equals_the_evaluation() -> None:
     cache, tables, head = make_world(0)
-    expected = evaluate(cache, tables, head, PARAMS, dataset="made up").metrics["fused"]
+    expected = scored(cache, tables, head).metrics["fused"]
     score = make_validation(cache, tables, "test", 0.2, 0.1, 1000, 0)
     assert score(head) == pytest.approx(expected["pck_point@0.10"], abs=1e-4)
     rotated = FakeHead(head.dim, rotation=random_rotation(0))
@@ -799,7 +634,7 @@ def test_validation_equals_the_evaluation() -> None:
     other = FakeHead(head.dim)
     other.matrix = -other.matrix[::-1].copy()
     assert score(other) == pytest.approx(
-        evaluate(cache, tables, other, PARAMS, dataset="x").metrics["fused"]["pck_point@0.10"], abs=1e-4
+        scored(cache, tables, other, PARAMS).metrics["fused"]["pck_point@0.10"], abs=1e-4
     )
 
 
@@ -834,5 +669,5 @@ def test_validation_needs_a_common_keypoint() -> None:
 def test_gaps_count_in_the_bins_asked_for() -> None:
     cache, tables, head = make_world(0)
     tables.images["azimuth"] = np.linspace(0, 350, len(tables.images))
-    by_gap = evaluate(cache, tables, head, replace(PARAMS, viewpoint_bins=2), dataset="x").by_gap
+    by_gap = scored(cache, tables, head, replace(PARAMS, viewpoint_bins=2)).by_gap
     assert set(by_gap["gap"]) == {0, 1}

@@ -8,18 +8,34 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spheremap.metrics.answers import Answers
 from spheremap.metrics.kap import (
     Inside,
     RankedScores,
-    average_precision,
     extremes,
     inside_radius,
-    kap,
     normalise,
     sparse_extremes,
+    statistic,
 )
 
 NONE = -np.inf
+
+
+def average_precision(scores: np.ndarray, positives: np.ndarray) -> float:
+    """Of scores that all come from one pair."""
+    return float(
+        RankedScores(scores, positives, np.zeros(len(scores), int)).average_precision(np.ones((1, 1)))[0]
+    )
+
+
+def kap(positive, negative, category, pair, weights=None) -> dict[str, list[float]]:
+    """KAP of scores `(Q,)` at one radius, for weights `(b, P)` of their pairs, with `category` `(P,)`."""
+    nothing = np.zeros((0, 1), dtype=bool)
+    none = np.zeros(len(pair), dtype=bool)
+    answers = Answers(category, pair, none, nothing, nothing, positive[None], negative[None])
+    values = statistic(answers)(np.ones((1, len(category))) if weights is None else weights)
+    return {name: own[:, 0].tolist() for name, own in values.items()}
 
 
 def slow_average_precision(scores: list[float], positives: list[bool]) -> float:
@@ -138,21 +154,18 @@ def test_kap_by_hand() -> None:
     positive = np.array([0.9, NONE, 0.8, NONE])
     negative = np.array([0.5, 0.95, 0.1, 0.7])
     category = np.array(["a", "a", "b", "c"], dtype=object)
-    found = kap(positive, negative, category, np.array([0, 1, 2, 3]))
-    assert found.by_category == pytest.approx({"a": 50, "b": 100, "c": float("nan")}, nan_ok=True)
-    assert found.macro == pytest.approx(75)
-    assert found.pair == pytest.approx((2 * 50 + 100) / 3)  # c has a pair but no value
-
-
-def test_kap_without_any_positive_is_undefined() -> None:
-    found = kap(np.array([NONE]), np.array([0.5]), np.array(["a"], dtype=object), np.array([0]))
-    assert math.isnan(found.macro)
-    assert math.isnan(found.pair)
+    weights = np.vstack([np.ones(4), category == "a", category == "b", category == "c"]).astype(float)
+    found = kap(positive, negative, category, np.arange(4), weights)
+    nan = float("nan")
+    assert found["kap"] == pytest.approx([75, 50, 100, nan], nan_ok=True)
+    assert found["kap_pair"] == pytest.approx(
+        [(2 * 50 + 100) / 3, 50, 100, nan], nan_ok=True
+    )  # c has no value
 
 
 def test_a_radius_over_all_patches_leaves_no_negative() -> None:
     found = kap(np.array([0.2]), np.array([NONE]), np.array(["a"], dtype=object), np.array([0]))
-    assert found.macro == 100
+    assert found["kap"] == [100]
 
 
 def slow_kap(pairs, radius) -> float:
@@ -207,6 +220,6 @@ def test_kap_equals_plain_loops(seed: int) -> None:
         normalise(arrays[n], arrays["low"], arrays["high"], np.array(first)) for n in ("positive", "negative")
     ]
     for a in range(2):
-        found = kap(scores[0][a], scores[1][a], np.full(first[-1], "only", dtype=object), pair)
-        assert found.macro == pytest.approx(slow_kap(slow, radius[a]))
-        assert found.pair == pytest.approx(found.macro)
+        found = kap(scores[0][a], scores[1][a], np.full(5, "only", dtype=object), pair)
+        assert found["kap"] == pytest.approx([slow_kap(slow, radius[a])])
+        assert found["kap_pair"] == pytest.approx(found["kap"])

@@ -3,11 +3,11 @@
 import math
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheremap.metrics.pck import correct, distances, pck_category, pck_image, pck_point, percent, radii
+from spheremap.metrics.answers import Answers
+from spheremap.metrics.pck import correct, distances, radii, statistic
 
 
 def test_distance_and_radius_by_hand() -> None:
@@ -25,23 +25,24 @@ def test_nothing_is_right_in_a_box_without_extent() -> None:
     assert correct(np.array([0.0]), radii(np.array([0.0]), (0.1,))).tolist() == [[False]]
 
 
+def averages(
+    right: np.ndarray, pair: np.ndarray, category: np.ndarray, weights=None
+) -> dict[str, np.ndarray]:
+    """PCK of points `(Q, A)` by label of their pairs `(Q,)`, in P pairs with `category` `(P,)`."""
+    some, none = np.ones(len(right), dtype=bool), np.zeros((right.shape[1], len(right)))
+    answers = Answers(category, pair, some, right, right, none, none)
+    return statistic(answers)(np.ones((1, len(category))) if weights is None else weights)
+
+
 def test_the_three_averages_by_hand() -> None:
-    # category a: pair 0 has 1 of 4, pair 1 has 1 of 1; category b: pair 2 has 0 of 1
+    # category a: pair 0 has 1 of 4, pair 1 has 1 of 1; category b: pair 2 has 0 of 1; pair 3 has no point
     right = np.array([[True], [False], [False], [False], [True], [False]])
-    pair = np.array([0, 0, 0, 0, 1, 2])
-    category = np.array(["a", "a", "a", "a", "a", "b"], dtype=object)
-    assert pck_point(right) == pytest.approx([100 * 2 / 6])
-    assert pck_image(right, pair) == pytest.approx([100 * (1 / 4 + 1 + 0) / 3])
-    assert pck_category(right, category) == pytest.approx([100 * (2 / 5 + 0) / 2])
-
-
-def test_no_points_have_no_pck() -> None:
-    nothing = np.zeros((0, 2), dtype=bool)
-    label = np.zeros(0, dtype=np.int64)
-    for found in (pck_point(nothing), pck_image(nothing, label), pck_category(nothing, label)):
-        assert found.shape == (2,)
-        assert np.isnan(found).all()
-    assert percent(np.array([1]), 4).tolist() == [25]
+    pair, category = np.array([0, 0, 0, 0, 1, 2]), np.array(["a", "a", "b", "b"], dtype=object)
+    weights = np.array([[1.0, 1, 1, 1], [0, 2, 1, 1], [0, 0, 0, 1]])
+    found = averages(right, pair, category, weights)
+    np.testing.assert_allclose(found["pck_point"][:, 0], [100 * 2 / 6, 100 * 2 / 3, np.nan])
+    np.testing.assert_allclose(found["pck_image"][:, 0], [100 * (1 / 4 + 1 + 0) / 3, 100 * 2 / 3, np.nan])
+    np.testing.assert_allclose(found["pck_category"][:, 0], [100 * (2 / 5 + 0) / 2, 100 / 2, np.nan])
 
 
 def mean(values: list[float]) -> float:
@@ -74,5 +75,6 @@ def test_averages_equal_plain_loops_in_any_order(points, random) -> None:
     random.shuffle(points)
     x, y, side, pair = np.array(points).T
     right = correct(distances(np.stack([x, y], axis=1), np.zeros((len(x), 2))), radii(side, alphas))
-    found = [pck_point(right), pck_image(right, pair), pck_category(right, pair % 2)]
-    np.testing.assert_allclose(np.transpose(found), expected)
+    labels = np.arange(6)
+    found = averages(right, pair.astype(int), (labels % 2).astype(object))
+    np.testing.assert_allclose(np.concatenate(list(found.values())).T, expected)

@@ -5,28 +5,33 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import world
 from PIL import Image
 from test_kap import slow_average_precision
-from world import NO_ROWS, FakeCache, image_row, keypoint_row, make_tables, make_world
+from world import FakeCache, image_row, keypoint_row, make_tables, make_world
 
 from spheremap.base.errors import InputError
+from spheremap.config.scoring import Sweep
 from spheremap.data.tables import Tables
 from spheremap.features.cache.builder import FeaturesSpec, Source, decode_views
 from spheremap.features.cache.views import whole_box
 from spheremap.features.geometry import patch_centres, square_box
-from spheremap.methods.queries import build_queries
-from spheremap.methods.readout import Readout, best_patch, place
-from spheremap.methods.sampling import sample_patches
-from spheremap.metrics.evaluation import EvaluateParams, evaluate
+from spheremap.methods.engine.queries import build_queries
+from spheremap.methods.engine.readout import Readout, best_patch, place
+from spheremap.methods.engine.sampling import sample_patches
 
 ALPHAS = (0.25, 0.125, 0.03)
-PARAMS = EvaluateParams(
-    split="test", sphere_weight=0.25, alphas=ALPHAS, threshold="box", frame="original", source="patch",
-    readout="argmax", window=3, temperature=0.1, kap_labels="centre", viewpoint_bins=8, bootstrap=0,
-    confidence=0.95, baseline="features", further=NO_ROWS, sweep=(), seed=0,
-)  # fmt: skip
+PARAMS = replace(world.PARAMS, alphas=ALPHAS, window=3, temperature=0.1, confidence=0.95)
+WEIGHT = 0.25  # of the sphere
+
+
+def scored(cache, tables, head, params=PARAMS, **options):
+    return world.scored(cache, tables, head, params, sphere_weight=WEIGHT, **options)
+
+
 ROWS = ("features", "sphere", "fused")
 
 
@@ -135,6 +140,7 @@ def slow_scores(cache, tables, head, params) -> dict[str, dict[str, float]]:
     for pair, (source_id, target_id) in enumerate(tables.pairs[["source", "target"]].to_numpy().tolist()):
         source, target = cache.image_ids.index(source_id), cache.image_ids.index(target_id)
         image, box = images[target_id], cache.boxes[target]
+        gap = apart_in_bins(images[source_id].azimuth, image.azimuth)
         sx, sy = (1.0, 1.0)
         if params.frame == "input":
             sx, sy = 1 / (box[2] - box[0]), 1 / (box[3] - box[1])
@@ -162,8 +168,7 @@ def slow_scores(cache, tables, head, params) -> dict[str, dict[str, float]]:
                 )
                 for vectors in (tokens, points)
             )
-            w = params.sphere_weight
-            fused = [(1 - w) * f + w * s for f, s in zip(features, sphere, strict=True)]
+            fused = [(1 - WEIGHT) * f + WEIGHT * s for f, s in zip(features, sphere, strict=True)]
             truth = places[target_id].get(keypoint)
             for row, similarity in zip(ROWS, (features, sphere, fused), strict=True):
                 gathered[row].append(
@@ -173,7 +178,7 @@ def slow_scores(cache, tables, head, params) -> dict[str, dict[str, float]]:
                     continue
                 found = slow_prediction(similarity, box, cache.grid, params)
                 others = [apart(found, p) for k, p in places[target_id].items() if k != keypoint]
-                point = {"pair": pair, "category": image.category, "side": side}
+                point = {"pair": pair, "category": image.category, "side": side, "gap": gap}
                 point |= {"error": apart(found, truth), "other": min(others, default=math.inf)}
                 hits[row].append(point)
         for row, found_maps in gathered.items():
@@ -186,19 +191,37 @@ def slow_scores(cache, tables, head, params) -> dict[str, dict[str, float]]:
         for alpha in ALPHAS:
             name = f"{alpha:.2f}" if alpha != 0.125 else "0.125"
             for metric, key in (("pck_point", None), ("pck_image", "pair"), ("pck_category", "category")):
-                groups: dict = {}
-                for point in hits[row]:
-                    groups.setdefault(point.get(key), []).append(point["error"] < alpha * point["side"])
-                shares = [sum(group) / len(group) for group in groups.values()]
-                scores[f"{metric}@{name}"] = 100 * sum(shares) / len(shares)
+                shares = slow_shares(hits[row], alpha, key)
+                scores[f"{metric}@{name}"] = sum(shares.values()) / len(shares)
             confused = [p["error"] >= alpha * p["side"] and p["other"] < alpha * p["side"] for p in hits[row]]
             scores[f"confusion@{name}"] = 100 * sum(confused) / len(confused)
+            for key in ("gap", "category"):
+                scores |= {
+                    (f"pck_point@{name}", part): v for part, v in slow_shares(hits[row], alpha, key).items()
+                }
             kaps = {category: slow_kap(pairs, alpha) for category, pairs in maps[row].items()}
+            scores |= {(f"kap@{name}", category): value for category, value in kaps.items()}
             scores[f"kap@{name}"] = sum(kaps.values()) / len(kaps)
             counts = {category: len(pairs) for category, pairs in maps[row].items()}
             scores[f"kap_pair@{name}"] = sum(kaps[c] * counts[c] for c in kaps) / sum(counts.values())
         result[row] = scores
     return result
+
+
+def slow_shares(points, alpha: float, key: str | None) -> dict:
+    """Percent right of the points that agree in something."""
+    groups: dict = {}
+    for point in points:
+        groups.setdefault(point.get(key), []).append(point["error"] < alpha * point["side"])
+    return {part: 100 * sum(group) / len(group) for part, group in groups.items()}
+
+
+def apart_in_bins(one: float, other: float) -> int | None:
+    """Azimuth gap in eight bins; None if it is unknown."""
+    if math.isnan(one) or math.isnan(other):
+        return None
+    steps = abs(math.floor(one / 45 + 0.5) - math.floor(other / 45 + 0.5)) % 8
+    return min(steps, 8 - steps)
 
 
 def slow_kap(pairs, alpha: float) -> float:
@@ -223,9 +246,15 @@ def slow_kap(pairs, alpha: float) -> float:
 
 
 def assert_equal(results, expected) -> None:
+    groups = pd.concat([results.by_gap.rename(columns={"gap": "group"}),
+                        results.by_category.rename(columns={"category": "group"})])  # fmt: skip
+    lines = groups.set_index(["method", "group"])
     for row, scores in expected.items():
-        for key, value in scores.items():
-            assert results.metrics[row][key] == pytest.approx(value, abs=1e-6), (row, key)
+        known = {key: value for key, value in scores.items() if key[1] is not None}
+        for key, value in known.items():
+            found = results.metrics[row][key] if isinstance(key, str) else lines.loc[(row, key[1]), key[0]]
+            assert found == pytest.approx(value, abs=1e-6), (row, key)
+        assert {key[1] for key in known if isinstance(key, tuple)} == set(lines.loc[row].index)
 
 
 @pytest.mark.parametrize("stretched", [False, True], ids=["padded", "stretched"])
@@ -236,13 +265,13 @@ def test_each_protocol_equals_plain_loops(stretched, frame, threshold, readout, 
     params = replace(PARAMS, frame=frame, threshold=threshold, readout=readout, kap_labels=kap_labels)
     for seed in range(2):
         cache, tables, head = exact_world(seed, stretched)
-        results = evaluate(cache, tables, head, params, dataset="made up")
+        results = scored(cache, tables, head, params)
         assert_equal(results, slow_scores(cache, tables, head, params))
 
 
 def test_the_fixture_has_ties_and_points_on_the_circle() -> None:
     cache, tables, head = exact_world(0, stretched=False)
-    errors = evaluate(cache, tables, head, PARAMS, dataset="made up").predictions["error"]
+    errors = scored(cache, tables, head).predictions["error"]
     assert (errors == 0.25).any()
     similarity = cache.data[0].astype(np.float64) @ cache.data[1].astype(np.float64).T
     assert ((similarity == similarity.max(axis=1, keepdims=True)).sum(axis=1) > 1).mean() > 0.5
@@ -253,7 +282,7 @@ def test_the_fixture_has_ties_and_points_on_the_circle() -> None:
 def test_bilinear_sources_equal_plain_loops(seed: int, readout: str) -> None:
     cache, tables, head = make_world(seed, images=3, grid=(4, 5))
     params = replace(PARAMS, source="bilinear", readout=readout)
-    results = evaluate(cache, tables, head, params, dataset="made up")
+    results = scored(cache, tables, head, params)
     assert_equal(results, slow_scores(cache, tables, head, params))
 
 
@@ -270,7 +299,7 @@ def test_bilinear_sources_equal_plain_loops(seed: int, readout: str) -> None:
 def test_each_setting_makes_a_difference(setting: str, value: str) -> None:
     cache, tables, head = exact_world(1, stretched=True)
     usual, other = (
-        evaluate(cache, tables, head, params, dataset="made up").metrics["fused"]
+        scored(cache, tables, head, params).metrics["fused"]
         for params in (PARAMS, replace(PARAMS, **{setting: value}))
     )
     assert usual != other
@@ -279,8 +308,7 @@ def test_each_setting_makes_a_difference(setting: str, value: str) -> None:
 def test_padding_makes_frames_equal() -> None:
     cache, tables, head = make_world(0)
     original, in_input = (
-        evaluate(cache, tables, head, replace(PARAMS, frame=frame), dataset="made up").metrics
-        for frame in ("original", "input")
+        scored(cache, tables, head, replace(PARAMS, frame=frame)).metrics for frame in ("original", "input")
     )
     for row in ROWS:
         assert in_input[row] == pytest.approx(original[row], abs=1e-6)
@@ -333,7 +361,7 @@ def test_a_single_patch_takes_all() -> None:
 
 def test_bilinear_needs_no_further_reading() -> None:
     cache, tables, head = make_world(1)
-    evaluate(cache, tables, head, replace(PARAMS, source="bilinear"), dataset="made up")
+    scored(cache, tables, head, replace(PARAMS, source="bilinear"))
     assert set(cache.reads.values()) == {1}
     queries = build_queries(cache, tables, tables.pairs, "bilinear")
     assert queries.sampled.shape == queries.share.shape == (len(queries.patch), 4)
@@ -390,7 +418,7 @@ def test_bad_readouts_are_refused(change) -> None:
 def test_the_protocol_is_written_down() -> None:
     cache, tables, head = make_world(0)
     params = replace(PARAMS, readout="window", source="bilinear", threshold="image", kap_labels="corner")
-    found = evaluate(cache, tables, head, params, dataset="made up").metrics["protocol"]
+    found = scored(cache, tables, head, params).metrics["protocol"]
     assert found == (
         "read-out window 3×3, temperature 0.1; source bilinear; thresholds of the image; original pixels; "
         "KAP at patch corners"
@@ -404,20 +432,26 @@ def test_the_protocol_is_written_down() -> None:
 def test_the_sweep_scores_validation_at_each_weight() -> None:
     cache, tables, head = make_world(0)
     moved = replace(tables, pairs=tables.pairs.assign(split=np.where(tables.pairs.index % 2, "val", "test")))
-    params = replace(PARAMS, sweep=(1.0, 0.0, 0.3))
-    found = evaluate(cache, moved, head, params, dataset="made up").weight_sweep
+    params = replace(PARAMS, sweep=Sweep("fused", "sphere_weight", (1.0, 0.0, 0.3)))
+    found = scored(cache, moved, head, params).weight_sweep
     assert found["sphere_weight"].tolist() == [0, 0.3, 1]
-    on_val = evaluate(cache, moved, head, replace(params, split="val", sphere_weight=0.3), dataset="x")
+    on_val = world.scored(cache, moved, head, replace(params, split="val"), sphere_weight=0.3)
     for line, row in zip(found.to_dict("records"), ("features", "fused", "sphere"), strict=True):
         assert line["n_points"] == on_val.metrics["n_points"]
         own = {key: line[key] for key in on_val.metrics[row]}
         assert own == pytest.approx(on_val.metrics[row], abs=1e-6)
 
 
+def test_a_sweep_needs_a_parameter_of_the_method() -> None:
+    with pytest.raises(InputError, match=r"evaluate\.sweep\.parameter"):
+        scored(*make_world(0), replace(PARAMS, sweep=Sweep("fused", "radius", ())))
+
+
 def test_nothing_to_sweep_gives_an_empty_table() -> None:
     cache, tables, head = make_world(0)  # no validation pairs
     for weights in ((), (0.2, 0.4)):
-        found = evaluate(cache, tables, head, replace(PARAMS, sweep=weights), dataset="made up").weight_sweep
+        sweep = Sweep("fused", "sphere_weight", weights)
+        found = scored(cache, tables, head, replace(PARAMS, sweep=sweep)).weight_sweep
         assert found.empty
         assert list(found.columns[:3]) == ["sphere_weight", "n_points", "pck_point@0.25"]
 

@@ -22,30 +22,32 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from world import NO_ROWS
+from world import PARAMS as USUAL
+from world import entries, methods
 
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import sha256_file
 from spheremap.cli import main
+from spheremap.config import Evaluate as EvaluateParams
 from spheremap.config import Report as ReportParams
 from spheremap.config import ReportSlice
 from spheremap.data.tables import Tables, read_tables, write_tables
 from spheremap.features.cache.reader import SCHEMA, FeatureCache
 from spheremap.features.geometry import patch_centres, patch_of, square_box
-from spheremap.methods.rows import adapted_rows, table_rows
-from spheremap.metrics.evaluation import EvaluateParams, evaluate, write_results
+from spheremap.metrics.evaluate import evaluate
+from spheremap.metrics.results import write_results
 from spheremap.model.head import Head, load_head, save_head, sphere_points
 from spheremap.report import figures
 from spheremap.report.build import _training_charts, build_report
 from spheremap.report.choice import choose_extremes, choose_pairs, choose_views
 from spheremap.report.confusion import Confusion, confusions
-from spheremap.report.explorer import build_explorer, pack
+from spheremap.report.explorer import build_explorer, mixtures, pack
 from spheremap.report.gallery import matched_pairs
 from spheremap.report.inputs import Inputs, check_results, check_tables, read_inputs
 from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres, mirrored, side_of
 from spheremap.report.marks import apart
 from spheremap.report.matches import RIGHT, WRONG, Match, draw_target, read_match
-from spheremap.report.names import FURTHER_ROWS, readable
+from spheremap.report.names import readable
 from spheremap.report.pictures import Crop
 from spheremap.report.scores import Cell, headline, tiles
 from spheremap.report.sphere_colours import colours, draw_legend, draw_map, interpolate
@@ -53,14 +55,11 @@ from spheremap.report.sphere_figures import draw_sphere
 
 GRID, DIM = (4, 5), 8
 CATEGORIES = ["cat & <b>dog</b>", "plain"]  # the first must be escaped
-EVALUATE = EvaluateParams(
-    split="test", sphere_weight=0.2, alphas=(0.05, 0.1, 0.01), threshold="box", frame="original",
-    source="patch", readout="argmax", window=15, temperature=0.02, kap_labels="centre", viewpoint_bins=8,
-    bootstrap=0, confidence=0.95, baseline="features", further=NO_ROWS, sweep=(), seed=3,
-)  # fmt: skip
-REPORT = {"pairs": 3, "extremes": 1, "maps": 2, "explorer_mb": 0.01, "seed": 0}
-SLICE = ReportSlice(dataset="toy", report=ReportParams(**REPORT), evaluate=EVALUATE)
-BARE = ReportSlice(dataset="toy", report=ReportParams(0, 0, 0, 1, 0), evaluate=EVALUATE)  # no pictures
+EVALUATE = replace(USUAL, alphas=(0.05, 0.1, 0.01), confidence=0.95, seed=3)
+COMPARED = ("features", "fused")
+REPORT = {"compare": COMPARED, "pairs": 3, "extremes": 1, "maps": 2, "explorer_mb": 0.01, "seed": 0}
+SLICE = ReportSlice(dataset="toy", report=ReportParams(**REPORT), evaluate=EVALUATE, methods=entries())
+BARE = replace(SLICE, report=ReportParams(COMPARED, 0, 0, 0, 1, 0))  # no pictures
 VOID = {"meta", "link", "img", "br", "source", "input"}
 ALPHAS = ("0.10", "0.05", "0.01")
 ROWS = ("features", "sphere", "fused")
@@ -79,7 +78,8 @@ class Project:
         _write_cache(self.cache, tables, rng)
         save_head(self.head, Head.initialise(DIM, CATEGORIES, seed=0), {})
         with FeatureCache.open([self.cache]) as cache:
-            scores = evaluate(cache, tables, load_head(self.head), params, dataset="toy")
+            made = methods(*params.methods, params.sweep.method)
+            scores = evaluate(cache, tables, load_head(self.head), params, dataset="toy", methods=made)
         write_results(self.results, scores, {"inputs": {"head": sha256_file(self.head)}})
         training = self.results / "training"
         training.mkdir()
@@ -175,7 +175,7 @@ def tables(project: Project) -> Tables:
 
 @pytest.fixture(scope="module")
 def inputs(project: Project) -> Inputs:
-    return read_inputs(project.results, "toy", EVALUATE)
+    return read_inputs(project.results, "toy", EVALUATE, COMPARED)
 
 
 def texts_of(drawing: figures.Drawing) -> list[str]:
@@ -287,24 +287,30 @@ def test_texts_are_escaped_and_the_backbone_is_named(html: str) -> None:
     assert "tiny (vit_test, block 3, facet token)" in html
 
 
-def test_rows_beyond_the_paper_stand_between_fused_and_chance(html: str, tmp_path: Path) -> None:
-    params = replace(EVALUATE, further=replace(NO_ROWS, rows=("mutual", "subpatch", "viewpoint")))
+def test_methods_stand_in_their_order_and_are_explained(html: str, tmp_path: Path) -> None:
+    listed = ("sphere", "fused", "fused_mutual", "fused_subpatch", "fused_viewpoint", "chance")
+    params = replace(EVALUATE, methods=listed, baseline="sphere")
+    compared = ("fused", "fused_mutual")
     further = Project(tmp_path, azimuths=[0.0, 90.0, 180.0], params=params)
-    page = further.build(tmp_path / "report.html", replace(SLICE, evaluate=params))
-    rows = re.findall(r'<th scope="row">(fused\w*|chance)</th>', page)
-    assert rows[:5] == ["fused", "fused_mutual", "fused_subpatch", "fused_viewpoint", "chance"]
-    for row in rows[1:4]:
+    report = ReportParams(**REPORT | {"compare": compared})
+    page = further.build(tmp_path / "report.html", replace(SLICE, evaluate=params, report=report))
+    rows = re.findall(r'<th scope="row">(sphere|fused\w*|chance)</th>', page)
+    assert rows == list(listed)
+    for row in listed:
         assert f"<b>{row}</b>:" in page
-    inputs = read_inputs(further.results, "toy", params)
-    legend = texts_of(figures.by_gap(inputs.by_gap, "pck_point@0.10", inputs.rows, bins=8))
-    assert [text for text in legend if text in rows] == ["fused", *rows[1:4], "chance"]
-    assert "fused_" not in html
+    inputs = read_inputs(further.results, "toy", params, compared)
+    legend = texts_of(figures.by_gap(inputs.by_gap, "pck_point@0.10", inputs.methods, bins=8))
+    assert [text for text in legend if text in rows] == rows
+    assert "of fused, radius 1.0, penalty 0.5" in page
+    assert "<b>fused_mutual</b>" not in html
 
 
 def test_a_data_set_without_viewpoints_and_validation(tmp_path: Path) -> None:
     project = Project(tmp_path, azimuths=[float("nan")] * 3)
     (project.results / "training" / "validation.csv").write_text("step,pck_point\n")
-    html = project.build(tmp_path / "report.html", ReportSlice("toy", ReportParams(2, 0, 1, 0, 0), EVALUATE))
+    html = project.build(
+        tmp_path / "report.html", replace(SLICE, report=ReportParams(COMPARED, 2, 0, 1, 0, 0))
+    )
     page = Reader(html)
     assert 'id="viewpoint"' not in html
     assert "#viewpoint" not in html
@@ -344,6 +350,7 @@ def test_the_command_writes_the_same_bytes_or_nothing(
     threads = torch.get_num_threads()
     params, out = tmp_path / "report.json", tmp_path / "page.html"
     content = {"dataset": "toy", "report": REPORT, "evaluate": dataclasses.asdict(EVALUATE)}
+    content |= {"methods": entries()}
     params.write_text(json.dumps(content))
     assert main(project.arguments(params, out)) == 0
     assert out.read_text(encoding="utf-8") == html
@@ -376,14 +383,14 @@ def test_tables_that_are_missing_or_malformed_are_named(copy: Path, file: str, c
     if content is not None:
         (copy / file).write_text(content)
     with pytest.raises(InputError, match=Path(file).name):
-        read_inputs(copy, "toy", EVALUATE)
+        read_inputs(copy, "toy", EVALUATE, COMPARED)
 
 
 def test_a_missing_score_is_named(copy: Path) -> None:
     path = copy / "metrics.json"
     path.write_text(path.read_text().replace("kap@0.05", "kap@0.5"))
     with pytest.raises(InputError, match=r"features\.kap@0\.05"):
-        read_inputs(copy, "toy", EVALUATE)
+        read_inputs(copy, "toy", EVALUATE, COMPARED)
 
 
 @pytest.mark.parametrize("file", ["metrics.json", "predictions.csv.gz", "training/losses.csv"])
@@ -397,7 +404,7 @@ def test_a_changed_file_of_results_is_refused(copy: Path, project: Project, file
 
 def test_results_of_other_parameters_are_refused(project: Project) -> None:
     with pytest.raises(ProvenanceError, match="seed"):
-        read_inputs(project.results, "toy", replace(EVALUATE, seed=4))
+        read_inputs(project.results, "toy", replace(EVALUATE, seed=4), COMPARED)
 
 
 def test_results_of_other_tables_are_refused(tables: Tables, inputs: Inputs) -> None:
@@ -412,7 +419,7 @@ def test_tiles_pool_the_far_gaps_by_points(inputs: Inputs) -> None:
     frame = inputs.by_gap
     far = tiles(inputs, 2, "far")[1]
     for row, value in (("features", far.before), ("fused", far.after)):
-        own = frame[(frame["row"] == row) & (frame["gap"] >= 2)]
+        own = frame[(frame["method"] == row) & (frame["gap"] >= 2)]
         assert value == pytest.approx((own["pck_point@0.10"] * own["n_points"]).sum() / own["n_points"].sum())
     assert far.gain.value == pytest.approx(far.after - far.before)
 
@@ -566,7 +573,7 @@ def test_right_and_wrong_are_drawn_where_they_are() -> None:
         predicted=dict.fromkeys(ROWS, np.array([[25.0, 25.0], [75.0, 20.0]])),
         right=dict.fromkeys(ROWS, np.array([True, False])),
     )  # fmt: skip
-    drawn = np.asarray(draw_target(match, "fused", 400)).astype(int)
+    drawn = np.asarray(draw_target(match, "fused", 400, ["fused"])).astype(int)
 
     def near(x: int, y: int, colour: tuple[int, int, int]) -> bool:
         window = drawn[y - 8 : y + 9, x - 8 : x + 9].reshape(-1, 3)
@@ -589,7 +596,7 @@ def test_predictions_of_one_patch_stand_side_by_side() -> None:
 def test_charts_are_drawn_for_both_themes_and_leave_settings_alone() -> None:
     before = dict(matplotlib.rcParams)
     rows = ["features", "fused"]
-    frame = pd.DataFrame({"row": rows * 2, "gap": [0, 0, 1, 1], "pck_point@0.10": [1.0, 2, 3, 4]})
+    frame = pd.DataFrame({"method": rows * 2, "gap": [0, 0, 1, 1], "pck_point@0.10": [1.0, 2, 3, 4]})
     drawn = figures.by_gap(frame, "pck_point@0.10", rows, bins=8)
     assert dict(matplotlib.rcParams) == before
     assert drawn == figures.by_gap(frame, "pck_point@0.10", rows, bins=8)
@@ -627,20 +634,18 @@ def test_losses_that_the_report_does_not_know_are_drawn() -> None:
 @pytest.mark.parametrize("count", [5, 12])
 def test_methods_that_the_report_does_not_know_look_their_own_way(count: int) -> None:
     rows = ["features", *(f"mine_{i}" for i in range(count)), "fused"]
-    frame = pd.DataFrame({"row": rows * 2, "gap": [0] * len(rows) + [1] * len(rows), "kap@0.10": 1.0})
+    frame = pd.DataFrame({"method": rows * 2, "gap": [0] * len(rows) + [1] * len(rows), "kap@0.10": 1.0})
     drawn = figures.by_gap(frame, "kap@0.10", rows, bins=8)
     assert len(set(re.findall(r"stroke: (#[0-9a-f]{6}); stroke-width: 2[;\"]", svg_of(drawn.light)))) >= count
     assert [text for text in texts_of(drawn) if text in rows] == rows
 
 
-def test_every_row_beyond_the_paper_is_explained_and_looks_its_own_way() -> None:
-    every = replace(NO_ROWS, rows=("mutual", "subpatch", "viewpoint"))
-    rows = [*table_rows(0.2, every), *adapted_rows(0.2), "chance"]
-    assert set(FURTHER_ROWS) == set(rows) - {"features", "sphere", "fused", "chance"}
-    frame = pd.DataFrame({"row": rows * 2, "gap": [0] * len(rows) + [1] * len(rows), "kap@0.10": 1.0})
+def test_every_method_looks_its_own_way() -> None:
+    rows = list(entries())
+    frame = pd.DataFrame({"method": rows * 2, "gap": [0] * len(rows) + [1] * len(rows), "kap@0.10": 1.0})
     looks = set()
     for row in rows:
-        drawn = figures.by_gap(frame[frame["row"] == row], "kap@0.10", [row], bins=8)
+        drawn = figures.by_gap(frame[frame["method"] == row], "kap@0.10", [row], bins=8)
         looks.add(base64.b64decode(drawn.light.partition(",")[2]).decode().replace(row, ""))
     assert len(looks) == len(rows)
 
@@ -653,7 +658,7 @@ def test_intervals_are_shown_where_the_evaluation_gives_them(copy: Path, inputs:
     metrics["fused"] |= {"kap@0.10_gain_low": -0.26, "kap@0.10_gain_high": 4.0}
     metrics |= {"baseline": "features", "confidence": 0.95, "protocol": "read-out by lot"}
     (copy / "metrics.json").write_text(json.dumps(metrics))
-    inputs = read_inputs(copy, "toy", EVALUATE)
+    inputs = read_inputs(copy, "toy", EVALUATE, COMPARED)
     assert inputs.interval("fused", "kap@0.10") == (score - 2.25, score + 1.5)
     assert inputs.interval("fused", "kap@0.05") is None  # half an interval is none
     assert [tile.gain.bounds for tile in tiles(inputs, 2, "far")] == ["", "", "−0.3 to +4.0"]
@@ -727,7 +732,7 @@ def test_a_prediction_lands_on_the_nearest_keypoint_in_reach(project: Project) -
             ("fused", target, "3", 24.0, 20.0),  # three pixels beyond 11: on none
             ("other", target, "4", 10.0, 30.0),
         ],
-        columns=["row", "target", "keypoint_id", "x", "y"],
+        columns=["method", "target", "keypoint_id", "x", "y"],
     )
     truth = {"target_x": 10.0 + predictions["keypoint_id"].astype(int), "target_y": 20.0}
     predictions = predictions.assign(**truth)
@@ -838,7 +843,7 @@ def data_of(html: str) -> dict[str, Any]:
 def test_the_explorer_answers_as_the_evaluation_did(tables: Tables, inputs: Inputs, html: str) -> None:
     """Keypoints carry the scored predictions, and the stored answers of their patches agree with them."""
     data = data_of(html)
-    predictions = inputs.predictions.set_index(["row", "source", "target", "keypoint_id"])
+    predictions = inputs.predictions.set_index(["method", "source", "target", "keypoint_id"])
     assert len(data["pairs"]) in (3, 4, 5)  # a pair chosen twice is stored once
     assert data["weights"] == {"features": [1, 0], "sphere": [0, 1], "fused": [0.8, 0.2]}
     checked = 0
@@ -876,7 +881,7 @@ def test_the_maps_of_the_explorer_are_as_exact_as_it_says(
         points = sphere_points(head, tokens.astype(np.float32)).numpy()
         for room in (1e-6, 0.0008, 0.1):
             pairs = [("one", source, target, match)]
-            built = build_explorer(pairs, cache, head, sphere_weight=0.2, megabytes=room)
+            built = build_explorer(pairs, cache, head, weights=mixtures(methods(*ROWS)), megabytes=room)
             (pair,) = built.data["pairs"]
             texts = [pair["features"], *pair["points"], *pair["best"].values()]
             if room > 1e-6:  # less than the answers alone need
@@ -919,7 +924,7 @@ def test_packed_features_keep_the_strongest_directions() -> None:
 
 def test_pairs_drawn_twice_share_their_place_in_the_explorer(tables: Tables, inputs: Inputs) -> None:
     params = replace(SLICE, report=ReportParams(**REPORT | {"pairs": 24, "extremes": 2}))
-    drawn = matched_pairs(tables, inputs, params)
+    drawn = matched_pairs(tables, inputs, params, methods())
     assert len(drawn.typical) == len(drawn.records) == 24  # all there are
     assert [len(drawn.best), len(drawn.worst)] == [2, 2]
     for pair in (*drawn.best, *drawn.worst):

@@ -31,7 +31,7 @@ TINY = {
     "adapter.validate_every": 2,
     "adapter.save_every": 2,
     "evaluate.bootstrap": 10,
-    "evaluate.sweep": [0.0, 0.5],
+    "evaluate.sweep.values": [0.0, 0.5],
     "report.pairs": 2,
     "report.maps": 1,
 }

@@ -9,10 +9,60 @@ import pandas as pd
 import torch
 
 from spheremap.base.errors import InputError
-from spheremap.config.scoring import Further, MutualFilter, ViewpointMix
+from spheremap.config import Evaluate as EvaluateParams
+from spheremap.config.scoring import Sweep
 from spheremap.data.tables import Tables
+from spheremap.methods import Method, make_methods
+from spheremap.metrics.evaluate import evaluate
+from spheremap.metrics.results import Results
 
-NO_ROWS = Further((), MutualFilter(1.0, 0.5), ViewpointMix(0.125, 0.5))  # beyond the paper
+PAPER = ("features", "sphere", "fused", "chance")
+FURTHER = ("fused_subpatch", "fused_mutual", "fused_viewpoint")
+
+
+def entries(
+    sphere_weight: float = 0.2, seed: int = 0, **changes: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Section `methods` of params.yaml; `changes` are parameters by entry."""
+    pair = {"of": ["features", "sphere"]}
+    section: dict[str, dict[str, Any]] = {
+        "features": {"kind": "features"},
+        "sphere": {"kind": "sphere"},
+        "fused": {"kind": "fused", **pair, "sphere_weight": sphere_weight},
+        "fused_subpatch": {"kind": "subpatch", "of": "fused"},
+        "fused_mutual": {"kind": "mutual", "of": "fused", "radius": 1.0, "penalty": 0.5},
+        "fused_viewpoint": {"kind": "fused_viewpoint", **pair, "near": 0.125, "far": 0.5},
+        "adapted": {"kind": "adapted"},
+        "adapted_fused": {"kind": "fused", "of": ["adapted", "sphere"], "sphere_weight": sphere_weight},
+        "chance": {"kind": "chance", "seed": seed},
+    }
+    return {name: {**entry, **changes.get(name, {})} for name, entry in section.items()}
+
+
+def methods(*names: str, **options: Any) -> dict[str, Method]:
+    """Methods of `entries` by name; without names all that need nothing fitted."""
+    return make_methods(entries(**options), names or (*PAPER[:-1], *FURTHER, PAPER[-1]))
+
+
+PARAMS = EvaluateParams(
+    split="test", methods=PAPER, alphas=(0.1, 0.05, 0.01), threshold="box", frame="original", source="patch",
+    readout="argmax", window=15, temperature=0.02, kap_labels="centre", viewpoint_bins=8, bootstrap=0,
+    confidence=0.9, baseline="features", sweep=Sweep("fused", "sphere_weight", ()), seed=0,
+)  # fmt: skip
+
+
+def scored(
+    cache: Any,
+    tables: Tables,
+    head: Any,
+    params: EvaluateParams = PARAMS,
+    *,
+    fitted: Any = None,
+    **options: Any,
+) -> Results:
+    """An evaluation with methods of `entries`, whose options these are."""
+    made = methods(*params.methods, params.sweep.method, **options)
+    return evaluate(cache, tables, head, params, dataset="made up", methods=made, fitted=fitted)
 
 
 @dataclass

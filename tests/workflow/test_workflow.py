@@ -88,7 +88,8 @@ def test_stages_match_rules(adapter: bool, made: Project, project: Project) -> N
     """dvc.yaml says of each milestone exactly what its rules read, are told and write."""
     made = project
     if adapter:  # Snakemake says little of outputs that are not there
-        made.edit({"adapter.enabled": True})
+        scored = ["features", "fused", "adapted"]
+        made.edit({"adapter.enabled": True, "evaluate.methods": scored})
         made.snakemake()
     params = yaml.safe_load((made.folder / "params.yaml").read_text())
     stages = fill(yaml.safe_load((made.folder / "dvc.yaml").read_text())["stages"], params)
@@ -163,7 +164,7 @@ def test_a_train_parameter_reruns_training_and_evaluation_alone(project: Project
 
 def test_an_evaluate_parameter_reruns_evaluation_alone(project: Project) -> None:
     before = project.bytes_of("models/shapes/head.safetensors")
-    project.edit({"evaluate.sphere_weight": 0.6})
+    project.edit({"methods.fused.sphere_weight": 0.6})
     assert stages_run(project.run("dvc", "repro")) == ["evaluate"]
     assert project.bytes_of("models/shapes/head.safetensors") == before
     changed = json.loads(project.run("dvc", "metrics", "diff", "--json"))["results/metrics.json"]
@@ -177,14 +178,29 @@ def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None
     assert "train.batch: expected a valid integer, found 'many'" in output
     assert "evaluate: unknown parameter 'kap_label'; did you mean 'kap_labels'?" in output
     project.run("git", "checkout", "--quiet", "params.yaml")
+    moved = {"evaluate.sphere_weight": 0.3, "evaluate.sweep": [0.1]}
+    project.edit(moved | {"methods.mine": {"kind": "subpatch", "off": "fused"}})
+    output = project.snakemake("--dry-run", ok=False)
+    assert re.search(r"evaluate\.sphere_weight: .*methods\.fused\.sphere_weight", output)
+    assert re.search(r"evaluate\.sweep: .*evaluate\.sweep\.values", output)
+    assert "methods.mine: unknown parameter 'off'; did you mean 'of'?" in output
+    for change, said in (
+        ({"evaluate.methods": ["features", "mine"], "report.compare": ["features", "mine"]}, "mine"),
+        ({"evaluate.baseline": "adapted"}, "evaluate.baseline"),
+        ({"evaluate.methods": ["features", "fused", "adapted_fused"]}, "adapter.enabled"),
+    ):
+        project.run("git", "checkout", "--quiet", "params.yaml")
+        project.edit(change)
+        assert said in project.snakemake("--dry-run", ok=False)
+    project.run("git", "checkout", "--quiet", "params.yaml")
     shares = {"train": 0.8, "val": 0.2, "test": 0.2}
     folder = {"layout": "folder", "root": "mine", "bins": None, "shares": shares, "max_pairs": 9}
     folder |= {"min_shared_keypoints": 1, "seed": 0, "masks": {"source": "own"}}
     impossible = {"evaluate.window": 14, "features.crop_scale": [1.5, 0.5], "datasets.mine": folder}
-    project.edit(impossible | {"evaluate.sphere_weight": float("nan")})
+    project.edit(impossible | {"methods.fused.sphere_weight": float("nan")})
     output = project.snakemake("--dry-run", ok=False)
     assert "evaluate.window: expected an odd number, found 14" in output
-    assert "evaluate.sphere_weight: expected a finite number, found nan" in output
+    assert "methods.fused.sphere_weight: expected a finite number, found nan" in output
     assert "features.crop_scale: expected [least, most] in ascending order, found [1.5, 0.5]" in output
     assert "datasets.mine.shares: expected three shares adding up to 1" in output
     malformed = {"features.crop_scale": 3, "features.crop_ratio": ["a", 1], "evaluate.window": "x"}

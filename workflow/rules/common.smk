@@ -126,6 +126,23 @@ def hold_folder():
     HELD.append(lock)
 
 
+def entries_of(names):
+    """The entries of `methods` that are called `names`, and those that they are made of."""
+    entries, left = {}, list(names)
+    while left:
+        name = left.pop()
+        if name not in entries:
+            entries[name] = config["methods"][name]
+            of = entries[name].get("of", [])
+            left += [of] if isinstance(of, str) else of
+    return entries
+
+
+SCORED = entries_of(
+    [*config["evaluate"]["methods"], config["evaluate"]["sweep"]["method"]]
+)
+
+
 def downloads(entry):
     """Names of the downloads that a data set needs, those of the one it borrows from included."""
     names = list(entry.get("download", []))

@@ -1,6 +1,11 @@
 """Milestone `evaluate`: metrics, training curves and the report page."""
 
 RESULTS = "results"
+LEARNING = [name for name, entry in SCORED.items() if entry["kind"] == "adapted"]
+if LEARNING and not ADAPTER:
+    raise WorkflowError(
+        f"params.yaml: adapter.enabled is false, expected true for the method {LEARNING[0]!r}"
+    )
 
 
 rule curves:
@@ -36,19 +41,22 @@ rule curves:
 
 
 rule evaluate:
-    """Match the pairs of the evaluation split with every row of the table and score them."""
+    """Match the pairs of the evaluation split with every method and score them."""
     input:
         params=params_slice(
             "evaluate",
-            {"dataset": DATASET, "evaluate": config["evaluate"]}
-            | ({"adapted": True} if ADAPTER else {}),
+            {
+                "dataset": DATASET,
+                "evaluate": config["evaluate"],
+                "methods": config["methods"],
+            },
             f"{RESULTS}/evaluate.params.json",
         ),
         tables=TABLES,
         provenance=f"{CANONICAL}/provenance.json",
         images=cache_files("images"),
         head=rules.train.output.head,
-        adapter=ADAPTER,
+        adapter=ADAPTER if LEARNING else [],
     output:
         metrics=report(
             f"{RESULTS}/metrics.json",
@@ -108,6 +116,7 @@ rule report_page:
                 "dataset": DATASET,
                 "report": config["report"],
                 "evaluate": config["evaluate"],
+                "methods": config["methods"],
             },
             f"{RESULTS}/report.params.json",
         ),

@@ -7,8 +7,8 @@ from typing import Any, get_args
 from spheremap.api.matcher import Matcher, load
 from spheremap.base.device import HELP as DEVICE_HELP
 from spheremap.features.cache.views import Fit
-from spheremap.methods.readout import ReadoutKind
-from spheremap.methods.sampling import Sampling
+from spheremap.methods.engine.readout import ReadoutKind
+from spheremap.methods.engine.sampling import Sampling
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

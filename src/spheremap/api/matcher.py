@@ -18,9 +18,10 @@ from spheremap.data.images import Photograph, load_photograph
 from spheremap.features.backbones.extractor import Extractor
 from spheremap.features.cache.views import make_view, whole_box
 from spheremap.features.geometry import Grid, patch_centres
-from spheremap.methods.descriptors import mix, mixture, mixture_of_points, row_weights, unit
-from spheremap.methods.readout import best_patch, place
-from spheremap.methods.sampling import sample_patches
+from spheremap.methods.engine.descriptors import interpolate, unit, weighted_sum
+from spheremap.methods.engine.readout import best_patch, place
+from spheremap.methods.engine.sampling import sample_patches
+from spheremap.methods.fused import FEATURES, SPHERE, paper
 from spheremap.model.head import sphere_points
 
 FUSED = "fused"
@@ -148,19 +149,24 @@ class Matcher:
         xy: NDArray[np.float64],
         sphere_weight: float | None = None,
     ) -> dict[str, Tensor]:
-        """How similar points `(K, 2)` of the source are to all target patches: row of the table to `(K, N)`.
+        """How similar points `(K, 2)` of the source are to all target patches: method to `(K, N)`.
 
-        The rows are `features`, `sphere` and `fused`, see `spheremap.methods.descriptors.row_weights`.
+        The methods are `features`, `sphere` and `fused`, see `spheremap.methods.fused.paper`.
         """
         device = source.tokens.device
         sampled, share = (
             torch.from_numpy(array).to(device)
             for array in sample_patches(xy, source.box, source.grid, self.protocol.source)
         )
-        on_features = unit(mixture(source.tokens[sampled], share)) @ target.features.T
-        on_sphere = mixture_of_points(source.points[sampled], share) @ target.points.T
-        weights = row_weights(self.sphere_weight if sphere_weight is None else sphere_weight)
-        return {row: mix(on_features, on_sphere, own) for row, own in weights.items()}
+        products = {
+            FEATURES: interpolate(source.tokens[sampled], share) @ target.features.T,
+            SPHERE: interpolate(source.points[sampled], share) @ target.points.T,
+        }
+        methods = paper(self.sphere_weight if sphere_weight is None else sphere_weight)
+        return {
+            name: weighted_sum((weight, products[part]) for part, weight in method.parts().items())
+            for name, method in methods.items()
+        }
 
     def match(
         self, source: Photo, target: Photo, points: ArrayLike, *, sphere_weight: float | None = None
@@ -183,9 +189,9 @@ class Matcher:
         a, b = self.describe(source), self.describe(target)
         xy = _check_points(points, a.photograph.size)
         target_xy, values = {}, {}
-        for row, similarity in self.similarity(a, b, xy, sphere_weight).items():
-            target_xy[row], best = self._places(similarity, b)
-            values[row] = similarity.gather(1, best[:, None])[:, 0].cpu().numpy()
+        for method, similarity in self.similarity(a, b, xy, sphere_weight).items():
+            target_xy[method], best = self._places(similarity, b)
+            values[method] = similarity.gather(1, best[:, None])[:, 0].cpu().numpy()
         return Matches(
             source=a.photograph, target=b.photograph, source_xy=xy, target_xy=target_xy, similarity=values
         )

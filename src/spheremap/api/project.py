@@ -42,7 +42,7 @@ def read_project(path: Path) -> Project:
         features.backbone,
         params.backbones[features.backbone],
         features.precision,
-        evaluate.sphere_weight,
+        float(params.methods["fused"]["sphere_weight"]),
         protocol,
     )
 

@@ -8,7 +8,7 @@ from spheremap.config.backbone import Fit
 from spheremap.config.fields import STRICT, Positive
 from spheremap.config.scoring import Odd, ReadoutKind, Sampling
 from spheremap.config.slices import parse
-from spheremap.methods.readout import Readout
+from spheremap.methods.engine.readout import Readout
 
 
 @dataclass(frozen=True, config=STRICT)

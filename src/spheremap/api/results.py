@@ -30,8 +30,8 @@ class Matches:
     Attributes:
         source, target: the photographs.
         source_xy: `(K, 2)` the points, as (x, y) in pixels of the source.
-        target_xy: row of the table (`features`, `sphere`, `fused`) to `(K, 2)` in pixels of the target.
-        similarity: row to `(K,)`, of the point and its most similar patch, in [-1, 1].
+        target_xy: method (`features`, `sphere`, `fused`) to `(K, 2)` in pixels of the target.
+        similarity: method to `(K,)`, of the point and its most similar patch, in [-1, 1].
     """
 
     source: Photograph
@@ -48,7 +48,7 @@ class Matches:
     def to_json(self) -> dict[str, Any]:
         """Plain numbers under the keys source_size, target_size and points.
 
-        A point has x and y in the source and, for each row, x, y and similarity in the target.
+        A point has x and y in the source and, for each method, x, y and similarity in the target.
         """
         return {
             "source_size": list(self.source.size),
@@ -58,12 +58,12 @@ class Matches:
                     "x": float(x),
                     "y": float(y),
                     **{
-                        row: {
+                        method: {
                             "x": float(found[k, 0]),
                             "y": float(found[k, 1]),
-                            "similarity": float(self.similarity[row][k]),
+                            "similarity": float(self.similarity[method][k]),
                         }
-                        for row, found in self.target_xy.items()
+                        for method, found in self.target_xy.items()
                     },
                 }
                 for k, (x, y) in enumerate(self.source_xy)

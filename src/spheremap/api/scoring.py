@@ -1,8 +1,9 @@
 """Scoring a bundle on a labelled data set: any file of `spheremap bundle`, any entry of params.yaml.
 
 The tables are the workflow's, made if need be. The features are those of the bundle's own backbone and fit,
-kept under .work/evaluate for the next time. The bundle also sets the weight of the sphere, how points are
-described and how places are read; everything else is that of the section `evaluate`.
+kept under .work/evaluate for the next time. The bundle also sets the weight of the sphere in the method
+`fused`, how points are described and how places are read; everything else is that of the sections `evaluate`
+and `methods`. Methods that learn are left out: a bundle holds no adapter.
 """
 
 import dataclasses
@@ -10,7 +11,6 @@ import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,14 +19,16 @@ from spheremap.api.project import PARAMS, make_tables
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import sha256_file
 from spheremap.base.provenance import digest, provenance
-from spheremap.config import Params, load_params
+from spheremap.config import EvaluateSlice, Params, load_params
 from spheremap.config.slices import parse
 from spheremap.data.tables import read_tables, tables_digest
 from spheremap.features.cache.builder import CacheSpec, Source, build_shard, select_sources
 from spheremap.features.cache.reader import FeatureCache
-from spheremap.methods.queries import with_common_keypoint
-from spheremap.metrics.evaluation import EvaluateSlice, check_agreement, evaluate, write_results
-from spheremap.metrics.evaluation.sweep import SPLIT as SWEPT
+from spheremap.methods import make_methods
+from spheremap.methods.engine.queries import with_common_keypoint
+from spheremap.metrics.agreement import check_agreement
+from spheremap.metrics.evaluate import VALIDATION, evaluate
+from spheremap.metrics.results import write_results
 
 KEPT = Path(".work/evaluate")  # feature caches, by data set and what they were made from
 
@@ -49,7 +51,7 @@ def score_bundle(
         dataset: an entry of `datasets` in params.yaml.
         out: folder for the results.
         split: "train", "val" or "test"; None: that of params.yaml.
-        sphere_weight: share of the sphere in the row `fused`; None: the bundle's.
+        sphere_weight: share of the sphere in the method `fused`; None: the bundle's.
         weights: of the backbone; None: found as `Bundle.weights` does.
         device: where backbone and head run.
         threads: of the workflow, and to decode pictures.
@@ -61,22 +63,25 @@ def score_bundle(
     params = load_params(PARAMS)
     _check_known(dataset, params)
     bundle = read_bundle(path, device)
-    own = {"split": split, "sphere_weight": sphere_weight}
-    settings = _settings(bundle.about, params, dataset, own)
+    settings = _settings(bundle.about, params, dataset, split, sphere_weight)
+    chosen = settings.evaluate
+    methods = make_methods(settings.methods, (*chosen.methods, chosen.sweep.method))
     spec = _cache_spec(bundle.about, params, dataset)
 
     folder = make_tables(dataset, threads)
     tables, digests = read_tables(folder), tables_digest(folder)
-    measured = settings.evaluate.split
+    measured = chosen.split
     # before minutes of features, not after
     with_common_keypoint(
         tables, tables.pairs_of(measured), where=f"split {measured!r} of data set {dataset!r}"
     )
-    splits = {measured, SWEPT} if settings.evaluate.sweep else {measured}
+    splits = {measured, VALIDATION} if chosen.sweep.values else {measured}
     sources = select_sources(tables, "images", measured=splits)
     with _features(bundle, spec, sources, digests, weights, device, threads) as cache:
         check_agreement(cache, bundle.head, path)
-        results = evaluate(cache, tables, bundle.head, settings.evaluate, dataset=dataset, device=device)
+        results = evaluate(
+            cache, tables, bundle.head, chosen, dataset=dataset, methods=methods, device=device
+        )
         inputs = {**digests, "images": digest(cache.provenance), "bundle": sha256_file(path)}
     write_results(out, results, provenance("evaluate", dataclasses.asdict(settings), inputs))
 
@@ -93,17 +98,22 @@ def _check_known(dataset: str, params: Params) -> None:
         )
 
 
-def _settings(about: About, params: Params, dataset: str, own: dict[str, Any]) -> EvaluateSlice:
-    """The section `evaluate` with what the bundle says of itself, and with `own` values that are not None."""
+def _settings(
+    about: About, params: Params, dataset: str, split: str | None, sphere_weight: float | None
+) -> EvaluateSlice:
+    """The sections `evaluate` and `methods` with what the bundle says of itself, and what else is given."""
+    section, entries = dataclasses.asdict(params.evaluate), dict(params.methods)
+    weight = about.sphere_weight if sphere_weight is None else sphere_weight
+    entries["fused"] = {**entries["fused"], "sphere_weight": weight}
+    made = make_methods(entries, section["methods"])
+    section["methods"] = [
+        name for name, method in made.items() if not any(each.learns for each in method.members())
+    ]
+    section["split"] = split or section["split"]
     protocol = dataclasses.asdict(about.protocol)
     del protocol["fit"]  # of the features
-    section = {
-        **dataclasses.asdict(params.evaluate),
-        **protocol,
-        "sphere_weight": about.sphere_weight,
-        **{name: value for name, value in own.items() if value is not None},
-    }
-    settings: EvaluateSlice = parse({"evaluate": section, "dataset": dataset}, EvaluateSlice, where=PARAMS)
+    told = {"evaluate": section | protocol, "methods": entries, "dataset": dataset}
+    settings: EvaluateSlice = parse(told, EvaluateSlice, where=PARAMS)
     return settings
 
 

@@ -16,7 +16,9 @@ from spheremap.data.tables import Tables, read_tables, tables_digest
 from spheremap.features.cache import FeatureCache
 from spheremap.features.cache.space import check_same_space, feature_space
 from spheremap.methods.adaptation import Adapter, AdapterConfig, AdapterParams, adapt, save_adapter
-from spheremap.metrics.evaluation import AdaptedValidation, check_agreement, make_adapted_validation
+from spheremap.methods.adaptation.loop import Validator
+from spheremap.metrics.agreement import check_agreement
+from spheremap.metrics.validation import make_adapted_validation
 from spheremap.model.head import Head, load_head
 from spheremap.model.training import Views
 
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _validator(
     config: AdapterConfig, tables: Tables, cache: FeatureCache, head: Head, device: torch.device
-) -> AdaptedValidation | None:
+) -> Validator | None:
     if tables.pairs_of("val").empty:
         print("there are no pairs of the split 'val': the last adapter is kept", file=sys.stderr)
         return None

@@ -14,22 +14,19 @@ from spheremap.base.device import choose_device
 from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
 from spheremap.base.provenance import digest, provenance
+from spheremap.config import EvaluateSlice
 from spheremap.config.slices import read_slice
 from spheremap.data.tables import SPLITS, read_tables, tables_digest
 from spheremap.features.cache.reader import FeatureCache
-from spheremap.methods.adaptation import Adapter, load_adapter
-from spheremap.metrics.evaluation import (
-    EvaluateSlice,
-    check_adapter,
-    check_agreement,
-    evaluate,
-    write_results,
-)
-from spheremap.metrics.evaluation.results import METRICS
-from spheremap.metrics.evaluation.table import format_file
+from spheremap.methods import make_methods
+from spheremap.methods.adaptation import load_adapter
+from spheremap.metrics.agreement import check_adapter, check_agreement
+from spheremap.metrics.evaluate import evaluate
+from spheremap.metrics.results import METRICS, write_results
+from spheremap.metrics.table import format_file
 from spheremap.model.head import load_head
 
-HELP = "match the pairs of a split with features, sphere and both, and score them (PCK, KAP, intervals)"
+HELP = "match the pairs of a split with every method, and score them (PCK, KAP, intervals)"
 RESULTS = Path("results")  # of the workflow
 
 
@@ -56,12 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     workflow.add_argument(
         "--params",
         type=Path,
-        help="JSON with the keys `evaluate`, `dataset` and, with --adapter, `adapted`: true",
+        help="JSON with the keys `evaluate`, `methods` and `dataset`",
     )
     workflow.add_argument("--tables", type=Path, help="folder of the canonical tables")
     workflow.add_argument("--images", type=Path, nargs="+", help="feature cache of whole images")
     workflow.add_argument("--head", type=Path, help="trained head")
-    workflow.add_argument("--adapter", type=Path, help="trained feature adapter, for the rows that use it")
+    workflow.add_argument("--adapter", type=Path, help="trained adapter, for methods of the kind `adapted`")
     parser.add_argument(
         "--out", type=Path, help="folder for the results (default, of a bundle: results/<model>-on-<dataset>)"
     )
@@ -116,41 +113,42 @@ def _score_bundle(args: argparse.Namespace) -> None:
         device=choose_device(args.device),
         threads=max(1, args.threads),
     )
-    print(format_file(out / METRICS))
+    print(format_file(out / METRICS)[0])
     print(f"all results are in {out}", file=sys.stderr)
 
 
 def _score_head(args: argparse.Namespace) -> None:
     params = read_slice(args.params, EvaluateSlice)
-    if params.adapted != (args.adapter is not None):
+    chosen = params.evaluate
+    methods = make_methods(params.methods, (*chosen.methods, chosen.sweep.method))
+    learn = any(each.learns for method in methods.values() for each in method.members())
+    if learn != (args.adapter is not None):
         raise InputError(
             "the parameters and the option --adapter do not agree",
             where=args.params,
-            expected="--adapter if, and only if, `adapted` is true",
-            found=f"`adapted` {str(params.adapted).lower()}, --adapter {args.adapter or 'not given'}",
+            expected="--adapter if, and only if, a method is made of one that learns",
+            found=f"{', '.join(methods)}, --adapter {args.adapter or 'not given'}",
         )
     device = choose_device(args.device)
     tables = read_tables(args.tables)
+    inputs = tables_digest(args.tables)
     head = load_head(args.head, device)
-    with FeatureCache.open(args.images, expect={"inputs": tables_digest(args.tables)}) as cache:
+    fitted = {}
+    with FeatureCache.open(args.images, expect={"inputs": inputs}) as cache:
         check_agreement(cache, head, args.head)
-        adapter = _adapter(args.adapter, cache, device)
-        results = evaluate(
-            cache, tables, head, params.evaluate, dataset=params.dataset, adapter=adapter, device=device
-        )
-        inputs = {
-            **tables_digest(args.tables),
-            "images": digest(cache.provenance),
-            "head": sha256_file(args.head),
-        }
-        if adapter is not None:
+        inputs |= {"images": digest(cache.provenance), "head": sha256_file(args.head)}
+        if learn:
+            fitted["adapted"] = load_adapter(args.adapter, device)
+            check_adapter(cache, fitted["adapted"], args.adapter)
             inputs["adapter"] = sha256_file(args.adapter)
+        results = evaluate(
+            cache,
+            tables,
+            head,
+            chosen,
+            dataset=params.dataset,
+            methods=methods,
+            fitted=fitted,
+            device=device,
+        )
     write_results(args.out, results, provenance("evaluate", dataclasses.asdict(params), inputs))
-
-
-def _adapter(path: Path | None, cache: FeatureCache, device: torch.device) -> Adapter | None:
-    if path is None:
-        return None
-    adapter = load_adapter(path, device)
-    check_adapter(cache, adapter, path)
-    return adapter

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from spheremap.metrics.evaluation.table import format_file
+from spheremap.metrics.table import format_file
 
 HELP = "print metrics.json as a table"
 

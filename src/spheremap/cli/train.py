@@ -15,7 +15,7 @@ from spheremap.config.slices import read_slice
 from spheremap.data.tables import Tables, read_tables, tables_digest
 from spheremap.features.cache import FeatureCache
 from spheremap.features.cache.space import check_same_space, feature_space
-from spheremap.metrics.evaluation import make_validation
+from spheremap.metrics.validation import make_validation
 from spheremap.model.head import Head, save_head
 from spheremap.model.training import TrainConfig, TrainParams, Validator, Views, settle_precision, train
 from spheremap.model.training.distributed import join, processes_here, rank, say, wait, world_size

@@ -14,6 +14,7 @@ from spheremap.config.backbone import Backbone, Features
 from spheremap.config.data_sets import Download, Entry
 from spheremap.config.fields import STRICT, Count, Name, Named, one_of
 from spheremap.config.learning import Adapt, Train
+from spheremap.config.methods import Methods
 from spheremap.config.scoring import Evaluate, Report
 from spheremap.config.slices import parse, read_params
 
@@ -33,6 +34,7 @@ class Params:
     features: Features = Field(description="What is cached of the backbone.")
     train: Train = Field(description="The spherical head.")
     adapter: Adapt = Field(description="Features refined by what the sphere confirms (docs/adapter.md).")
+    methods: Methods = Field(description="What is compared: a file of spheremap.methods and its parameters.")
     evaluate: Evaluate = Field(description="How to match and score (docs/protocols.md).")
     report: Report = Field(description="How much to draw.")
 
@@ -42,6 +44,14 @@ class Params:
         one_of(self.features.backbone, self.backbones, "features.backbone", "backbones")
         for name in _downloads(self.datasets[self.dataset]):
             one_of(name, self.downloads, f"datasets.{self.dataset}: the download", "downloads")
+        for name in (*self.evaluate.methods, self.evaluate.sweep.method):
+            one_of(name, self.methods, "a method of evaluate", "methods")
+        for entry in self.methods.values():
+            of = entry.get("of", [])
+            for name in [of] if isinstance(of, str) else of:
+                one_of(name, self.methods, "a method is made of one that", "methods")
+        for name in self.report.compare:
+            one_of(name, self.evaluate.methods, "a method of report.compare", "evaluate.methods")
         return self
 
 
@@ -78,8 +88,8 @@ class EvaluateSlice:
     """What the command `evaluate` reads."""
 
     evaluate: Evaluate
+    methods: Methods
     dataset: str
-    adapted: bool = Field(default=False, description="Whether the rows of a feature adapter are scored.")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -89,6 +99,7 @@ class ReportSlice:
     dataset: str
     report: Report
     evaluate: Evaluate
+    methods: Methods
 
 
 def check_params(params: Mapping[str, Any], where: Path | str = "params.yaml") -> Params:

@@ -2,21 +2,20 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from spheremap.config.fields import (
     STRICT,
     Count,
     Distinct,
+    Name,
     Natural,
     NotNegative,
     Positive,
     Seed,
-    Share,
     Some,
     Split,
-    Text,
     need,
 )
 
@@ -25,7 +24,6 @@ Frame = Literal["original", "input"]
 Sampling = Literal["patch", "bilinear"]
 ReadoutKind = Literal["argmax", "window"]
 KapLabels = Literal["centre", "corner"]
-FurtherRow = Literal["subpatch", "mutual", "viewpoint"]
 
 
 def _odd(value: int) -> int:
@@ -42,28 +40,12 @@ Odd = Annotated[Count, AfterValidator(_odd), Field(json_schema_extra={"not": {"m
 
 
 @dataclass(frozen=True, config=STRICT)
-class MutualFilter:
-    """The row fused_mutual: patches that match another part of the source better count less."""
+class Sweep:
+    """A parameter of a method that is tried out on the validation pairs."""
 
-    radius: NotNegative = Field(description="Patches by which a match may miss its start on the way back.")
-    penalty: NotNegative = Field(description="Loss of similarity of patches that match another part better.")
-
-
-@dataclass(frozen=True, config=STRICT)
-class ViewpointMix:
-    """The row fused_viewpoint: the sphere counts by how far apart two viewpoints seem to be."""
-
-    near: Share = Field(description="Weight of the sphere at equal viewpoints.")
-    far: Share = Field(description="Weight of the sphere at opposite viewpoints.")
-
-
-@dataclass(frozen=True, config=STRICT)
-class Further:
-    """Rows beyond the paper."""
-
-    rows: Distinct[FurtherRow] = Field(description="Which of them are scored.")
-    mutual: MutualFilter = Field(description="Of the row fused_mutual.")
-    viewpoint: ViewpointMix = Field(description="Of the row fused_viewpoint.")
+    method: Name = Field(description="Which method, an entry of `methods`.")
+    parameter: Name = Field(description="Which of its parameters.")
+    values: Distinct[float] = Field(description="Values to be tried; may be empty.")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -71,7 +53,7 @@ class Evaluate:
     """How to match and score; docs/protocols.md says which published tables used which settings."""
 
     split: Split = Field(description="Whose pairs are scored.")
-    sphere_weight: Share = Field(description="Of the sphere in the fused similarity.")
+    methods: Some[Name] = Field(description="Entries of `methods` that are scored, in the order shown.")
     alphas: Annotated[Some[Positive], AfterValidator(_told_apart)] = Field(
         description="PCK radii, as shares of a longer side."
     )
@@ -93,10 +75,14 @@ class Evaluate:
     viewpoint_bins: Count = Field(description="Azimuth bins of the breakdown by azimuth gap.")
     bootstrap: Natural = Field(description="Samples of the intervals; 0: none.")
     confidence: Annotated[float, Field(gt=0, lt=1)] = Field(description="Of the intervals.")
-    baseline: Text = Field(description="Row of the table that the others' gains are measured against.")
-    further: Further = Field(description="Rows beyond the paper (docs/further-rows.md).")
-    sweep: Distinct[Share] = Field(description="Weights of the sphere tried on validation.")
-    seed: Seed = Field(description="Of the row chance and of the bootstrap.")
+    baseline: Name = Field(description="The method that the others' gains are measured against.")
+    sweep: Sweep = Field(description="What is tried on the validation pairs.")
+    seed: Seed = Field(description="Of the bootstrap.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Evaluate":
+        need(self.baseline in self.methods, f"baseline: expected one of methods, {', '.join(self.methods)}")
+        return self
 
     @property
     def protocol(self) -> str:
@@ -114,6 +100,7 @@ class Evaluate:
 class Report:
     """How much to draw."""
 
+    compare: tuple[Name, Name] = Field(description="The two methods that are set side by side.")
     pairs: Natural = Field(description="Pairs with drawn matches, chosen by rule.")
     extremes: Natural = Field(description="Best pairs drawn, and as many of the worst.")
     maps: Natural = Field(description="Pictures per category with drawn sphere maps.")

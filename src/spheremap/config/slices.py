@@ -17,6 +17,13 @@ from spheremap.base.files import read_json
 
 T = TypeVar("T")
 
+# parameters that had another name or form
+MOVED = {
+    "evaluate.sphere_weight": "methods.fused.sphere_weight",
+    "evaluate.sweep": "evaluate.sweep.values, with method: fused and parameter: sphere_weight,",
+    "evaluate.further": "evaluate.methods, and the entries fused_subpatch, fused_mutual and fused_viewpoint of methods",
+}
+
 
 def read_params(path: Path | str) -> dict[str, Any]:
     """Read params.yaml in YAML 1.2, as DVC does: 3e-4 is a number there. Values are not checked.
@@ -93,7 +100,10 @@ def _complaints(errors: ValidationError, schema: dict[str, Any], key: str) -> It
             continue  # for want of items that are wrong
         place, around = _locate(loc, schema, [key] if key else [])
         kind, message, found = error["type"], error["msg"], error["input"]
-        if kind == "unexpected_keyword_argument":
+        moved = MOVED.get(".".join(place))
+        if moved and kind in ("unexpected_keyword_argument", "dataclass_type"):
+            yield f"{'.'.join(place)}: moved; set {moved} instead"
+        elif kind == "unexpected_keyword_argument":
             known = list(around.get("properties", {}))
             near = difflib.get_close_matches(place[-1], known, n=1)
             advice = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"

@@ -21,3 +21,10 @@ def bin_centre(azimuth: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     """The coarse viewpoint label `(n,)`: centre in radians of the bin of azimuths in degrees; NaN for NaN."""
     centre = np.radians(azimuth_bin(azimuth, bins) * (360 / bins))
     return np.where(np.isnan(azimuth), np.nan, centre)
+
+
+def azimuth_gap(source: NDArray[np.int64], target: NDArray[np.int64], bins: int) -> NDArray[np.int64]:
+    """Circular distance of two bins, 0 to bins // 2; `UNKNOWN` if either bin is."""
+    step = np.abs(source - target)
+    gap = np.minimum(step, bins - step)
+    return np.where((source == UNKNOWN) | (target == UNKNOWN), UNKNOWN, gap)

@@ -1,1 +1,70 @@
-"""Semantic matching of keypoints between the two images of a pair, by nearest patch descriptor."""
+"""What is compared: methods, a file each, that entries of params.yaml put together and name."""
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any, get_type_hints
+
+from pydantic.dataclasses import dataclass
+
+from spheremap.base.errors import InputError
+from spheremap.config.fields import STRICT
+from spheremap.config.methods import kinds
+from spheremap.config.slices import parse
+from spheremap.methods.engine.method import Method
+
+Entries = Mapping[str, Mapping[str, Any]]  # section `methods` of params.yaml: name -> kind and parameters
+
+
+def make_methods(entries: Entries, names: Iterable[str]) -> dict[str, Method]:
+    """The methods called `names`, in that order.
+
+    Raises:
+        InputError: if there is no such entry or kind, an entry is made of itself, or a parameter is unknown,
+            missing or cannot be used.
+    """
+    return {name: _make(entries, name, ()) for name in names}
+
+
+def _make(entries: Entries, name: str, above: tuple[str, ...]) -> Method:
+    where = f"methods.{name}"
+    if name in above:
+        raise InputError("a method is made of itself", where=where, found=" of ".join((*above, name)))
+    if name not in entries:
+        raise InputError("there is no such method", where=where, expected=f"one of {', '.join(entries)}")
+    values = dict(entries[name])
+    kind = values.pop("kind", None)
+    if kind not in kinds():
+        raise InputError("bad kind of a method", where=where, expected=", ".join(kinds()), found=str(kind))
+    cls = _class_of(kind)
+    parameters = vars(parse(values, _spec(cls), where="params.yaml", key=where))
+    if "of" in parameters:
+        parts = parameters["of"]
+        made = [
+            _make(entries, part, (*above, name)) for part in ([parts] if isinstance(parts, str) else parts)
+        ]
+        parameters["of"] = made[0] if isinstance(parts, str) else tuple(made)
+    return cls(**parameters)
+
+
+def _spec(cls: type[Method]) -> type:
+    """What an entry of a kind may hold: the fields of its class, with names in the place of methods."""
+    hints = get_type_hints(cls)
+    named = {Method: str, tuple[Method, Method]: tuple[str, str]}
+    fields = [(field.name, named.get(hints[field.name], hints[field.name])) for field in _fields(cls)]
+    return dataclass(frozen=True, config=STRICT)(dataclasses.make_dataclass(cls.__name__, fields))
+
+
+def _fields(cls: type[Method]) -> tuple["dataclasses.Field[Any]", ...]:
+    return dataclasses.fields(cls)  # type: ignore[arg-type]
+
+
+def _class_of(kind: str) -> type[Method]:
+    module = importlib.import_module(f"{__name__}.{kind}")
+    (found,) = (
+        each
+        for _, each in inspect.getmembers(module, inspect.isclass)
+        if issubclass(each, Method) and each.__module__ == module.__name__
+    )
+    return found

@@ -1,16 +1,16 @@
 """Bootstrap over image pairs: how much a score would vary had other pairs been drawn (Efron, 1979).
 
 A sample draws as many pairs as there are, with replacement; a score of it counts each pair as often as it was
-drawn. Scores of several rows on the same samples can be subtracted: the paired bootstrap. Pairs share images
-and are not quite independent, so that the intervals are somewhat too narrow as a statement on new images.
+drawn. Scores of several methods on the same samples can be subtracted: the paired bootstrap. Pairs share
+images and are not quite independent, so that the intervals are somewhat too narrow for new ones.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from spheremap.base.progress import progress
+from spheremap.metrics.answers import Floats, Statistic
 
 
 def draws(pairs: int, samples: int, seed: int, batch: int = 32) -> Iterator[Floats]:
@@ -23,32 +23,18 @@ def draws(pairs: int, samples: int, seed: int, batch: int = 32) -> Iterator[Floa
         yield np.bincount(drawn.ravel(), minlength=count * pairs).reshape(count, pairs).astype(np.float64)
 
 
-def pooled(times: Floats, part: Floats, whole: Floats) -> Floats:
-    """Percent `(b, A)` of what P pairs hold in all: `part` `(P, A)` of `whole` `(P,)`; NaN of nothing."""
-    return percent_of(times @ part, times @ whole)
-
-
-def per_pair(times: Floats, part: Floats, whole: Floats) -> Floats:
-    """Mean over pairs of their own percentages `(b, A)`; pairs with nothing do not count."""
-    share = np.divide(part, whole[:, None], out=np.zeros_like(part), where=whole[:, None] > 0)
-    return percent_of(times @ share, times @ (whole > 0).astype(np.float64))
-
-
-def macro(values: Sequence[Floats], weights: Sequence[Floats] | None = None) -> Floats:
-    """Mean over groups of `(b, …)` values where they are defined, by weights `(b,)` if given; else NaN."""
-    stacked = np.stack(values)
-    defined = ~np.isnan(stacked)
-    by = np.ones_like(stacked) if weights is None else np.broadcast_to(_like(weights, stacked), stacked.shape)
-    by = np.where(defined, by, 0.0)
-    total = by.sum(axis=0)
-    summed = (np.where(defined, stacked, 0.0) * by).sum(axis=0)
-    return np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
-
-
-def percent_of(part: Floats, whole: Floats) -> Floats:
-    """`100 part / whole`, `(b, A)` of `(b,)`; NaN where the whole is zero."""
-    whole = np.broadcast_to(whole[:, None], part.shape)
-    return 100 * np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+def resample(
+    statistics: Mapping[str, Statistic], pairs: int, samples: int, seed: int
+) -> dict[str, dict[str, Floats]]:
+    """All metrics `(samples, A)` of samples of the pairs, by method: the same samples for every one."""
+    found: dict[str, dict[str, list[Floats]]] = {name: {} for name in statistics}
+    with progress(total=samples, desc="bootstrap", unit="samples") as bar:
+        for weights in draws(pairs, samples, seed):
+            for name, statistic in statistics.items():
+                for metric, values in statistic(weights).items():
+                    found[name].setdefault(metric, []).append(values)
+            bar.update(len(weights))
+    return {name: {metric: np.concatenate(of) for metric, of in own.items()} for name, own in found.items()}
 
 
 def interval(samples: Floats, confidence: float) -> tuple[Floats, Floats]:
@@ -60,8 +46,3 @@ def interval(samples: Floats, confidence: float) -> tuple[Floats, Floats]:
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(samples, [tail, 1 - tail], axis=0)
     return low, high
-
-
-def _like(weights: Sequence[Floats], values: Floats) -> Floats:
-    stacked = np.stack(weights)
-    return stacked.reshape(stacked.shape + (1,) * (values.ndim - stacked.ndim))

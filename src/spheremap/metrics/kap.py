@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spheremap.metrics.answers import Answers, Floats, Statistic, macro
+
 NONE = -np.inf  # the score that does not exist: nothing inside, or nothing outside
 
 
@@ -123,22 +125,6 @@ def normalise(
     )
 
 
-def average_precision(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    """Area under the precision-recall steps: `Σ (R_n − R_{n−1}) P_n`, distinct thresholds, highest first.
-
-    Equal scores enter together. NaN if nothing is positive.
-    """
-    if not positive.any():
-        return float("nan")
-    order = np.argsort(-score, kind="stable")
-    score, positive = score[order], positive[order]
-    last_of_tie = np.append(score[1:] != score[:-1], True)
-    found = np.cumsum(positive)[last_of_tie]
-    retrieved = np.flatnonzero(last_of_tie) + 1
-    recall_gain = np.diff(found, prepend=0) / found[-1]
-    return float((recall_gain * found / retrieved).sum())
-
-
 class RankedScores:
     """Pooled scores in order, for average precision under any multiplicity of the pairs they come from."""
 
@@ -156,9 +142,10 @@ class RankedScores:
         self._pair_found = self._pair[found]
 
     def average_precision(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`(b,)` for multiplicities `(b, pairs)`: as if each score stood as often as its pair was drawn.
+        """Area `(b,)` under the precision-recall steps, `Σ (R_n − R_{n−1}) P_n`, from the highest score down.
 
-        NaN where no positive was drawn; `average_precision` for all ones.
+        Equal scores enter together. Weights `(b, pairs)` count each score as often as its pair was drawn. NaN
+        where no positive was.
         """
         if not len(self._last):
             return np.full(len(times), np.nan)
@@ -174,42 +161,28 @@ class RankedScores:
         return np.divide(area, total, out=np.full(len(times), np.nan), where=total > 0)
 
 
-@dataclass(frozen=True)
-class Kap:
-    """KAP in percent: by category, and its two means over the categories where it is defined."""
+def statistic(answers: Answers) -> Statistic:
+    """KAP in percent: its mean over the categories that have one, and that mean by their pairs."""
+    ranked = [_by_alpha(answers, own) for own in answers.members]
 
-    by_category: dict[str, float]  # NaN where no keypoint is visible in both images of a pair
-    macro: float  # every category counts the same
-    pair: float  # every category counts by its number of pairs
+    def values(weights: Floats) -> dict[str, Floats]:
+        by_category = [
+            100 * np.stack([scores.average_precision(weights[:, own]) for scores in by_alpha], axis=1)
+            for own, by_alpha in zip(answers.members, ranked, strict=True)
+        ]
+        pairs = [weights[:, own].sum(axis=1) for own in answers.members]
+        return {"kap": macro(by_category), "kap_pair": macro(by_category, pairs)}
+
+    return values
 
 
-def kap(
-    positive: NDArray[np.float64],
-    negative: NDArray[np.float64],
-    category: NDArray[np.object_],
-    pair: NDArray[np.int64],
-) -> Kap:
-    """KAP of normalised scores.
-
-    Args:
-        positive: `(Q,)` score of each query's positive, NONE without one; `negative` likewise.
-        category: `(Q,)`.
-        pair: `(Q,)` label of the image pair.
-    """
-    values: dict[str, float] = {}
-    pairs: dict[str, int] = {}
-    for name in sorted(set(category.tolist())):
-        here = category == name
-        scores = np.concatenate([positive[here], negative[here]])
-        labels = np.repeat([True, False], here.sum())
-        exists = ~np.isneginf(scores)
-        values[name] = 100 * average_precision(scores[exists], labels[exists])
-        pairs[name] = len(np.unique(pair[here]))
-    defined = [name for name, value in values.items() if not np.isnan(value)]
-    if not defined:
-        return Kap(values, float("nan"), float("nan"))
-    macro = float(np.mean([values[name] for name in defined]))
-    weighted = float(
-        np.average([values[name] for name in defined], weights=[pairs[name] for name in defined])
-    )
-    return Kap(values, macro, weighted)
+def _by_alpha(answers: Answers, pairs: NDArray[np.bool_]) -> list[RankedScores]:
+    """Scores of some pairs `(P,)` at each threshold."""
+    own, column = pairs[answers.pair], (np.cumsum(pairs) - 1)[answers.pair]
+    labels, columns = np.repeat([True, False], own.sum()), np.tile(column[own], 2)
+    result = []
+    for positive, negative in zip(answers.positive, answers.negative, strict=True):
+        score = np.concatenate([positive[own], negative[own]])
+        exists = ~np.isneginf(score)
+        result.append(RankedScores(score[exists], labels[exists], columns[exists]))
+    return result

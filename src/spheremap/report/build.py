@@ -12,16 +12,17 @@ from spheremap.config import ReportSlice
 from spheremap.data.remarks import data_remarks, mask_remarks
 from spheremap.data.tables import Tables, read_provenance, read_tables
 from spheremap.features.cache.reader import FeatureCache
-from spheremap.metrics.evaluation import check_agreement
+from spheremap.methods import make_methods
+from spheremap.metrics.agreement import check_agreement
 from spheremap.model.head import load_head
 from spheremap.report import figures, scores
 from spheremap.report.confusion import confusions
-from spheremap.report.explorer import build_explorer
+from spheremap.report.explorer import build_explorer, mixtures
 from spheremap.report.figures import Drawing
 from spheremap.report.gallery import matched_pairs, sphere_maps
-from spheremap.report.inputs import COMPARED, Inputs, check_results, check_tables, read_inputs
+from spheremap.report.inputs import Inputs, check_results, check_tables, read_inputs
 from spheremap.report.keypoint_spheres import keypoint_spheres
-from spheremap.report.names import readable
+from spheremap.report.names import notes, readable
 from spheremap.report.page import render
 from spheremap.report.pictures import data_uri
 from spheremap.report.sphere_colours import draw_legend
@@ -73,18 +74,19 @@ def build_report(
     sphere = load_head(head)
     check_results(results, head, sphere.provenance)
     evaluate = params.evaluate
-    inputs = read_inputs(results, params.dataset, evaluate)
+    methods = make_methods(params.methods, evaluate.methods)
+    inputs = read_inputs(results, params.dataset, evaluate, params.report.compare)
     data = read_tables(tables)
     check_tables(inputs.predictions, data)
-    drawn = matched_pairs(data, inputs, params)
+    drawn = matched_pairs(data, inputs, params, methods)
     with FeatureCache.open(images) as cache:
         check_agreement(cache, sphere, head)
         maps = sphere_maps(data, cache, sphere, params)
         spheres = keypoint_spheres(data, cache, sphere, evaluate.split)
         explorer = None
-        if drawn.records and params.report.explorer_mb:
-            weight, megabytes = evaluate.sphere_weight, params.report.explorer_mb
-            explorer = build_explorer(drawn.records, cache, sphere, sphere_weight=weight, megabytes=megabytes)
+        weights, megabytes = mixtures(methods), params.report.explorer_mb
+        if drawn.records and weights and megabytes:
+            explorer = build_explorer(drawn.records, cache, sphere, weights=weights, megabytes=megabytes)
         backbone = cache.provenance
     record = read_provenance(tables)
     alpha, bins = inputs.alphas[0], evaluate.viewpoint_bins
@@ -92,7 +94,8 @@ def build_report(
         "dataset": params.dataset,
         "split": evaluate.split,
         "seed": evaluate.seed,
-        "sphere_weight": evaluate.sphere_weight,
+        "notes": notes(params.methods, methods),
+        "compared": inputs.compared,
         "alpha": alpha,
         "backbone": _backbone(backbone),
         "remarks": _remarks(data, record),
@@ -106,10 +109,10 @@ def build_report(
         "confusions": [
             (
                 own.category,
-                figures.confusion(own, COMPARED),
-                {row: own.commonest(row, COMMONEST) for row in COMPARED},
+                figures.confusion(own, inputs.compared),
+                {row: own.commonest(row, COMMONEST) for row in inputs.compared},
             )
-            for own in confusions(data, inputs.predictions, max(evaluate.alphas), COMPARED)
+            for own in confusions(data, inputs.predictions, max(evaluate.alphas), inputs.compared)
         ],
         "spheres": [(own.category, draw_sphere(own), own.verdict()) for own in spheres],
         "sided": any(own.own_side()[1] for own in spheres),  # whether any part has a left and a right
@@ -124,7 +127,11 @@ def build_report(
             "data set": record,
             "features": backbone,
             "head": sphere.provenance,
-            "evaluation": {"dataset": params.dataset, "evaluate": asdict(evaluate)},
+            "evaluation": {
+                "dataset": params.dataset,
+                "evaluate": asdict(evaluate),
+                "methods": params.methods,
+            },
             "report": vars(params.report),
         },
     }
@@ -153,7 +160,7 @@ def _gap_charts(inputs: Inputs, bins: int) -> list[Chart]:
         return []
     found = "Share of keypoints found, by how far apart the two viewpoints are. Higher is better."
     mixed = "Share of keypoints predicted on another keypoint of the same object. Lower is better."
-    alpha, rows = inputs.alphas[0], inputs.rows
+    alpha, rows = inputs.alphas[0], inputs.methods
     return [
         Chart(title, caption, figures.by_gap(inputs.by_gap, f"{metric}@{alpha}", rows, bins))
         for metric, title, caption in (
@@ -164,9 +171,9 @@ def _gap_charts(inputs: Inputs, bins: int) -> list[Chart]:
 
 
 def _category_charts(inputs: Inputs) -> list[Chart]:
-    alpha, caption = inputs.alphas[0], "Features against fused, in percent."
+    alpha, caption = inputs.alphas[0], " and ".join(inputs.compared) + ", in percent."
     return [
-        Chart(title, caption, figures.by_category(inputs.by_category, f"{metric}@{alpha}", COMPARED))
+        Chart(title, caption, figures.by_category(inputs.by_category, f"{metric}@{alpha}", inputs.compared))
         for metric, title in (("pck_point", f"PCK@{alpha} per point"), ("kap", f"KAP@{alpha}"))
     ]
 

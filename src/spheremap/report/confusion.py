@@ -75,7 +75,7 @@ def confusions(
         number = {keypoint: i for i, keypoint in enumerate(known.index)}
         counts = {row: np.zeros((len(known), len(known) + 1), dtype=np.int64) for row in rows}
         visible = {str(image): part for image, part in own[own["visible"] == 1].groupby("image_id")}
-        for (row, target), part in asked[asked["row"].isin(rows)].groupby(["row", "target"]):
+        for (row, target), part in asked[asked["method"].isin(rows)].groupby(["method", "target"]):
             wanted = part["keypoint_id"].map(number).to_numpy()
             radius = alpha * float(side[str(target)])
             landed = _landed(part, wanted, visible[str(target)], number, radius, alpha)

@@ -7,7 +7,7 @@ similarity maps are computed in the page, from features rounded to fit.
 
 import base64
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,9 @@ from torch import Tensor
 
 from spheremap.base.progress import progress
 from spheremap.features.cache.reader import FeatureCache
-from spheremap.methods.descriptors import mix, row_weights, unit
+from spheremap.methods.engine.descriptors import unit, weighted_sum
+from spheremap.methods.engine.method import Method
+from spheremap.methods.fused import FEATURES, SPHERE
 from spheremap.model.head import Head, sphere_points
 from spheremap.report.matches import Match
 from spheremap.report.names import readable
@@ -45,12 +47,21 @@ class Explorer:
     error: float
 
 
+def mixtures(methods: Mapping[str, Method]) -> dict[str, tuple[float, float]]:
+    """The methods that the page can compute, with their weights of features and sphere."""
+    return {
+        name: (method.parts().get(FEATURES, 0.0), method.parts().get(SPHERE, 0.0))
+        for name, method in methods.items()
+        if type(method).compare is Method.compare and method.parts().keys() <= {FEATURES, SPHERE}
+    }
+
+
 def build_explorer(
     matches: Sequence[tuple[str, str, str, Match]],
     cache: FeatureCache,
     head: Head,
     *,
-    sphere_weight: float,
+    weights: Mapping[str, tuple[float, float]],
     megabytes: float,
 ) -> Explorer:
     """Gather pictures, keypoints, answers and descriptors of some pairs.
@@ -59,11 +70,10 @@ def build_explorer(
         matches: (title, source, target, match) of each pair: image ids, and what was drawn of it.
         cache: features of whole images.
         head: the trained head.
-        sphere_weight: share of the sphere in the row `fused`.
+        weights: of features and sphere, by method.
         megabytes: how much of the page descriptors and answers may take, in equal shares. The features are
             rounded to fit, and cut to one direction if need be.
     """
-    weights = row_weights(sphere_weight)
     patches = cache.grid[0] * cache.grid[1]
     fixed = patches * (2 * 3 * 2 + len(weights) * 2)  # sphere points (int16) and answers (uint16)
     room = megabytes * 1e6 / _BASE64 / len(matches) - fixed
@@ -76,7 +86,10 @@ def build_explorer(
         features = unit(torch.from_numpy(tokens))  # (2, N, D)
         points = unit(sphere_points(head, tokens).cpu())  # (2, N, 3)
         on_features, on_sphere = features[0] @ features[1].T, points[0] @ points[1].T
-        best = {row: mix(on_features, on_sphere, pair).argmax(dim=1) for row, pair in weights.items()}
+        best = {
+            row: weighted_sum(zip(pair, (on_features, on_sphere), strict=True)).argmax(dim=1)
+            for row, pair in weights.items()
+        }
         packed, codes, step = pack(features, room)
         error = max(error, float((_decoded(codes, step) - on_features).abs().max()))
         pairs.append(

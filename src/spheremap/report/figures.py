@@ -60,7 +60,7 @@ def by_gap(frame: pd.DataFrame, metric: str, rows: Sequence[str], bins: int) -> 
 
     def draw(axes: Axes, theme: Theme) -> None:
         for row, look in _lines(rows, theme).items():
-            own = frame[frame["row"] == row].sort_values("gap")
+            own = frame[frame["method"] == row].sort_values("gap")
             axes.plot(own["gap"], own[metric], label=row, **look)
         gaps = sorted(frame["gap"].unique())
         axes.set_xticks(gaps, [f"{gap * 360 / bins:g}°" for gap in gaps])
@@ -74,7 +74,8 @@ def by_gap(frame: pd.DataFrame, metric: str, rows: Sequence[str], bins: int) -> 
 
 def by_category(frame: pd.DataFrame, metric: str, rows: Sequence[str]) -> Drawing:
     """A metric in percent by category: one dot per method, joined by a bar."""
-    wide = frame.pivot(index="category", columns="row", values=metric)[list(rows)].sort_index(ascending=False)
+    wide = frame.pivot(index="category", columns="method", values=metric)[list(rows)]
+    wide = wide.sort_index(ascending=False)
 
     def draw(axes: Axes, theme: Theme) -> None:
         height = np.arange(len(wide))

@@ -1,5 +1,6 @@
 """The picture sections of the page: sphere maps and matches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ from PIL import Image
 from spheremap.config import ReportSlice
 from spheremap.data.images import load_mask, load_rgb
 from spheremap.data.tables import Tables
-from spheremap.data.viewpoint_bins import UNKNOWN, azimuth_bin
+from spheremap.data.viewpoint_bins import UNKNOWN, azimuth_bin, azimuth_gap
 from spheremap.features.cache.reader import FeatureCache
-from spheremap.methods.descriptors import row_weights
-from spheremap.metrics.breakdown import azimuth_gap
+from spheremap.methods.engine.method import Method
 from spheremap.model.head import Head, sphere_points
 from spheremap.report.choice import choose_extremes, choose_pairs, choose_views
-from spheremap.report.inputs import COMPARED, Inputs
+from spheremap.report.explorer import mixtures
+from spheremap.report.inputs import Inputs
 from spheremap.report.matches import Match, draw_source, draw_target, read_match
 from spheremap.report.names import readable
 from spheremap.report.page import Pair, Picture
@@ -77,18 +78,20 @@ class Drawn:
     records: list[tuple[str, str, str, Match]]
 
 
-def matched_pairs(tables: Tables, inputs: Inputs, params: ReportSlice) -> Drawn:
-    """Matches of features and fused on pairs chosen by rule, and on the best and worst pairs of fused."""
+def matched_pairs(
+    tables: Tables, inputs: Inputs, params: ReportSlice, methods: Mapping[str, Method]
+) -> Drawn:
+    """Matches of the compared methods on pairs chosen by rule, and on the second's best and worst pairs."""
     alpha, bins = max(params.evaluate.alphas), params.evaluate.viewpoint_bins
     pairs = _with_gaps(inputs.predictions[["source", "target"]].drop_duplicates(), tables, bins)
-    of_fused = inputs.predictions[inputs.predictions["row"] == COMPARED[1]]
-    best, worst = choose_extremes(of_fused, params.report.extremes, alpha)
+    of_second = inputs.predictions[inputs.predictions["method"] == inputs.compared[1]]
+    best, worst = choose_extremes(of_second, params.report.extremes, alpha)
     lists = {
         "by rule": choose_pairs(pairs, params.report.pairs, params.report.seed),
         "best": best.merge(pairs, on=["source", "target"]),
         "worst": worst.merge(pairs, on=["source", "target"]),
     }
-    rows = list(row_weights(params.evaluate.sphere_weight))
+    rows = list(dict.fromkeys((*inputs.compared, *mixtures(methods))))
     found: dict[tuple[str, str], Pair] = {}
     records: list[tuple[str, str, str, Match]] = []
     drawn: dict[str, list[Pair]] = {name: [] for name in lists}
@@ -97,8 +100,10 @@ def matched_pairs(tables: Tables, inputs: Inputs, params: ReportSlice) -> Drawn:
             if (source, target) not in found:
                 match = read_match(tables, inputs.predictions, source, target, alpha, rows)
                 angle = "unknown azimuth gap" if gap == UNKNOWN else f"azimuth gap {gap * 360 / bins:g}°"
-                panels = _panels(match, source, target)
-                found[source, target] = Pair(category, angle, panels, _points(match), len(records))
+                panels = _panels(match, source, target, inputs.compared)
+                found[source, target] = Pair(
+                    category, angle, panels, _points(match, inputs.compared), len(records)
+                )
                 records.append((f"{category}, {angle} ({name})", source, target, match))
             drawn[name].append(found[source, target])
     return Drawn(drawn["by rule"], drawn["best"], drawn["worst"], records)
@@ -114,18 +119,20 @@ def _with_gaps(pairs: pd.DataFrame, tables: Tables, bins: int) -> pd.DataFrame:
     return pairs.assign(category=category, gap=azimuth_gap(of_source, of_target, bins))
 
 
-def _panels(match: Match, source: str, target: str) -> list[Picture]:
+def _panels(match: Match, source: str, target: str, compared: tuple[str, str]) -> list[Picture]:
     count = len(match.names)
     alt = f"{source}: source with {count} numbered keypoints"
     panels = [Picture(data_uri(draw_source(match, PANEL)), alt, "source", source, PANEL, PANEL)]
-    for row in COMPARED:
+    for row in compared:
         score = f"{row}: {match.right[row].sum()} of {count} right"
         alt = f"{target}: target, keypoints found with {score}"
-        panels.append(Picture(data_uri(draw_target(match, row, PANEL)), alt, score, target, PANEL, PANEL))
+        panels.append(
+            Picture(data_uri(draw_target(match, row, PANEL, compared)), alt, score, target, PANEL, PANEL)
+        )
     return panels
 
 
-def _points(match: Match) -> list[tuple[int, str, bool, bool]]:
-    before, after = (match.right[row].tolist() for row in COMPARED)
+def _points(match: Match, compared: tuple[str, str]) -> list[tuple[int, str, bool, bool]]:
+    before, after = (match.right[row].tolist() for row in compared)
     numbers = range(1, len(match.names) + 1)
     return list(zip(numbers, map(readable, match.names), before, after, strict=True))

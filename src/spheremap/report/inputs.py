@@ -15,16 +15,14 @@ from spheremap.base.files import read_json
 from spheremap.base.provenance import check_provenance
 from spheremap.config import Evaluate as EvaluateParams
 from spheremap.data.tables import Tables
-from spheremap.metrics.evaluation.params import alpha_label
-from spheremap.metrics.evaluation.record import RERUN, check_files, read_record, sha256_of
-from spheremap.metrics.evaluation.results import BY_CATEGORY, BY_GAP, METRICS, PREDICTIONS, PROVENANCE
-from spheremap.metrics.evaluation.table import ordered
+from spheremap.metrics import catalogue
+from spheremap.metrics.catalogue import SHOWN, alpha_label
+from spheremap.metrics.record import RERUN, check_files, read_record, sha256_of
+from spheremap.metrics.results import BY_CATEGORY, BY_GAP, METRICS, PREDICTIONS, PROVENANCE
 
 TRAINING = "training"
 CURVES = ("losses", "health", "validation")
-COMPARED = ("features", "fused")  # the two methods that are set side by side throughout
 ENDS = ("low", "high")  # endings of the names of a score's bounds
-HEADLINE = ("pck_point", "pck_image", "pck_category", "kap")
 
 
 @dataclass(frozen=True)
@@ -33,28 +31,30 @@ class Inputs:
 
     Attributes:
         metrics: metrics.json.
-        rows: methods in the order of display.
+        methods: in the order of display.
+        compared: the two that are set side by side throughout.
         alphas: labels of the thresholds, the largest first.
         by_category, by_gap, predictions: tables of the evaluation.
         curves: training curves by file stem; a table without rows stands for "not measured".
     """
 
     metrics: dict[str, Any]
-    rows: list[str]
+    methods: list[str]
+    compared: tuple[str, str]
     alphas: list[str]
     by_category: pd.DataFrame
     by_gap: pd.DataFrame
     predictions: pd.DataFrame
     curves: dict[str, pd.DataFrame]
 
-    def interval(self, row: str, score: str) -> tuple[float, float] | None:
+    def interval(self, method: str, score: str) -> tuple[float, float] | None:
         """Lower and upper bound of a score, where the evaluation estimated them."""
-        low, high = (self.metrics[row].get(f"{score}_{end}") for end in ENDS)
+        low, high = (self.metrics[method].get(f"{score}_{end}") for end in ENDS)
         return None if low is None or high is None else (float(low), float(high))
 
 
-def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams) -> Inputs:
-    """Read a results folder.
+def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams, compared: tuple[str, str]) -> Inputs:
+    """Read a results folder, to set two methods side by side.
 
     Raises:
         InputError: if a file or a score is missing, or a file is no table of results.
@@ -64,27 +64,33 @@ def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams) -> Inputs
     metrics = read_json(path, fix=RERUN)
     identity = {"dataset": dataset, "split": evaluate.split, "seed": evaluate.seed}
     check_provenance(metrics, expected=identity, where=path, fix=RERUN)
-    rows = ordered(name for name, value in metrics.items() if isinstance(value, dict))
+    methods = list(evaluate.methods)
+    if unknown := [name for name in compared if name not in methods]:
+        raise InputError(
+            "bad value for report.compare", expected=f"two of {', '.join(methods)}", found=", ".join(unknown)
+        )
     alphas = [alpha_label(alpha) for alpha in sorted(evaluate.alphas, reverse=True)]
     missing = [
-        f"{row}.{group}@{alpha}"
-        for row in dict.fromkeys((*COMPARED, *rows))
-        for group in HEADLINE
+        f"{method}.{metric}@{alpha}"
+        for method in methods
+        for metric in SHOWN
         for alpha in alphas
-        if f"{group}@{alpha}" not in metrics.get(row, {})
+        if f"{metric}@{alpha}" not in metrics.get(method, {})
     ]
     if missing:
         raise InputError("scores are missing", where=path, expected=", ".join(missing[:4]), fix=RERUN)
-    scores = [f"{metric}@{alpha}" for metric in ("pck_point", "confusion") for alpha in alphas]
-    of_category = ["n_pairs", "n_points", *scores, *(f"kap@{alpha}" for alpha in alphas)]
+    of_gap = ["n_points", *(f"{metric}@{alpha}" for metric in catalogue.BY_GAP for alpha in alphas)]
+    of_category = [f"{metric}@{alpha}" for metric in catalogue.BY_CATEGORY for alpha in alphas]
+    of_category = ["n_pairs", "n_points", *of_category]
     coordinates = ["x", "y", "target_x", "target_y", "error"]
     return Inputs(
         metrics=metrics,
-        rows=rows,
+        methods=methods,
+        compared=compared,
         alphas=alphas,
-        by_category=_read(results / BY_CATEGORY, ["row", "category"], of_category, gaps=True),
-        by_gap=_read(results / BY_GAP, ["row"], ["gap", "n_points", *scores]),
-        predictions=_read(results / PREDICTIONS, ["row", "source", "target", "keypoint_id"], coordinates),
+        by_category=_read(results / BY_CATEGORY, ["method", "category"], of_category, gaps=True),
+        by_gap=_read(results / BY_GAP, ["method"], ["gap", *of_gap]),
+        predictions=_read(results / PREDICTIONS, ["method", "source", "target", "keypoint_id"], coordinates),
         curves={name: _read(results / TRAINING / f"{name}.csv", [], ["step"], gaps=True) for name in CURVES},
     )
 

@@ -11,7 +11,6 @@ from PIL import Image
 
 from spheremap.data.images import load_rgb
 from spheremap.data.tables import Tables
-from spheremap.report.inputs import COMPARED
 from spheremap.report.marks import SMOOTH, Canvas, apart
 from spheremap.report.pictures import Crop, box_corners
 
@@ -61,7 +60,7 @@ def read_match(
         InputError: if a photograph cannot be read.
     """
     own = predictions[(predictions["source"] == source) & (predictions["target"] == target)]
-    by_row = {row: own[own["row"] == row].set_index("keypoint_id") for row in rows}
+    by_row = {row: own[own["method"] == row].set_index("keypoint_id") for row in rows}
     first = by_row[rows[0]]
     keypoints = tables.keypoints[tables.keypoints["image_id"] == source].set_index("keypoint_id")
     keypoints = keypoints.loc[first.index]
@@ -92,14 +91,14 @@ def draw_source(match: Match, size: int) -> Image.Image:
     return canvas.reduced()
 
 
-def draw_target(match: Match, row: str, size: int) -> Image.Image:
+def draw_target(match: Match, row: str, size: int, compared: Sequence[str]) -> Image.Image:
     """The target with the predictions of one method.
 
     A right prediction is a green disc. A wrong one is a red square with a line to the ring where it should
     be. Predictions of the same patch stand side by side. The cut-out is the same for all methods compared.
     """
-    compared = [match.predicted[name] for name in COMPARED]
-    crop, canvas = _cut_out(match.target, [box_corners(match.target_box), match.target_xy, *compared], size)
+    shown = [match.predicted[name] for name in compared]
+    crop, canvas = _cut_out(match.target, [box_corners(match.target_box), match.target_xy, *shown], size)
     truth, predicted = (crop.place(xy, size * SMOOTH) for xy in (match.target_xy, match.predicted[row]))
     predicted = apart(predicted, canvas.step)
     right = match.right[row]

@@ -1,12 +1,26 @@
-"""Names of keypoints and rows as they are shown."""
+"""Names of keypoints and methods as they are shown."""
 
-FURTHER_ROWS = {  # docs/further-rows.md, docs/adapter.md
-    "fused_subpatch": "fused, read between patches at the peak of a quadratic",
-    "fused_mutual": "fused, with patches held back that match another part of the source better",
-    "fused_viewpoint": "fused, with more of the sphere the further apart the two viewpoints seem",
-    "adapted": "features, refined by an adapter that learned from what the sphere confirms",
-    "adapted_fused": "fused, with refined features",
-}
+import inspect
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from spheremap.methods.engine.method import Method
+
+
+def notes(entries: Mapping[str, Mapping[str, Any]], methods: Mapping[str, Method]) -> dict[str, str]:
+    """What each method does, in a sentence: the first of its module, and its parameters."""
+    found = {}
+    for name, method in methods.items():
+        sentence = str(inspect.getdoc(sys.modules[type(method).__module__])).partition("\n")[0].rstrip(".")
+        values = {key: value for key, value in entries[name].items() if key != "kind"}
+        parameters = ", ".join(f"{key} {_plain(value)}" for key, value in values.items())
+        found[name] = f"{sentence} ({parameters})" if parameters else sentence
+    return found
+
+
+def _plain(value: Any) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def readable(name: str) -> str:

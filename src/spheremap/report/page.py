@@ -9,8 +9,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from spheremap.report.names import FURTHER_ROWS
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -45,7 +43,7 @@ def render(page: Mapping[str, Any]) -> str:
     """
     environment = _environment()
     return environment.get_template("page.html").render(
-        page=page, further_rows=FURTHER_ROWS, script_sha256=_digest(environment, "explorer.js")
+        page=page, script_sha256=_digest(environment, "explorer.js")
     )
 
 

@@ -6,14 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from spheremap.report.inputs import COMPARED, Inputs
-
-GROUPS = {
-    "pck_point": "PCK per point",
-    "pck_image": "PCK per image",
-    "pck_category": "PCK per category",
-    "kap": "KAP",
-}
+from spheremap.metrics.catalogue import SHOWN
+from spheremap.report.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Tile:
-    """One headline comparison of features and fused, in percent."""
+    """One headline comparison of two methods, in percent."""
 
     title: str
     before: float
@@ -79,29 +73,29 @@ class Tile:
 
 
 def headline(inputs: Inputs) -> Table:
-    """All rows against all averages and thresholds, the best of each column marked."""
-    keys = [f"{group}@{alpha}" for group in GROUPS for alpha in inputs.alphas]
-    best = {key: max(inputs.metrics[row][key] for row in inputs.rows) for key in keys}
-    intervals = any(inputs.interval(row, key) for row in inputs.rows for key in keys)
+    """All methods against all metrics that have a title and thresholds, the best of each column marked."""
+    keys = [f"{metric}@{alpha}" for metric in SHOWN for alpha in inputs.alphas]
+    best = {key: max(inputs.metrics[method][key] for method in inputs.methods) for key in keys}
+    intervals = any(inputs.interval(method, key) for method in inputs.methods for key in keys)
     return Table(
         caption="Percent right; higher is better, the best of each column is marked."
         + (f" Small: the interval{_confidence(inputs)}." if intervals else ""),
-        corner="row",
-        groups=[(title, len(inputs.alphas)) for title in GROUPS.values()],
-        columns=[f"@{alpha}" for _ in GROUPS for alpha in inputs.alphas],
+        corner="method",
+        groups=[(title, len(inputs.alphas)) for title in SHOWN.values()],
+        columns=[f"@{alpha}" for _ in SHOWN for alpha in inputs.alphas],
         rows=[
             (
-                row,
+                method,
                 [
                     Cell(
-                        float(inputs.metrics[row][key]),
-                        best=inputs.metrics[row][key] == best[key],
-                        interval=inputs.interval(row, key),
+                        float(inputs.metrics[method][key]),
+                        best=inputs.metrics[method][key] == best[key],
+                        interval=inputs.interval(method, key),
                     )
                     for key in keys
                 ],
             )
-            for row in inputs.rows
+            for method in inputs.methods
         ],
     )
 
@@ -112,34 +106,34 @@ def _confidence(inputs: Inputs) -> str:
 
 
 def tiles(inputs: Inputs, far: int, far_title: str) -> list[Tile]:
-    """Features against fused at the largest threshold: all points, points at `far` bins and more, and KAP."""
+    """The compared methods at the largest threshold: all points, points at `far` bins and more, and KAP."""
     alpha = inputs.alphas[0]
-    before, after = (inputs.metrics[row] for row in COMPARED)
+    before, after = (inputs.metrics[method] for method in inputs.compared)
 
     def tile(title: str, key: str) -> Tile:
-        paired = inputs.metrics.get("baseline") == COMPARED[0]
-        interval = inputs.interval(COMPARED[1], f"{key}_gain") if paired else None
+        paired = inputs.metrics.get("baseline") == inputs.compared[0]
+        interval = inputs.interval(inputs.compared[1], f"{key}_gain") if paired else None
         return Tile(title, before[key], after[key], interval)
 
     result = [tile(f"PCK@{alpha} per point", f"pck_point@{alpha}")]
     distant = inputs.by_gap[inputs.by_gap["gap"] >= far]
     if not distant.empty:
-        far_before, far_after = (_pooled(distant, row, f"pck_point@{alpha}") for row in COMPARED)
+        far_before, far_after = (_pooled(distant, method, f"pck_point@{alpha}") for method in inputs.compared)
         result.append(Tile(far_title, far_before, far_after))
     return [*result, tile(f"KAP@{alpha}", f"kap@{alpha}")]
 
 
-def _pooled(frame: pd.DataFrame, row: str, metric: str) -> float:
-    own = frame[frame["row"] == row]
+def _pooled(frame: pd.DataFrame, method: str, metric: str) -> float:
+    own = frame[frame["method"] == method]
     return float(np.average(own[metric], weights=own["n_points"]))
 
 
 def by_gap(inputs: Inputs, bins: int) -> Table:
-    """Features against fused at each azimuth gap and threshold."""
-    frame = inputs.by_gap.set_index(["row", "gap"]).sort_index()
+    """The compared methods at each azimuth gap and threshold."""
+    frame = inputs.by_gap.set_index(["method", "gap"]).sort_index()
     rows = []
     for gap in sorted(inputs.by_gap["gap"].unique()):
-        before, after = (frame.loc[(row, gap)] for row in COMPARED)
+        before, after = (frame.loc[(method, gap)] for method in inputs.compared)
         cells = [Cell(before["n_points"], "count")]
         for alpha in inputs.alphas:
             cells += _compare(before[f"pck_point@{alpha}"], after[f"pck_point@{alpha}"])
@@ -148,28 +142,28 @@ def by_gap(inputs: Inputs, bins: int) -> Table:
         caption="PCK per point by azimuth gap in bins, in percent, and the gain in points.",
         corner="gap",
         groups=[("", 1), *((f"PCK@{alpha}", 3) for alpha in inputs.alphas)],
-        columns=["points", *(["features", "fused", "gain"] * len(inputs.alphas))],
+        columns=["points", *([*inputs.compared, "gain"] * len(inputs.alphas))],
         rows=rows,
     )
 
 
 def by_category(inputs: Inputs) -> Table:
-    """Features against fused in each category at the largest threshold."""
+    """The compared methods in each category at the largest threshold."""
     alpha = inputs.alphas[0]
     metrics = {f"pck_point@{alpha}": f"PCK@{alpha} per point", f"kap@{alpha}": f"KAP@{alpha}"}
-    frame = inputs.by_category.set_index(["row", "category"]).sort_index()
+    frame = inputs.by_category.set_index(["method", "category"]).sort_index()
     rows = []
     for category in sorted(inputs.by_category["category"].unique()):
-        before, after = (frame.loc[(row, category)] for row in COMPARED)
+        before, after = (frame.loc[(method, category)] for method in inputs.compared)
         cells = [Cell(before["n_pairs"], "count"), Cell(before["n_points"], "count")]
         for metric in metrics:
             cells += _compare(before[metric], after[metric])
         rows.append((category, cells))
     return Table(
-        caption="Features against fused in each category, in percent, and the gain in points.",
+        caption="In each category, in percent, and the gain in points.",
         corner="category",
         groups=[("", 2), *((title, 3) for title in metrics.values())],
-        columns=["pairs", "points", *(["features", "fused", "gain"] * len(metrics))],
+        columns=["pairs", "points", *([*inputs.compared, "gain"] * len(metrics))],
         rows=rows,
     )
 

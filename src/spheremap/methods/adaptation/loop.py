@@ -21,7 +21,7 @@ from spheremap.methods.adaptation.adapter import Adapter
 from spheremap.methods.adaptation.chains import Chain, Chains
 from spheremap.methods.adaptation.loss import contrastive_loss, soft_targets
 from spheremap.methods.adaptation.pseudo_labels import Rules, pseudo_labels
-from spheremap.methods.descriptors import unit
+from spheremap.methods.engine.descriptors import unit
 from spheremap.model.head import Head
 from spheremap.model.training.batches import Views
 from spheremap.model.training.state import TrainState, load_state, save_state

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spheremap.methods.descriptors import mix
+from spheremap.methods.engine.descriptors import weighted_sum
 from spheremap.model.head import Foreground
 
 
@@ -115,8 +115,11 @@ def match_pair(
         source_patch: `(n,)` row-major patch of each source token.
         rules: what confirms a match.
     """
-    weights = (1 - rules.sphere_weight, rules.sphere_weight)
-    similarity = mix(source @ target.T, source_points @ target_points.T, weights)  # (n, m)
+    terms = (
+        (1 - rules.sphere_weight, source @ target.T),
+        (rules.sphere_weight, source_points @ target_points.T),
+    )
+    similarity = weighted_sum(terms)  # (n, m)
     match, back = similarity.argmax(dim=1), similarity.argmax(dim=0)
     place = torch.stack([source_patch // rules.columns, source_patch % rules.columns], dim=1)
     away = (place[back[match]] - place).square().sum(dim=1)  # whole numbers: exact

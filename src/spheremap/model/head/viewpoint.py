@@ -35,10 +35,10 @@ def foreground_weight(head: Head, tokens: NDArray[np.floating], points: Tensor, 
     """How much each token counts `(B, N)`, 0 or more: `max(0, c - mean c)`, c = cos(x, S_Z(s, category))."""
     if category not in head.categories:
         raise InputError(
-            "the row by viewpoint needs a head that knows the category",
+            "the method by viewpoint needs a head that knows the category",
             expected=", ".join(head.categories),
             found=category,
-            fix="take `viewpoint` out of evaluate.further.rows",
+            fix="take methods of the kind fused_viewpoint out of evaluate.methods",
         )
     places = points.to(head.device).flatten(0, 1)
     number = torch.full((len(places),), head.categories.index(category), device=head.device)

@@ -8,17 +8,9 @@ import pandas as pd
 
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import read_json
-from spheremap.methods.descriptors import CHANCE
-from spheremap.metrics.evaluation.record import RERUN, check_files, read_record
-from spheremap.metrics.evaluation.results import BY_GAP, PROVENANCE, WEIGHT_SWEEP
-
-ORDER = ("features", "sphere", "fused")  # any other row follows, and chance is the last
-GROUPS = {
-    "PCK per point": "pck_point",
-    "per image": "pck_image",
-    "per category": "pck_category",
-    "KAP": "kap",
-}
+from spheremap.metrics.catalogue import SHOWN
+from spheremap.metrics.record import RERUN, check_files, read_record
+from spheremap.metrics.results import BY_GAP, PROVENANCE, WEIGHT_SWEEP
 
 
 def format_file(path: Path) -> tuple[str, list[str]]:
@@ -64,21 +56,22 @@ def format_file(path: Path) -> tuple[str, list[str]]:
 
 
 def format_metrics(metrics: Mapping[str, Any]) -> str:
-    """Rows against PCK in its three averages and KAP, at every threshold."""
-    rows = _ordered(name for name, value in metrics.items() if isinstance(value, dict))
-    alphas = _alphas(metrics[rows[0]])
+    """Methods against the metrics that have a title, at every threshold."""
+    methods = _methods(metrics)
+    alphas = _alphas(metrics[methods[0]])
     title = (
         f"{metrics['dataset']}, {metrics['split']}: {metrics['n_pairs']} pairs of "
         f"{metrics['n_images']} images, {metrics['n_points']} points, seed {metrics['seed']}; in percent"
     )
     cells = [
-        [row, *(f"{metrics[row][f'{g}@{a}']:.1f}" for g in GROUPS.values() for a in alphas)] for row in rows
+        [name, *(f"{metrics[name][f'{metric}@{alpha}']:.1f}" for metric in SHOWN for alpha in alphas)]
+        for name in methods
     ]
-    columns = ["", *(f"@{alpha}" for _ in GROUPS for alpha in alphas)]
+    columns = ["", *(f"@{alpha}" for _ in SHOWN for alpha in alphas)]
     lines = _align([columns, *cells])
-    # each group's name above its first column
+    # each metric's title above its first column
     start, group_width = len(lines[0]) - (len(columns) - 1) * _COLUMN, len(alphas) * _COLUMN
-    groups = " " * start + "".join(f"  {name:<{group_width - 2}}" for name in GROUPS)
+    groups = " " * start + "".join(f"  {title:<{group_width - 2}}" for title in SHOWN.values())
     protocol = [metrics["protocol"]] if "protocol" in metrics else []
     return "\n".join([title, *protocol, "", groups.rstrip(), *lines])
 
@@ -87,55 +80,49 @@ def format_intervals(metrics: Mapping[str, Any]) -> str:
     """Intervals at the largest threshold, of the scores and of the gains; empty if none were computed."""
     if not metrics.get("bootstrap"):
         return ""
-    rows = _ordered(name for name, value in metrics.items() if isinstance(value, dict))
-    baseline, alpha = metrics["baseline"], _alphas(metrics[rows[0]])[0]
+    methods = _methods(metrics)
+    baseline, alpha = metrics["baseline"], _alphas(metrics[methods[0]])[0]
 
-    def cells(row: str, kind: str, form: str) -> list[str]:
-        own = metrics[row]
-        keys = [f"{group}@{alpha}{kind}" for group in GROUPS.values()]
+    def cells(method: str, kind: str, form: str) -> list[str]:
+        own = metrics[method]
+        keys = [f"{metric}@{alpha}{kind}" for metric in SHOWN]
         return [f"{own[k]:{form}} [{own[f'{k}_low']:{form}}, {own[f'{k}_high']:{form}}]" for k in keys]
 
-    header = ["", *GROUPS]
-    lines = [[row, *cells(row, "", ".1f")] for row in rows]
-    lines += [[f"{row} - {baseline}", *cells(row, "_gain", "+.1f")] for row in rows if row != baseline]
+    lines = [[name, *cells(name, "", ".1f")] for name in methods]
+    lines += [[f"{name} - {baseline}", *cells(name, "_gain", "+.1f")] for name in methods if name != baseline]
     title = (
         f"{100 * metrics['confidence']:g} % intervals @{alpha}: bootstrap over image pairs, "
         f"{metrics['bootstrap']} samples; differences on the same samples"
     )
-    return "\n".join([title, "", *_align([header, *lines], _WIDE)])
+    return "\n".join([title, "", *_align([["", *SHOWN.values()], *lines], _WIDE)])
 
 
 def format_gaps(by_gap: pd.DataFrame) -> str:
     """PCK per point at the largest threshold, by azimuth gap; empty if no viewpoint is known."""
     if by_gap.empty:
         return ""
-    alpha = max(
-        (name.partition("@")[2] for name in by_gap.columns if name.startswith("pck_point@")), key=float
-    )
-    scores = by_gap.pivot(index="row", columns="gap", values=f"pck_point@{alpha}")
+    alpha = _alphas(by_gap.columns)[0]
+    scores = by_gap.pivot(index="method", columns="gap", values=f"pck_point@{alpha}")
     counts = by_gap.groupby("gap")["n_points"].first()
-    cells = [[row, *(f"{score:.1f}" for score in scores.loc[row])] for row in _ordered(by_gap["row"])]
+    cells = [[name, *(f"{score:.1f}" for score in scores.loc[name])] for name in by_gap["method"].unique()]
     lines = _align([["gap", *map(str, scores.columns)], *cells, ["points", *map(str, counts)]])
     return "\n".join([f"PCK@{alpha} per point by azimuth gap, in bins", "", *lines])
 
 
 def format_sweep(weight_sweep: pd.DataFrame) -> str:
-    """PCK per point and KAP at the largest threshold, by sphere weight; empty if none was tried."""
+    """PCK per point and KAP at the largest threshold, by the parameter tried; empty if none was."""
     if weight_sweep.empty:
         return ""
-    alpha = _alphas(weight_sweep.columns)[0]
-    names = [f"pck_point@{alpha}", f"kap@{alpha}"]
+    parameter, alpha = weight_sweep.columns[0], _alphas(weight_sweep.columns)[0]
+    names = {parameter: "g"} | {f"{metric}@{alpha}": ".1f" for metric in ("pck_point", "kap")}
+    titles = (parameter.replace("_", " "), SHOWN["pck_point"], SHOWN["kap"])
     lines = [
-        [label, *(f"{value:{form}}" for value in weight_sweep[name])]
-        for label, name, form in (
-            ("sphere weight", "sphere_weight", "g"),
-            ("PCK per point", names[0], ".1f"),
-            ("KAP", names[1], ".1f"),
-        )
+        [title, *(f"{value:{form}}" for value in weight_sweep[name])]
+        for title, (name, form) in zip(titles, names.items(), strict=True)
     ]
-    best = weight_sweep["sphere_weight"].iloc[int(weight_sweep[names[0]].argmax())]
+    best = weight_sweep[parameter].iloc[int(weight_sweep[f"pck_point@{alpha}"].argmax())]
     points = weight_sweep["n_points"].iloc[0]
-    title = f"fused @{alpha} on {points} validation points by sphere weight; best PCK at {best:g}"
+    title = f"@{alpha} on {points} validation points by {titles[0]}; best PCK at {best:g}"
     return "\n".join([title, "", *_align(lines)])
 
 
@@ -150,18 +137,13 @@ def _align(cells: Sequence[Sequence[str]], column: int = _COLUMN) -> list[str]:
 
 def _alphas(names: Iterable[str]) -> list[str]:
     """Labels of the thresholds, the largest first."""
-    labels = {name.removeprefix("kap@").partition("_")[0] for name in names if name.startswith("kap@")}
+    start = "pck_point@"
+    labels = {name.removeprefix(start).partition("_")[0] for name in names if name.startswith(start)}
     return sorted(labels, key=float, reverse=True)
 
 
-def ordered(rows: Iterable[str]) -> list[str]:
-    """Rows of the table as they are shown: the paper's, those beyond it by name, and chance."""
-    place = {row: number for number, row in enumerate(ORDER)}
-    return sorted(dict.fromkeys(rows), key=lambda row: (place.get(row, len(ORDER)), row == CHANCE, row))
-
-
-def _ordered(rows: Iterable[str]) -> list[str]:
-    result = ordered(rows)
-    if not result:
-        raise ValueError("no row of scores")
-    return result
+def _methods(metrics: Mapping[str, Any]) -> list[str]:
+    found = [name for name, value in metrics.items() if isinstance(value, dict)]
+    if not found:
+        raise ValueError("no scores of a method")
+    return found

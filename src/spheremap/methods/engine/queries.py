@@ -10,7 +10,7 @@ from spheremap.base.errors import InputError
 from spheremap.data.tables import Tables
 from spheremap.features.cache.reader import FeatureCache
 from spheremap.features.geometry import patch_of
-from spheremap.methods.sampling import Sampling, sample_patches
+from spheremap.methods.engine.sampling import Sampling, sample_patches
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,8 @@ def build_queries(
     )
 
 
-def with_common_keypoint(tables: Tables, pairs: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The pairs that share at least one visible keypoint, sorted by (source, target).
-
-    Raises:
-        InputError: if there is none.
-    """
+def common_pairs(tables: Tables, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs that share at least one visible keypoint, sorted by (source, target)."""
     visible = tables.keypoints.loc[tables.keypoints["visible"] == 1, ["image_id", "keypoint_id"]]
     pairs = pairs[["source", "target"]].sort_values(["source", "target"], kind="stable", ignore_index=True)
     shared = (
@@ -107,7 +103,17 @@ def with_common_keypoint(tables: Tables, pairs: pd.DataFrame, where: str) -> pd.
         .merge(visible.rename(columns={"image_id": "source"}), on="source")
         .merge(visible.rename(columns={"image_id": "target"}), on=["target", "keypoint_id"])
     )
-    if shared.empty:
+    return pairs.loc[np.unique(shared["pair"])].reset_index(drop=True)
+
+
+def with_common_keypoint(tables: Tables, pairs: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The same.
+
+    Raises:
+        InputError: if there is none.
+    """
+    common = common_pairs(tables, pairs)
+    if common.empty:
         raise InputError(
             "nothing to evaluate: no pair has a keypoint visible in both images",
             where=where,
@@ -115,4 +121,4 @@ def with_common_keypoint(tables: Tables, pairs: pd.DataFrame, where: str) -> pd.
             found=f"{len(pairs)} pairs",
             fix="choose another split, or add pairs and keypoints to the data set",
         )
-    return pairs.loc[np.unique(shared["pair"])].reset_index(drop=True)
+    return common

@@ -1,23 +1,19 @@
-"""Where matching goes wrong: by difference of viewpoint, and by confusing parts of the same object."""
+"""Where matching goes wrong: by confusing parts of the same object."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spheremap.data.viewpoint_bins import UNKNOWN
+from spheremap.metrics.answers import Answers, Floats, Statistic, percent
 
 
-def azimuth_gap(source: NDArray[np.int64], target: NDArray[np.int64], bins: int) -> NDArray[np.int64]:
-    """Circular distance in bins, 0 to bins // 2; `UNKNOWN` if either bin is."""
-    step = np.abs(source - target)
-    gap = np.minimum(step, bins - step)
-    return np.where((source == UNKNOWN) | (target == UNKNOWN), UNKNOWN, gap)
+def statistic(answers: Answers) -> Statistic:
+    """Percent of all points that are predicted on another keypoint, see `lands_on_another`."""
+    confused, points = answers.per_pair(answers.confused), answers.points
+    return lambda weights: {"confusion": percent(weights @ confused, weights @ points)}
 
 
 def lands_on_another(
-    predicted: NDArray[np.float64],
-    landmarks: NDArray[np.float64],
-    radius: NDArray[np.float64],
-    right: NDArray[np.bool_],
+    predicted: Floats, landmarks: Floats, radius: Floats, right: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """Repeated-part confusion: a wrong prediction that would be right for another keypoint of the target.
 

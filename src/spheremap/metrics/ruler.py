@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from spheremap.config.scoring import Frame, Threshold
 from spheremap.data.tables import Tables
 from spheremap.features.cache.reader import FeatureCache
-from spheremap.methods.queries import Queries
+from spheremap.methods.engine.queries import Queries
 
 
 @dataclass(frozen=True)

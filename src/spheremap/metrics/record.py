@@ -11,7 +11,7 @@ from typing import Any
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import read_json, sha256_file
 from spheremap.base.provenance import unseal
-from spheremap.metrics.evaluation.results import PROVENANCE
+from spheremap.metrics.results import PROVENANCE
 
 RERUN = "run `snakemake --cores all` to make the results again"
 

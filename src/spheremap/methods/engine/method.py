@@ -1,0 +1,91 @@
+"""What a method is: how patches are described, and how descriptors are compared and places read from them."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spheremap.features.geometry import Grid
+from spheremap.methods.engine.readout import Readout
+
+if TYPE_CHECKING:
+    from spheremap.methods.engine.comparison import Block, Images
+
+
+class Method:
+    """A way to find a keypoint of one image in another: a line of the results table.
+
+    Each is a file of `spheremap.methods` with one subclass, a frozen dataclass: its fields are the parameters
+    of an entry in `methods` of params.yaml, whose `kind` is the name of the file. A field `of` holds the
+    method, or the tuple of methods, that it is made of. A subclass overrides what it does in another way:
+    `describe` for new descriptors; `parts` for a concatenation of others'; `compare` for another similarity;
+    `read` for another way from similarities to a place.
+
+    Attributes:
+        whole_sources: whether `compare` looks at all patches of the source, not at those of keypoints alone.
+        learns: whether `describe` needs something that was fitted to training views (`Images.fitted`).
+    """
+
+    whole_sources: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
+
+    def describe(self, images: "Images") -> Tensor:
+        """Descriptors `(B, N, D)` of all patches, on the CPU, whose dot product is the similarity.
+
+        In float16 they may have any length and are brought to unit length when they are used, for half the
+        memory; in float32 they are of unit length.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no descriptors of its own")
+
+    def parts(self) -> Mapping["Method", float]:
+        """The methods d whose descriptors are concatenated, with weights w: `[√w d, …]`.
+
+        Similarities then are sums `Σ w <d, d'>`, of which each part is computed once for all methods.
+        """
+        return {self: 1.0}
+
+    def summarise(self, images: "Images") -> Tensor | None:
+        """What `compare` needs to know of each image as a whole, `(B, …)` on the CPU; see `Block.summary`."""
+        return None
+
+    def compare(self, block: "Block") -> Tensor:
+        """Similarity `(R, N)` of each keypoint of a block to all patches of the target."""
+        return block.similarity(self.parts())
+
+    def read(self, similarity: Tensor, best: Tensor, grid: Grid, readout: Readout) -> NDArray[np.float64]:
+        """Predicted (row, column) `(R, 2)` in patches, 0 being the centre of the first one.
+
+        Args:
+            similarity: `(R, N)`, row-major over the grid.
+            best: `(R,)` the most similar patch, the first of equals.
+            grid: rows and columns of patches.
+            readout: the protocol's way.
+        """
+        return readout(similarity, best, grid)
+
+    def members(self) -> Iterator["Method"]:
+        """All methods that it is made of, and itself."""
+        of = getattr(self, "of", ())
+        for method in of if isinstance(of, tuple) else (of,):
+            yield from method.members()
+        yield self
+
+
+class Variant(Method):
+    """A method that does one thing in another way than the method in its field `of`."""
+
+    of: Method
+
+    def parts(self) -> Mapping[Method, float]:
+        """Those of the other method."""
+        return self.of.parts()
+
+    def compare(self, block: "Block") -> Tensor:
+        """As the other method."""
+        return self.of.compare(block)
+
+    def read(self, similarity: Tensor, best: Tensor, grid: Grid, readout: Readout) -> NDArray[np.float64]:
+        """As the other method."""
+        return self.of.read(similarity, best, grid, readout)

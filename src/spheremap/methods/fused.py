@@ -1,0 +1,48 @@
+"""Two descriptors as one: features and sphere in the paper."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spheremap.base.errors import InputError
+from spheremap.methods.engine.method import Method
+from spheremap.methods.features import Features
+from spheremap.methods.sphere import Sphere
+
+FEATURES, SPHERE = Features(), Sphere()
+
+
+@dataclass(frozen=True)
+class Fused(Method):
+    """The concatenation `[√(1 − w) x, √w s]` of two methods' descriptors of unit length.
+
+    Mariotti et al. 2024 take features, sphere and w = 0.2 (section 4.1).
+
+    Attributes:
+        of: the two methods.
+        sphere_weight: w, share of the second one, in [0, 1].
+    """
+
+    of: tuple[Method, Method]
+    sphere_weight: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sphere_weight <= 1:
+            raise InputError("bad sphere_weight", expected="a share in [0, 1]", found=str(self.sphere_weight))
+
+    def parts(self) -> Mapping[Method, float]:
+        """The parts of both, by weight."""
+        total: Counter[Method] = Counter()
+        for method, share in zip(self.of, (1 - self.sphere_weight, self.sphere_weight), strict=True):
+            for part, weight in method.parts().items():
+                total[part] += share * weight  # type: ignore[assignment]
+        return total
+
+
+def paper(sphere_weight: float) -> dict[str, Method]:
+    """The three methods of the paper: features, sphere, and both with this share of the sphere.
+
+    Raises:
+        InputError: if it lies outside [0, 1].
+    """
+    return {"features": FEATURES, "sphere": SPHERE, "fused": Fused((FEATURES, SPHERE), sphere_weight)}

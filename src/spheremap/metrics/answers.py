@@ -1,0 +1,70 @@
+"""What metrics are computed from, and the form that each has."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+# weights (b, P) of the pairs (how often each was drawn, or 1 and 0 for whether it is of a category) to values
+# (b, A) by the metrics' names, NaN where they are undefined
+Statistic = Callable[[Floats], dict[str, Floats]]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a method answered to Q queries in P pairs; C of them ask for points visible in both images.
+
+    Attributes:
+        category: `(P,)` of each pair.
+        pair: `(Q,)` pair of each query.
+        common: `(Q,)` which are visible in both images.
+        right: `(C, A)` whether a prediction is right at each of A thresholds.
+        confused: `(C, A)` whether it lies on another keypoint.
+        positive: `(A, Q)` normalised score of the best patch inside the radius, -inf where there is none.
+        negative: `(A, Q)` that of the best patch outside.
+    """
+
+    category: NDArray[np.object_]
+    pair: NDArray[np.int64]
+    common: NDArray[np.bool_]
+    right: NDArray[np.bool_]
+    confused: NDArray[np.bool_]
+    positive: Floats
+    negative: Floats
+
+    def per_pair(self, of_points: NDArray[np.generic]) -> Floats:
+        """Sums `(P, …)` over each pair of what its common points `(C, …)` have."""
+        result = np.zeros((len(self.category), *of_points.shape[1:]))
+        np.add.at(result, self.pair[self.common], of_points.astype(np.float64))
+        return result
+
+    @cached_property
+    def points(self) -> Floats:
+        """Common points `(P,)` of each pair."""
+        return self.per_pair(np.ones(len(self.right)))
+
+    @cached_property
+    def members(self) -> list[NDArray[np.bool_]]:
+        """The pairs `(P,)` of each category."""
+        return [self.category == name for name in sorted(set(self.category.tolist()))]
+
+
+def macro(values: list[Floats], weights: list[Floats] | None = None) -> Floats:
+    """Mean over groups of `(b, A)` values where they are defined, by weights `(b,)` if given; else NaN."""
+    stacked = np.stack(values)
+    by = np.ones_like(stacked)
+    if weights is not None:
+        by = np.broadcast_to(np.stack(weights)[..., None], stacked.shape)
+    by = np.where(np.isnan(stacked), 0.0, by)
+    total = by.sum(axis=0)
+    summed = (np.nan_to_num(stacked) * by).sum(axis=0)
+    return np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
+
+
+def percent(part: Floats, whole: Floats) -> Floats:
+    """`100 part / whole`, `(b, A)` of `(b,)`; NaN where the whole is zero."""
+    whole = np.broadcast_to(whole[:, None], part.shape)
+    return 100 * np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

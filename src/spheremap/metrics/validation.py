@@ -1,0 +1,130 @@
+"""A quick score of a head or an adapter in training: PCK of features and sphere fused, on some pairs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from spheremap.base.errors import InputError
+from spheremap.data.tables import Tables
+from spheremap.features.cache.reader import FeatureCache
+from spheremap.features.geometry import patch_centres
+from spheremap.methods.adapted import Adapted
+from spheremap.methods.engine.comparison import Comparison
+from spheremap.methods.engine.method import Method
+from spheremap.methods.engine.queries import build_queries, with_common_keypoint
+from spheremap.methods.engine.readout import best_patch
+from spheremap.methods.fused import FEATURES, SPHERE, Fused
+from spheremap.metrics.pck import correct, distances, radii
+from spheremap.metrics.ruler import make_ruler
+from spheremap.model.head import Head
+
+
+class Validation:
+    """PCK per point, in percent, of a method of which one part is in training: equal to the evaluation's.
+
+    Read-out argmax, source token of the keypoint's patch, thresholds of the box in original pixels. The
+    similarities of the parts that do not change, 4 bytes per keypoint and target patch, are computed once.
+
+    Args:
+        method: a concatenation of descriptors.
+        learning: the part that changes.
+        alpha: threshold as a share of the longer side of the target's box.
+        given: what the other parts need, see `Comparison`.
+    """
+
+    def __init__(
+        self,
+        cache: FeatureCache,
+        tables: Tables,
+        pairs: pd.DataFrame,
+        method: Method,
+        learning: Method,
+        *,
+        alpha: float,
+        **given: Any,
+    ) -> None:
+        self._cache, self._queries, self._learning = cache, build_queries(cache, tables, pairs), learning
+        self._device = given.get("device", "cpu")
+        self._radius = radii(make_ruler(cache, tables, self._queries).side[self._queries.pair], (alpha,))
+        fixed = {part: weight for part, weight in method.parts().items() if weight and part != learning}
+        self._weight = method.parts()[learning]
+        blocks = Comparison(cache, list(fixed), **given).blocks(self._queries)
+        self._fixed = [block.similarity(fixed) if fixed else 0.0 for block in blocks]
+
+    def __call__(self, head: Head | None = None, fitted: Mapping[str, Any] | None = None) -> float:
+        """Score what is in training, leaving it as it was."""
+        queries, common = self._queries, self._queries.common
+        comparison = Comparison(self._cache, [self._learning], head, fitted or {}, self._device)
+        predicted = np.full((len(queries.patch), 2), np.nan)
+        for block, fixed in zip(comparison.blocks(queries), self._fixed, strict=True):
+            similarity = fixed + self._weight * block.product(self._learning)
+            centres = patch_centres(self._cache.boxes[block.target], self._cache.grid)
+            predicted[block.queries] = centres[best_patch(similarity).cpu().numpy()]
+        right = correct(distances(predicted[common], queries.xy[common]), self._radius[common])
+        return float(100 * right.sum() / len(right))
+
+
+def make_validation(
+    cache: FeatureCache,
+    tables: Tables,
+    split: str,
+    sphere_weight: float,
+    alpha: float,
+    max_pairs: int,
+    seed: int,
+) -> Callable[[Head], float]:
+    """Prepare the validation of a training run: a function of the head, wherever that is.
+
+    Args:
+        cache: features of whole images.
+        split: the split whose pairs are used, "val".
+        sphere_weight: share of the sphere in the fused similarity.
+        alpha: threshold as a share of the longer side of the target's box.
+        max_pairs: if more pairs have a keypoint in common, so many of them are drawn.
+        seed: of that draw.
+
+    Raises:
+        InputError: if no pair of the split has a keypoint visible in both images; for a number out of range.
+    """
+    pairs = _some_pairs(tables, split, alpha, max_pairs, seed)
+    fused = Fused((FEATURES, SPHERE), sphere_weight)
+    return Validation(cache, tables, pairs, fused, SPHERE, alpha=alpha)
+
+
+def make_adapted_validation(
+    cache: FeatureCache,
+    tables: Tables,
+    head: Head,
+    split: str,
+    sphere_weight: float,
+    alpha: float,
+    max_pairs: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Callable[[Any], float]:
+    """Prepare the validation of an adapter's training; `head` maps to the sphere, the rest as before.
+
+    Raises:
+        InputError: as `make_validation`.
+    """
+    pairs = _some_pairs(tables, split, alpha, max_pairs, seed)
+    fused = Fused((Adapted(), SPHERE), sphere_weight)
+    score = Validation(cache, tables, pairs, fused, Adapted(), alpha=alpha, head=head, device=device)
+    return lambda adapter: score(fitted={"adapted": adapter})
+
+
+def _some_pairs(tables: Tables, split: str, alpha: float, max_pairs: int, seed: int) -> pd.DataFrame:
+    if not (alpha > 0 and max_pairs >= 1):
+        raise InputError(
+            "bad validation settings",
+            expected="a positive alpha and at least one pair",
+            found=f"alpha {alpha}, {max_pairs} pairs",
+        )
+    pairs = with_common_keypoint(tables, tables.pairs_of(split), where=f"split {split!r}")
+    if len(pairs) > max_pairs:
+        drawn = np.random.default_rng(seed).choice(len(pairs), max_pairs, replace=False)
+        pairs = pairs.loc[np.sort(drawn)].reset_index(drop=True)
+    return pairs
