@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from spheremap.config import Params
 from spheremap.config.data_sets import Stored
+from spheremap.config.methods import fields_of, kinds
 
 ROOT = Path(__file__).parents[1]
 INTRODUCTION = """<!-- Written by `make docs`; change src/spheremap/config instead. -->
@@ -62,6 +63,13 @@ def page() -> str:
             parts.append(_table(title, Stored.__doc__ or "", layout | {"properties": common}, level=3))
             masks = DEFINITIONS["DetectedMasks"]
             parts.append(_table("`masks: {source: maskrcnn}`", masks["description"], masks, level=3))
+        elif key == "methods":
+            parts.append(f"## `methods.NAME`\n\n{node['description']}\n")
+            parts.append("| kind | parameters |\n|---|---|")
+            parts += [
+                f"| `{kind}` | {', '.join(f'`{name}`' for name in fields_of(kind))} |" for kind in kinds()
+            ]
+            parts.append("")
         elif "patternProperties" in node:
             parts.append(_table(f"`{key}.NAME`", node["description"], _resolved(_entry(node))))
         elif "$ref" in node:

@@ -180,7 +180,10 @@ def test_parameters_have_the_papers_weights() -> None:
 
 @pytest.mark.parametrize(
     ("weights", "named"),
-    [({"viewpoint": -1.0}, ["viewpoint"]), ({"distanse": 1.0}, ["distanse", "'distance'"])],
+    [
+        (LOSS_WEIGHTS | {"viewpoint": -1.0}, ["viewpoint"]),
+        (LOSS_WEIGHTS | {"distanse": 1.0}, ["distanse", "'distance'"]),
+    ],
 )
 def test_impossible_weights(weights: dict[str, float], named: list[str]) -> None:
     with pytest.raises(ValueError, match="weights") as error:
@@ -933,7 +936,7 @@ def test_anchored_spheres_look_where_they_are_told() -> None:
 
 
 def test_viewpoint_comes_in_between_two_steps() -> None:
-    config = dataclasses.replace(CONFIG, viewpoint_ramp=(2, 6), weights={"viewpoint": 0.4})
+    config = dataclasses.replace(CONFIG, viewpoint_ramp=(2, 6), weights=LOSS_WEIGHTS | {"viewpoint": 0.4})
     assert all(config.loss_weights(step)[:3] == [1.0, 0.3, 0.3] for step in (1, 7))
     found = [config.loss_weights(step)[3] for step in (1, 2, 3, 5, 6, 7)]
     assert found == pytest.approx([0, 0, 0.1, 0.3, 0.4, 0.4])

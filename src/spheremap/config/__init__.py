@@ -44,14 +44,15 @@ class Params:
         one_of(self.features.backbone, self.backbones, "features.backbone", "backbones")
         for name in _downloads(self.datasets[self.dataset]):
             one_of(name, self.downloads, f"datasets.{self.dataset}: the download", "downloads")
-        for name in (*self.evaluate.methods, self.evaluate.sweep.method):
-            one_of(name, self.methods, "a method of evaluate", "methods")
-        for entry in self.methods.values():
+        for name in self.evaluate.methods:
+            one_of(name, self.methods, "evaluate.methods", "methods")
+        one_of(self.evaluate.sweep.method, self.methods, "evaluate.sweep.method", "methods")
+        for method, entry in self.methods.items():
             of = entry.get("of", [])
             for name in [of] if isinstance(of, str) else of:
-                one_of(name, self.methods, "a method is made of one that", "methods")
+                one_of(name, self.methods, f"methods.{method}.of", "methods")
         for name in self.report.compare:
-            one_of(name, self.evaluate.methods, "a method of report.compare", "evaluate.methods")
+            one_of(name, self.evaluate.methods, "report.compare", "evaluate.methods")
         return self
 
 

@@ -30,14 +30,16 @@ LOSS_WEIGHTS = {"reconstruction": 1.0, "distance": 0.3, "orientation": 0.3, "vie
 
 
 def _complete(weights: dict[str, float]) -> dict[str, float]:
-    """The weights in the order of the curves' columns; every one must be that of a loss."""
+    """The weights in the order of the curves' columns: the paper's, and others that there are."""
+    missing = [name for name in LOSS_WEIGHTS if name not in weights]
+    need(not missing, f"missing: {', '.join(missing)}")
     files = (Path(__file__).parents[1] / "model" / "losses").glob("[!_]*.py")
     known = sorted(path.stem for path in files)
     for name in weights:
         near = difflib.get_close_matches(name, known, n=1)
         advice = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
         need(name in known, f"unknown loss {name!r}; {advice}")
-    return LOSS_WEIGHTS | weights
+    return {name: weights[name] for name in LOSS_WEIGHTS | weights}
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,7 +1,7 @@
 """Section `methods`: what is compared, by the files of `spheremap.methods`.
 
-An entry names its `kind`, which is such a file, and the fields of the class there. Names are checked here, without
-loading the file and PyTorch with it; values where the method is made.
+An entry names its `kind`, which is such a file, and the fields of the class there. Names are checked here,
+without loading the file and PyTorch with it; values where the method is made.
 """
 
 import ast
@@ -25,9 +25,7 @@ def fields_of(kind: str) -> list[str]:
     """The parameters of a kind: the annotated fields of the dataclass in its file."""
     tree = ast.parse((_FOLDER / f"{kind}.py").read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    (found,) = (
-        each for each in classes if {"Method", "Variant"} & {ast.unparse(base) for base in each.bases}
-    )
+    (found,) = (c for c in classes if {"Method", "Variant"} & {ast.unparse(base) for base in c.bases})
     fields = (node.target for node in found.body if isinstance(node, ast.AnnAssign))
     return [field.id for field in fields if isinstance(field, ast.Name)]
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 MOVED = {
     "evaluate.sphere_weight": "methods.fused.sphere_weight",
     "evaluate.sweep": "evaluate.sweep.values, with method: fused and parameter: sphere_weight,",
-    "evaluate.further": "evaluate.methods, and the entries fused_subpatch, fused_mutual and fused_viewpoint of methods",
+    "evaluate.further": "evaluate.methods, and fused_subpatch, fused_mutual, fused_viewpoint in methods",
 }
 
 

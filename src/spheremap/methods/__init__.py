@@ -53,7 +53,9 @@ def _spec(cls: type[Method]) -> type:
     hints = get_type_hints(cls)
     named = {Method: str, tuple[Method, Method]: tuple[str, str]}
     fields = [(field.name, named.get(hints[field.name], hints[field.name])) for field in _fields(cls)]
-    return dataclass(frozen=True, config=STRICT)(dataclasses.make_dataclass(cls.__name__, fields))
+    return dataclass(frozen=True, config=STRICT)(
+        dataclasses.make_dataclass(cls.__name__, fields, frozen=True)
+    )
 
 
 def _fields(cls: type[Method]) -> tuple["dataclasses.Field[Any]", ...]:
