@@ -1,9 +1,8 @@
 """Filling the feature cache against the bare backbone on the same pictures, already decoded and in memory.
 
-The ratio says how much decoding, resizing, journal, checksums and HDF5 cost beside the backbone.
+The ratio says how much decoding, resizing, checksums and HDF5 cost beside the backbone.
 """
 
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,11 +85,9 @@ def measure(
             shard=(0, 1),
             provenance={},
             out=folder / "cache.h5",
-            work=folder / "work",
             device=options.device,
             threads=options.threads,
         )
-        shutil.rmtree(folder / "work")
         filling.append(summary.seconds)
 
     functions = {"bare backbone": bare, "cache, whole command": cache}

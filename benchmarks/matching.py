@@ -94,7 +94,6 @@ def measure(options: Options, work: Workload, images: int, folder: Path) -> list
         shard=(0, 1),
         provenance={},
         out=folder / "cache.h5",
-        work=folder / "work",
         device=device,
         threads=options.threads,
     )

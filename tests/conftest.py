@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from project import Project
 from tiny import TINY
 
@@ -13,6 +14,9 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
+
+settings.register_profile("any machine", deadline=None)  # a loaded machine is no fault of the code
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

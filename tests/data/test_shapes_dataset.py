@@ -1,9 +1,8 @@
-"""The embedded data set as a whole: tables, pairs, reproducibility, resuming and refusing."""
+"""The embedded data set as a whole: tables, pairs, reproducibility, killed runs and refusing."""
 
 import dataclasses
 import hashlib
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -66,7 +65,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        render_dataset(PARAMS, Path("data"), Path("work"), jobs=1)
+        render_dataset(PARAMS, Path("data"), jobs=1)
     return folder
 
 
@@ -230,14 +229,14 @@ def test_an_exhausted_gap_leaves_its_share_to_the_others() -> None:
     assert (view_bin[pairs[:, 0]] == view_bin[pairs[:, 1]]).all()
 
 
-# --------------------------------------------------------------------------------- reproducing and resuming
+# ------------------------------------------------------------------------------ reproducing and killed runs
 
 
 def test_processes_and_other_categories_change_nothing(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    render_dataset(dataclasses.replace(PARAMS, categories=("car",)), Path("data"), Path("work"), jobs=2)
+    render_dataset(dataclasses.replace(PARAMS, categories=("car",)), Path("data"), jobs=2)
     whole = digests(project / "data")
     part = {name: digest for name, digest in digests(Path("data")).items() if "/car/" in name}
     assert len(part) == 2 * 4 * 8
@@ -249,77 +248,37 @@ def test_another_seed_gives_other_pictures(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     params = dataclasses.replace(PARAMS, seed=4, categories=("chair",), pairs=SplitCounts(0, 0, 0))
-    render_dataset(params, Path("data"), Path("work"), jobs=1)
+    render_dataset(params, Path("data"), jobs=1)
     same = digests(project / "data").items() & digests(Path("data")).items()
     assert not [name for name, _ in same if name.startswith("images/")]
 
 
-def test_interrupted_run_continues_where_it_stopped(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    rendered: list[int] = []
-    real_render = dataset.render
-
-    def render_until(stop: int) -> Any:
-        def wrapped(*args: Any) -> Any:
-            if len(rendered) == stop:
-                raise KeyboardInterrupt
-            rendered.append(1)
-            return real_render(*args)
-
-        return wrapped
-
-    monkeypatch.setattr(dataset, "render", render_until(20))
-    with pytest.raises(KeyboardInterrupt):
-        render_dataset(PARAMS, Path("data"), Path("work"), jobs=1)
-    assert not Path("data").exists()
-
-    # a finished picture that was damaged since is drawn again, the others are kept
-    damaged = sorted(Path("work").rglob("*.jpg"))[0]
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    rendered.clear()
-    monkeypatch.setattr(dataset, "render", render_until(10**9))
-    render_dataset(PARAMS, Path("data"), Path("work"), jobs=1)
-    assert len(rendered) == 64 - 20 + 1
-    assert digests(Path("data")) == digests(project / "data")
-    assert list(Path("work").iterdir()) == [Path("work/lock")]
-
-
-def test_killed_run_continues_to_the_same_bytes(project: Path, tmp_path: Path) -> None:
+def test_a_killed_run_leaves_nothing_and_the_same_command_draws_it(project: Path, tmp_path: Path) -> None:
     (tmp_path / "slice.json").write_text(json.dumps(SLICE))
     command = [sys.executable, "-m", "spheremap", "render", "--params", "slice.json", "--out", "data"]
-    command += ["--work", "work", "--jobs"]
-    first = subprocess.Popen([*command, "2"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("work/*/records/*/*.json"))) < 10 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    first = subprocess.Popen([*command, "--jobs", "2"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    wait_for_pictures(tmp_path)
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert not (tmp_path / "data").exists()
-    records = sorted(tmp_path.glob("work/*/records/*/*.json"))
-    assert 10 <= len(records) < 64
-
-    # of a damaged record, the picture is drawn again: one is no JSON, in the other a number is another
-    text = records[1].read_text()
-    assert text.lstrip("{ \n").startswith('"box"')
-    records[0].write_bytes(b"\x80" + records[0].read_bytes()[1:])
-    records[1].write_text(re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), text, count=1))
-    second = subprocess.run([*command, "1"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "64/64" in second.stderr
+    subprocess.run(command, cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
     assert digests(tmp_path / "data") == digests(project / "data")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "slice.json"]
+
+
+def wait_for_pictures(folder: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not list(folder.glob(".data.*/images/*/*.jpg")):
+        assert time.monotonic() < deadline, "no picture is drawn"
+        time.sleep(0.02)
 
 
 def test_a_killed_worker_ends_the_run_with_a_message(tmp_path: Path) -> None:
     """It neither waits for the dead nor leaves the living behind."""
     (tmp_path / "slice.json").write_text(json.dumps(SLICE))
     command = [sys.executable, "-m", "spheremap", "render", "--params", "slice.json", "--out", "data"]
-    run = subprocess.Popen(
-        [*command, "--work", "work", "--jobs", "2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("work/*/records/*/*.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    run = subprocess.Popen([*command, "--jobs", "2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    wait_for_pictures(tmp_path)
     workers = [p for p in psutil.Process(run.pid).children() if "spawn_main" in " ".join(p.cmdline())]
     assert len(workers) == 2
     workers[0].kill()
@@ -340,7 +299,7 @@ def test_existing_data_set_is_replaced_as_a_whole(
     params = dataclasses.replace(
         PARAMS, categories=("car",), instances=SplitCounts(1, 0, 0), pairs=SplitCounts(0, 0, 0)
     )
-    render_dataset(params, Path("data"), Path("work"), jobs=1)
+    render_dataset(params, Path("data"), jobs=1)
     assert sorted(path.name for path in Path("data").iterdir()) == [
         "images",
         "images.csv",
@@ -388,35 +347,24 @@ def test_bad_parameters_are_refused_by_name(
     path = tmp_path / "slice.json"
     path.write_text(json.dumps(SLICE | {key: value}))
     out = tmp_path / "data"
-    assert main(["render", "--params", str(path), "--out", str(out), "--work", str(tmp_path / "work")]) == 1
+    assert main(["render", "--params", str(path), "--out", str(out)]) == 1
     error = capsys.readouterr().err
     assert key in error
     assert message in error
     assert not out.exists()
 
 
-def test_more_pairs_than_there_are_is_an_error_that_keeps_the_pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_pairs_than_there_are_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     few = dataclasses.replace(PARAMS, categories=("chair",), instances=SplitCounts(2, 0, 0))
     with pytest.raises(InputError, match=r"too few image pairs for chair, train(.|\n)*ask for fewer pairs"):
-        render_dataset(
-            dataclasses.replace(few, pairs=SplitCounts(1000, 0, 0)), Path("data"), Path("work"), jobs=1
-        )
-    assert not Path("data").exists()
-
-    def render(*_: Any) -> None:
-        raise AssertionError("finished pictures are not drawn again")
-
-    monkeypatch.setattr(dataset, "render", render)
-    render_dataset(dataclasses.replace(few, pairs=SplitCounts(10, 0, 0)), Path("data"), Path("work"), jobs=1)
-    assert len(read_tables(Path("data")).pairs) == 10
+        render_dataset(dataclasses.replace(few, pairs=SplitCounts(1000, 0, 0)), Path("data"), jobs=1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_number_of_jobs_is_checked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="wrong number of jobs"):
-        render_dataset(PARAMS, tmp_path / "data", tmp_path / "work", jobs=0)
+        render_dataset(PARAMS, tmp_path / "data", jobs=0)
 
 
 def test_every_range_reaches_the_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -433,6 +381,6 @@ def test_every_range_reaches_the_camera(tmp_path: Path, monkeypatch: pytest.Monk
     one = dataclasses.replace(
         PARAMS, categories=["chair"], instances=SplitCounts(1, 0, 0), pairs=SplitCounts(0, 0, 0), **ranges
     )
-    render_dataset(one, tmp_path / "out", tmp_path / "work", jobs=1)
+    render_dataset(one, tmp_path / "out", jobs=1)
     assert [own.pop("view_bin") for own in asked] == list(range(8))
     assert all(own == ranges | {"size": 64} for own in asked)

@@ -1,4 +1,4 @@
-"""The feature cache from pictures to reader: geometry of views, journal, HDF5, damage, resuming."""
+"""The feature cache from pictures to reader: geometry of views, HDF5, damage, killed runs."""
 
 import dataclasses
 import json
@@ -42,7 +42,6 @@ from spheremap.features.cache.builder import (
     select_sources,
 )
 from spheremap.features.cache.index import write_index
-from spheremap.features.cache.journal import Journal, Record
 from spheremap.features.cache.shards import shard_range
 from spheremap.features.cache.views import make_view, random_resized_crop, view_generator
 from spheremap.features.geometry import square_box
@@ -115,7 +114,7 @@ def build(weights: Path, sources: list[Source]) -> Build:
     def run(out: Path, **changes: Any) -> Summary:
         options: dict[str, Any] = {
             "spec": SPEC, "sources": sources, "weights": weights, "kind": "views", "shard": (0, 1),
-            "provenance": {"step": "cache", "params": {"block": 1}}, "out": out, "work": out.parent / "work",
+            "provenance": {"step": "cache", "params": {"block": 1}}, "out": out,
         }  # fmt: skip
         return build_shard(**{**options, **changes})
 
@@ -128,21 +127,6 @@ def cache_file(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cache") / "views.h5"
     build(out)
     return out
-
-
-@pytest.fixture(scope="module")
-def journal_bytes(build: Build, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The whole journal of that cache, as it lay there before it was published."""
-    folder = tmp_path_factory.mktemp("journal")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builder, "_publish", _stop)
-        with pytest.raises(KeyboardInterrupt):
-            build(folder / "views.h5")
-    return (folder / "work" / "views-0-of-1.journal").read_bytes()
-
-
-def _stop(*_args: object) -> None:
-    raise KeyboardInterrupt
 
 
 # ---- views -------------------------------------------------------------------------------------------------
@@ -392,7 +376,7 @@ def test_bytes_depend_on_nothing_but_the_work(build: Build, cache_file: Path, tm
     time.sleep(1.1)  # time stamps in HDF5 would have a resolution of a second
     build(tmp_path / "views.h5", threads=3)
     assert (tmp_path / "views.h5").read_bytes() == cache_file.read_bytes()
-    assert [path.name for path in (tmp_path / "work").iterdir()] == ["views-0-of-1.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["views.h5"]
 
 
 def test_a_view_does_not_depend_on_other_images(
@@ -785,7 +769,7 @@ def test_another_structure_is_refused(
 
 def spoil_missing(source: Source) -> str:
     source.path.unlink()
-    return r"cannot read a file of image 'toy/0003'[\s\S]*3\.png"
+    return r"the image does not exist[\s\S]*3\.png"
 
 
 def spoil_truncated(source: Source) -> str:
@@ -860,82 +844,6 @@ def test_tokens_too_large_for_float16(build: Build, tmp_path: Path, monkeypatch:
     assert not (tmp_path / "v.h5").exists()
 
 
-# ---- journal and resuming ----------------------------------------------------------------------------------
-
-RECORD = 8 + 4 * 64 * 2 + 32 + 4  # head, tokens, box, mask
-
-
-def resume(build: Build, folder: Path, journal: bytes, **changes: Any) -> Summary:
-    (folder / "work").mkdir(exist_ok=True)
-    (folder / "work" / "views-0-of-1.journal").write_bytes(journal)
-    return build(folder / "views.h5", **changes)
-
-
-@given(st.data())
-@settings(max_examples=40, deadline=None)
-def test_resumed_anywhere_ends_in_the_same_bytes(
-    build: Build, cache_file: Path, journal_bytes: bytes, data: st.DataObject
-) -> None:
-    """Cut the journal at any byte, with or without a damaged byte before the cut."""
-    content = bytearray(journal_bytes[: data.draw(st.integers(0, len(journal_bytes)))])
-    intact = len(content)
-    if content and data.draw(st.booleans()):
-        intact = data.draw(st.integers(0, len(content) - 1))
-        content[intact] ^= data.draw(st.integers(1, 255))
-    folder = cache_file.parent / "resumed"
-    folder.mkdir(exist_ok=True)
-    summary = resume(build, folder, bytes(content))
-    whole = max(0, intact - 40) // RECORD
-    assert summary.computed == 18 - (whole if whole == 18 else whole // 4 * 4)
-    assert (folder / "views.h5").read_bytes() == cache_file.read_bytes()
-
-
-def test_finished_journal_needs_no_backbone(
-    build: Build, tmp_path: Path, journal_bytes: bytes, cache_file: Path
-) -> None:
-    assert len(journal_bytes) == 40 + 18 * RECORD
-    assert resume(build, tmp_path, journal_bytes).computed == 0
-    assert (tmp_path / "views.h5").read_bytes() == cache_file.read_bytes()
-
-
-def test_journal_made_otherwise_is_discarded(
-    build: Build, tmp_path: Path, journal_bytes: bytes, sources: list[Source]
-) -> None:
-    other_seed = dataclasses.replace(SPEC, features=dataclasses.replace(FEATURES, seed=1))
-    moved = make_sources(tmp_path / "pictures")
-    changed = make_sources(tmp_path / "changed")
-    Image.new("RGB", changed[0].size, (1, 2, 3)).save(changed[0].path)
-    provenance = {"step": "cache", "params": {"block": 1}, "seed": 1}
-    assert resume(build, tmp_path, journal_bytes, spec=other_seed, provenance=provenance).computed == 18
-    assert resume(build, tmp_path, journal_bytes, shard=(0, 1), sources=sources[:5]).computed == 15
-    assert resume(build, tmp_path, journal_bytes, sources=changed).computed == 18
-    assert resume(build, tmp_path, journal_bytes, sources=moved).computed == 0  # same contents elsewhere
-
-
-def test_journal_round_trip(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    records = [
-        Record(
-            generator.standard_normal((3, 2)).astype(np.float16),
-            generator.random(3) > 0.5,
-            generator.random(4),
-        )
-        for _ in range(5)
-    ]
-    with Journal(tmp_path / "j", b"k" * 32, (3, 2), 5, 2) as journal:
-        journal.append(records[:2])
-        journal.append(records[2:4])
-    with Journal(tmp_path / "j", b"k" * 32, (3, 2), 5, 2) as journal:
-        assert journal.count == 4
-        journal.append(records[4:])
-        for found, expected in zip(journal, records, strict=True):
-            np.testing.assert_array_equal(found.tokens, expected.tokens)
-            np.testing.assert_array_equal(found.mask, expected.mask)
-            np.testing.assert_array_equal(found.box, expected.box)
-    with Journal(tmp_path / "j", b"l" * 32, (3, 2), 5, 2) as journal:
-        assert journal.count == 0
-
-
 # ---- command line ------------------------------------------------------------------------------------------
 
 
@@ -958,27 +866,26 @@ def command(tmp_path: Path, weights: Path, sources: list[Source]) -> list[str]:
 
 SLOW = """
 import sys, time
-from spheremap.features.cache.journal import Journal
+from spheremap.features.backbones.extractor import Extractor
 from spheremap.cli import main
-append = Journal.append
-def slow(self, records):
-    append(self, records)
+call = Extractor.__call__
+def slow(self, images):
     time.sleep(0.1)
-Journal.append = slow
+    return call(self, images)
+Extractor.__call__ = slow
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_killed_run_resumes_to_the_same_bytes(
-    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+def test_a_killed_run_leaves_no_shard_and_the_same_command_makes_it(
+    tmp_path: Path, command: list[str]
 ) -> None:
-    out, work = tmp_path / "killed.h5", tmp_path / "killed"
-    arguments = [*command, f"--out={out}", f"--work={work}"]
-    journal = work / "views-0-of-1.journal"
-    process = subprocess.Popen([sys.executable, "-c", SLOW, *arguments], stderr=subprocess.DEVNULL)
+    (tmp_path / "cache").mkdir()
+    out, whole = tmp_path / "cache/views.h5", tmp_path / "whole.h5"
+    process = subprocess.Popen([sys.executable, "-c", SLOW, *command, f"--out={out}"])
     try:
-        deadline = time.monotonic() + 60
-        while not (journal.exists() and journal.stat().st_size > 40 + 12 * RECORD):
+        deadline = time.monotonic() + 300
+        while not list(out.parent.iterdir()):
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline, "no progress"
             time.sleep(0.01)
@@ -986,17 +893,14 @@ def test_killed_run_resumes_to_the_same_bytes(
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert not out.exists()
-    assert main(arguments) == 0
-    resumed = capsys.readouterr().out
-    assert main([*command, f"--out={tmp_path / 'whole.h5'}", f"--work={tmp_path / 'whole'}"]) == 0
-    assert "160 records, 160 of them computed now" in capsys.readouterr().out
-    assert "160 records" in resumed
-    assert "160 of them" not in resumed
-    assert out.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    for path in (out, whole):
+        subprocess.run([sys.executable, "-m", "spheremap", *command, f"--out={path}"], check=True)
+    assert out.read_bytes() == whole.read_bytes()
+    assert [path.name for path in out.parent.iterdir()] == ["views.h5"]
 
 
 def test_command_records_provenance(tmp_path: Path, command: list[str]) -> None:
-    assert main([*command, f"--out={tmp_path / 'v.h5'}", f"--work={tmp_path / 'w'}"]) == 0
+    assert main([*command, f"--out={tmp_path / 'v.h5'}"]) == 0
     with FeatureCache.open(
         [tmp_path / "v.h5"], expect={"step": "cache", "params": {"dataset": "toys"}}
     ) as cache:
@@ -1012,7 +916,7 @@ def test_command_reports_bad_parameters(
     params = json.loads((tmp_path / "params.json").read_text())
     params["features"]["view"] = 3
     (tmp_path / "params.json").write_text(json.dumps(params))
-    assert main([*command, f"--out={tmp_path / 'v.h5'}", f"--work={tmp_path / 'w'}"]) == 1
+    assert main([*command, f"--out={tmp_path / 'v.h5'}"]) == 1
     assert "unknown parameter 'features.view'" in capsys.readouterr().err
     assert not (tmp_path / "v.h5").exists()
 
@@ -1025,7 +929,6 @@ def test_command_names_a_missing_input(
         *command,
         f"--{name}={tmp_path / 'nowhere'}",
         f"--out={tmp_path / 'v.h5'}",
-        f"--work={tmp_path}",
     ]
     assert main(arguments) == 1
     assert str(tmp_path / "nowhere") in capsys.readouterr().err
@@ -1034,7 +937,7 @@ def test_command_names_a_missing_input(
 @pytest.mark.parametrize("text", ["2/2", "0", "a/b", "-1/2"])
 def test_malformed_shard(command: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main([*command, "--out=x.h5", "--work=w", f"--shard={text}"])
+        main([*command, "--out=x.h5", f"--shard={text}"])
     assert "expected I/N" in capsys.readouterr().err
 
 
@@ -1063,19 +966,20 @@ class Counter:
 
 def test_queues_are_bounded(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow disk makes decoding wait: never more in memory than the queues hold, however many images."""
-    counter, append, decode = Counter(), Journal.append, builder.decode_views
+    counter, write, decode = Counter(), h5py.Dataset.__setitem__, builder.decode_views
 
-    def slow(self: Journal, records: list[Record]) -> None:
-        time.sleep(0.01)
-        append(self, records)
-        counter.add(-len(records))
+    def slow(self: h5py.Dataset, args: Any, values: Any) -> None:
+        write(self, args, values)
+        if self.name == "/masks":  # the last of a record
+            time.sleep(0.0025)
+            counter.add(-1)
 
     def counting(*args: Any) -> list[Any]:
         result = decode(*args)
         counter.add(len(result))
         return result
 
-    monkeypatch.setattr(Journal, "append", slow)
+    monkeypatch.setattr(h5py.Dataset, "__setitem__", slow)
     monkeypatch.setattr(builder, "decode_views", counting)
     build(tmp_path / "images.h5", kind="images", sources=make_sources(tmp_path / "pictures", 120), threads=2)
     assert counter.now == 0

@@ -1,8 +1,6 @@
 """An HTTP server on this machine that fails in the ways real ones do, on demand."""
 
 import contextlib
-import socket
-import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,39 +18,27 @@ class Fault:
         headers: further headers of the answer.
         page: an HTML page instead of the file.
         cut: end the connection after so many bytes of the body.
-        reset: end it by a reset instead of in good order.
         hold: at the cut keep silent, until the server closes, instead of ending the connection.
-        drip: send the body byte by byte with so many seconds in between.
-        length: state this length instead of the true one; None: state none.
-        shift: answer a range that begins so many bytes later than asked for.
+        no_length: do not say how long the body is.
     """
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     page: str | None = None
     cut: int | None = None
-    reset: bool = False
     hold: bool = False
-    drip: float | None = None
-    length: int | str | None = "true"
-    shift: int = 0
+    no_length: bool = False
 
 
 @dataclass
 class Resource:
-    """A file that the server has.
-
-    `ranges`: "yes"; "always" (whatever If-Range says); "none" (no header Accept-Ranges) and "ignored" (the
-    header is sent, but the answer is always the whole file). Each request takes the next of `faults`; without
-    any left all goes well.
-    """
+    """A file that the server has. Each request takes the next of `faults`; without any left all goes well."""
 
     content: bytes
     etag: str | None = '"v1"'
     last_modified: str | None = None
-    ranges: str = "yes"
+    ranges: bool = True  # parts are sent where asked for
     chunked: bool = False
-    content_type: str = "application/octet-stream"
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -62,9 +48,7 @@ class Request:
 
     path: str
     query: str
-    range: str | None
-    if_range: str | None
-    cookie: str | None
+    headers: Any
 
 
 class FaultyServer(ThreadingHTTPServer):
@@ -82,9 +66,13 @@ class FaultyServer(ThreadingHTTPServer):
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}{path}"
 
+    def paths(self) -> list[str]:
+        """The path of each request."""
+        return [request.path for request in self.requests]
+
     def ranges_of(self, path: str) -> list[str | None]:
         """The header Range of each request for a path."""
-        return [request.range for request in self.requests if request.path == path]
+        return [request.headers["Range"] for request in self.requests if request.path == path]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news."""
@@ -110,14 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
-        asked = self.headers["Range"]
-        self.server.requests.append(
-            Request(address.path, address.query, asked, self.headers["If-Range"], self.headers["Cookie"])
-        )
-        resource = self.server.resources.get(address.path)
-        if resource is None:
-            self._answer(404, {"Content-Length": "0"})
-            return
+        self.server.requests.append(Request(address.path, address.query, self.headers))
+        resource = self.server.resources.get(address.path, Resource(b"", faults=[Fault(status=404)]))
         fault = resource.faults.pop(0) if resource.faults else Fault()
         if fault.page is not None:
             body = fault.page.encode()
@@ -130,58 +112,33 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(resource, fault)
 
     def _send(self, resource: Resource, fault: Fault) -> None:
-        start = self._start(resource)
-        total = len(resource.content)
+        start, total = self._start(resource), len(resource.content)
         if start is not None and start >= total:
             self._answer(416, {"Content-Range": f"bytes */{total}", "Content-Length": "0"})
             return
-        headers = {"Content-Type": resource.content_type}
-        if resource.etag:
-            headers["ETag"] = resource.etag
-        if resource.last_modified:
-            headers["Last-Modified"] = resource.last_modified
-        if resource.ranges != "none":
-            headers["Accept-Ranges"] = "bytes"
+        headers = {"ETag": resource.etag, "Last-Modified": resource.last_modified}
         if start is not None:
-            start += fault.shift
             headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
         body = resource.content[start or 0 :]
         if resource.chunked:
             headers["Transfer-Encoding"] = "chunked"
-        elif fault.length is not None:
-            headers["Content-Length"] = str(len(body) if fault.length == "true" else fault.length)
-        self._answer(200 if start is None else 206, headers | fault.headers)
-        self._send_body(resource, fault, body)
-
-    def _send_body(self, resource: Resource, fault: Fault, body: bytes) -> None:
-        sent = body if fault.cut is None else body[: fault.cut]
-        if fault.drip is not None:
-            for byte in sent:
-                self.wfile.write(bytes([byte]))
-                if self.server.closing.wait(fault.drip):
-                    return
-        elif resource.chunked:
-            for i in range(0, len(sent), 1000):
-                piece = sent[i : i + 1000]
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            if fault.cut is None:
-                self.wfile.write(b"0\r\n\r\n")
+        elif not fault.no_length:
+            headers["Content-Length"] = str(len(body))
+        self._answer(200 if start is None else 206, {k: v for k, v in headers.items() if v} | fault.headers)
+        body, whole = body[: fault.cut], fault.cut is None
+        if resource.chunked:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(body), body) + b"0\r\n\r\n" * whole)
         else:
-            self.wfile.write(sent)
+            self.wfile.write(body)
         if fault.hold:
             self.server.closing.wait(60)
-        if fault.reset:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
 
     def _start(self, resource: Resource) -> int | None:
         """First byte of the range to send; None for the whole file."""
-        asked = self.headers["Range"]
-        if asked is None or resource.ranges not in ("yes", "always"):
+        asked, condition = self.headers["Range"], self.headers["If-Range"]
+        if asked is None or not resource.ranges:
             return None
-        condition = self.headers["If-Range"]
-        met = resource.ranges == "always" or condition is None
-        if not met and condition not in (resource.etag, resource.last_modified):
+        if condition not in (None, resource.etag, resource.last_modified):
             return None
         return int(asked.removeprefix("bytes=").removesuffix("-"))
 

@@ -55,7 +55,7 @@ class Studio:
             write_json(work / f"{name}.json", content)
         cache = work / "images.h5"
         run("cache", "--params", work / "cache.json", "--tables", work / "tables", "--weights", self.weights,
-            "--kind", "images", "--out", cache, "--work", work / "journal", "--device", "cpu")  # fmt: skip
+            "--kind", "images", "--out", cache, "--device", "cpu")  # fmt: skip
         run("evaluate", "--params", work / "evaluate.json", "--tables", work / "tables", "--images", cache,
             "--head", self.head, "--out", work / "results", "--device", "cpu")  # fmt: skip
         return pd.read_csv(work / "results" / "predictions.csv.gz", dtype={"keypoint_id": str})

@@ -1,6 +1,6 @@
 """Whatever changes in a folder of the user's own is seen by Snakemake and by DVC; nothing else runs again.
 
-Each recipe is a change that a user makes; its outcome must be what a project makes that never saw the old files.
+Each recipe is a change that a user makes; its outcome must be that of a project that never saw the old files.
 """
 
 import csv

@@ -204,28 +204,6 @@ def check_folder(params, record):
         )
 
 
-def settle_dates():
-    """Date files that lie in the future (the clock was moved back) to now, in their order.
-
-    Else what is made from now on would count as older than they are, and what depends on it as up to date.
-    """
-    folders = [CANONICAL, FEATURES, MODEL, f"{WORK}/params"]
-    files = [path for folder in folders for path in Path(folder).glob("*")]
-    files += [*Path("models/backbones").glob("*"), *Path("results").rglob("*")]
-    dates = {path: path.stat().st_mtime_ns for path in files if path.is_file()}
-    now = time.time_ns()
-    ahead = sorted({date for date in dates.values() if date > now})
-    for path, date in dates.items():
-        if date > now:
-            settled = now - 1000 * (len(ahead) - ahead.index(date))
-            os.utime(path, ns=(settled, settled))
-    if ahead:
-        print(
-            "files were dated in the future and are now dated to the present",
-            file=sys.stderr,
-        )
-
-
 HELD = []  # the lock of this run, freed by the kernel when it ends, for whatever reason
 
 
@@ -245,10 +223,6 @@ def hold_folder():
             "again"
         )
     HELD.append(lock)
-
-
-if workflow.is_main_process:
-    settle_dates()
 
 
 def downloads(entry):

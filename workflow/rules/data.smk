@@ -30,9 +30,8 @@ if SOURCE["layout"] == "shapes":
             mem_mb=2000,
         params:
             out=subpath(output.provenance, parent=True),
-            work=f"{WORK}/render",
         shell:
-            "logged {log} spheremap render --params {input.params} --out {params.out} --work {params.work} --jobs {threads} "
+            "logged {log} spheremap render --params {input.params} --out {params.out} --jobs {threads} "
             "&& cp {input.params} {output.params}"
 
 else:

@@ -58,12 +58,11 @@ rule cache:
         gpu=GPU,
     params:
         tables=subpath(input.provenance, parent=True),
-        work=f"{WORK}/cache-{{kind}}-{{shard}}of{{shards}}",
         device=config["device"],
     shell:
         "logged {log} spheremap cache --params {input.params} --tables {params.tables} --weights {input.weights} "
         "--kind {wildcards.kind} --shard {wildcards.shard}/{wildcards.shards} --out {output} "
-        "--work {params.work} --device {params.device} --threads {threads}"
+        "--device {params.device} --threads {threads}"
 
 
 rule cache_index:

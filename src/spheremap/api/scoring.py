@@ -137,13 +137,12 @@ def _features(
         **{name: getattr(spec.features, name) for name in ("precision", "fit", "batch")},
     }
     made = provenance("cache", params, {"weights": bundle.about.weights_sha256, **tables})
-    work = KEPT / f"{spec.dataset}-{digest(made)[:12]}"
-    file = work / "images.h5"
+    file = KEPT / f"{spec.dataset}-{digest(made)[:12]}" / "images.h5"
     with suppress(ProvenanceError):  # it is not there yet, or damaged
         return FeatureCache.open([file], expect=made)
     with bundle.weights(weights) as own:
         build_shard(
-            spec, sources, weights=own, kind="images", shard=(0, 1), provenance=made, out=file, work=work,
+            spec, sources, weights=own, kind="images", shard=(0, 1), provenance=made, out=file,
             device=device, threads=threads,
         )  # fmt: skip
     return FeatureCache.open([file], expect=made)

@@ -199,25 +199,6 @@ def _runs(pid: int) -> bool:
     return True
 
 
-@contextmanager
-def publish(final: Path, staged: Path) -> Iterator[Path]:
-    """Yield an empty directory to fill, `staged`; it then becomes `final` in one step.
-
-    Unlike that of `atomic_path` it may lie elsewhere; what a killed run left in it is cleared by the next.
-
-    Raises:
-        InputError: as `atomic_path` does.
-    """
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    yield staged
-    with atomic_path(final) as temporary:
-        try:
-            staged.rename(temporary)
-        except OSError:  # another file system
-            shutil.copytree(staged, temporary)
-
-
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -23,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard", type=_shard, default=(0, 1), metavar="I/N", help="the I-th of N shards, from 0"
     )
     parser.add_argument("--out", type=Path, required=True, help="HDF5 file to write")
-    parser.add_argument("--work", type=Path, required=True, help="directory that lets a killed run resume")
     parser.add_argument(
         "--device",
         default="auto",
@@ -61,7 +60,6 @@ def run(args: argparse.Namespace) -> None:
         shard=args.shard,
         provenance=provenance("cache", read_json(args.params), inputs),
         out=args.out,
-        work=args.work,
         device=choose_device(args.device, turn=args.shard[0]),
         threads=max(1, args.threads),
     )

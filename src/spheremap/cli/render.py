@@ -15,10 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--params", type=Path, required=True, help="JSON: the data set's entry in params.yaml"
     )
     parser.add_argument("--out", type=Path, required=True, help="directory to write, complete or not at all")
-    parser.add_argument("--work", type=Path, required=True, help="unfinished work, reused after a stop")
     parser.add_argument("--jobs", type=int, default=1, help="processes; the result does not depend on it")
 
 
 def run(args: argparse.Namespace) -> None:
     """Render."""
-    render_dataset(read_slice(args.params, ShapesParams), args.out, args.work, args.jobs)
+    render_dataset(read_slice(args.params, ShapesParams), args.out, args.jobs)

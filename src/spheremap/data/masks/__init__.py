@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spheremap.base.errors import InputError
-from spheremap.base.files import exclusive, publish, sha256_file, write_csv
+from spheremap.base.files import atomic_path, exclusive, sha256_file, write_csv
 from spheremap.base.progress import progress
 from spheremap.base.provenance import provenance
 from spheremap.data.adapters.common import FileDigest
@@ -70,7 +70,8 @@ def write_masks(
             entries = [look(subject) for subject in _watched(subjects)]
         record = provenance("masks", dataclasses.asdict(params), inputs)
         pictures = dict(before.pictures)
-        with publish(out, work / "complete") as staged:
+        with atomic_path(out) as staged:
+            staged.mkdir()
             draw_sheet(entries, staged / "contact_sheet.jpg")
             write_csv(staged / "masks.csv", _report(entries))
             if store is not None:

@@ -1,15 +1,13 @@
 """Rendering the embedded data set: parameters in, canonical tables with pictures and masks out.
 
 Every picture depends on the seed, its category, split, instance and view alone, never on the order or the
-number of processes. Finished pictures are kept in a work directory until the data set is complete, so that an
-interrupted run continues where it stopped and ends in the same bytes.
+number of processes. The data set appears when it is complete; an interrupted run begins it again.
 """
 
 import dataclasses
 import hashlib
 import multiprocessing
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -24,11 +22,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
-from spheremap.base.files import atomic_path, exclusive, publish, read_json, sha256_file, write_json
+from spheremap.base.errors import InputError, SpheremapError
+from spheremap.base.files import atomic_path, sha256_file
 from spheremap.base.interruption import held_interrupts
 from spheremap.base.progress import progress
-from spheremap.base.provenance import digest, provenance, seal, unseal
+from spheremap.base.provenance import provenance
 from spheremap.data.shapes.camera import BIN_WIDTH, BINS, draw_camera
 from spheremap.data.shapes.models import CATEGORIES, keypoint_names, make_instance
 from spheremap.data.shapes.pairs import draw_pairs
@@ -37,7 +35,6 @@ from spheremap.data.tables import SPLITS, Tables, fill_tables
 
 # object's value in the masks: Pascal VOC's class ids where VOC has the class
 CLASS_IDS = {"aeroplane": 1, "bicycle": 2, "car": 7, "chair": 9, "quadruped": 21}
-_HERE = Path(__file__).parent
 MIN_IMAGE_SIZE = 64
 JPEG_QUALITY = 95
 
@@ -162,17 +159,13 @@ class View:
     def mask(self, root: Path) -> Path:
         return root / "masks" / f"{self.name}.png"
 
-    def record(self, root: Path) -> Path:
-        return root / "records" / f"{self.name}.json"
 
-
-def render_dataset(params: ShapesParams, out: Path, work: Path, jobs: int) -> None:
+def render_dataset(params: ShapesParams, out: Path, jobs: int) -> None:
     """Render the data set; `out` appears complete or not at all.
 
     Args:
         params: what to render.
         out: directory for the canonical tables, `images/` and `masks/`; an existing one is replaced.
-        work: directory for unfinished work; what it holds for these parameters is reused.
         jobs: number of processes. The result does not depend on it.
 
     Raises:
@@ -181,18 +174,10 @@ def render_dataset(params: ShapesParams, out: Path, work: Path, jobs: int) -> No
     if jobs < 1:
         raise InputError("wrong number of jobs", expected="1 or more", found=str(jobs), fix="give --jobs 1")
     views = list(all_views(params))
-    with exclusive(work / "lock"):
-        parts = work / _work_key(params)
-        records = {view: record for view in views if (record := _finished(view, parts)) is not None}
-        missing = [view for view in views if view not in records]
-        records.update(_render_all(params, missing, parts, jobs, len(views)))
+    with atomic_path(out) as staged:
+        records = dict(_render_all(params, views, staged, jobs))
         tables = _tables(params, {view: records[view] for view in views}, out)
-        with publish(out, parts / "complete") as staged:
-            for view in views:
-                for place in (view.image, view.mask):
-                    _link(place(parts), place(staged))
-            fill_tables(staged, tables, provenance("render", dataclasses.asdict(params)))
-        shutil.rmtree(parts)
+        fill_tables(staged, tables, provenance("render", dataclasses.asdict(params)))
 
 
 def all_views(params: ShapesParams) -> Iterator[View]:
@@ -218,15 +203,17 @@ def _word(text: str) -> int:
 
 
 def _render_all(
-    params: ShapesParams, missing: list[View], parts: Path, jobs: int, total: int
+    params: ShapesParams, views: list[View], folder: Path, jobs: int
 ) -> Iterator[tuple[View, Record]]:
-    """Render the missing pictures, one object per task, and yield their records as they come."""
+    """Render the pictures, one object per task, and yield their records as they come."""
     tasks: dict[str, list[View]] = {}
-    for view in missing:
+    for view in views:
         tasks.setdefault(view.instance_name, []).append(view)
-    work = partial(_render_instance, params, parts)
+        for place in (view.image(folder), view.mask(folder)):
+            place.parent.mkdir(parents=True, exist_ok=True)
+    work = partial(_render_instance, params, folder)
     with (
-        progress(total=total, initial=total - len(missing), desc="render", unit="images") as bar,
+        progress(total=len(views), desc="render", unit="images") as bar,
         _mapper(min(jobs, len(tasks))) as run,
     ):
         for done in run(work, tasks.values()):
@@ -273,8 +260,8 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _render_instance(params: ShapesParams, parts: Path, views: list[View]) -> list[tuple[View, Record]]:
-    """Build one object and render some of its views into the work directory."""
+def _render_instance(params: ShapesParams, folder: Path, views: list[View]) -> list[tuple[View, Record]]:
+    """Build one object and render its views into a directory."""
     first = views[0]
     instance = make_instance(
         first.category, generator(params.seed, "instance", first.category, first.split, first.instance)
@@ -299,48 +286,24 @@ def _render_instance(params: ShapesParams, parts: Path, views: list[View]) -> li
         )
         picture = render(subject, camera, rng)
         pixels, seen = visible_points(points, camera, picture)
-        with atomic_path(view.image(parts)) as path:
-            Image.fromarray(picture.rgb).save(path, quality=JPEG_QUALITY, subsampling=0)
-        with atomic_path(view.mask(parts)) as path:
-            Image.fromarray(picture.mask.astype(np.uint8) * np.uint8(CLASS_IDS[view.category])).save(path)
+        Image.fromarray(picture.rgb).save(view.image(folder), quality=JPEG_QUALITY, subsampling=0)
+        mask = picture.mask.astype(np.uint8) * np.uint8(CLASS_IDS[view.category])
+        Image.fromarray(mask).save(view.mask(folder))
         rows, columns = (np.flatnonzero(picture.mask.any(axis=axis)).tolist() for axis in (1, 0))
         rounded = np.round(pixels, 2).tolist()
         record = {
             "box": [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1],
             "keypoints": [point if shown else None for point, shown in zip(rounded, seen, strict=True)],
-            "sha256": _digests(view, parts),
+            "sha256": {
+                "image": sha256_file(view.image(folder)),
+                "mask": sha256_file(view.mask(folder)),
+            },
         }
-        write_json(view.record(parts), seal(record))  # last: it says that its picture and mask are complete
         result.append((view, record))
     return result
 
 
-def _digests(view: View, parts: Path) -> dict[str, str]:
-    return {"image": sha256_file(view.image(parts)), "mask": sha256_file(view.mask(parts))}
-
-
-def _finished(view: View, parts: Path) -> Record | None:
-    """The record of a picture that an earlier run finished, None if there is none or a file is damaged."""
-    if not all(place(parts).exists() for place in (view.image, view.mask, view.record)):
-        return None
-    path = view.record(parts)
-    try:
-        record: Record = unseal(read_json(path), where=path, fix="")
-    except (InputError, ProvenanceError):
-        return None
-    return record if record["sha256"] == _digests(view, parts) else None
-
-
-def _work_key(params: ShapesParams) -> str:
-    """Identity of the pictures: the parameters that shape them and the code that draws them."""
-    settings = dataclasses.asdict(params)
-    for unrelated in ("root", "pairs", "min_shared_keypoints"):
-        del settings[unrelated]
-    code = {str(path.relative_to(_HERE)): sha256_file(path) for path in sorted(_HERE.rglob("*.py"))}
-    return digest({"params": settings, "code": code})[:16]
-
-
-# ----------------------------------------------------------------------------------------- tables, publishing
+# ----------------------------------------------------------------------------------------- tables
 
 
 def _tables(params: ShapesParams, records: dict[View, Record], out: Path) -> Tables:
@@ -412,12 +375,3 @@ def _pairs(
     )
     for source, target in drawn:
         yield {"split": split, "source": views[source].name, "target": views[target].name}
-
-
-def _link(source: Path, target: Path) -> None:
-    """A second name for the same bytes, a copy where the file system has no links."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

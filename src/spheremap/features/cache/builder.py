@@ -1,8 +1,8 @@
-"""Building one shard of a feature cache: decode → backbone → journal → HDF5.
+"""Building one shard of a feature cache: decode → backbone → HDF5.
 
 Decoding runs in a thread pool ahead of the backbone and writing in a thread behind it, both over bounded
-queues; memory does not grow with the number of images. Finished batches lie in a journal, so that a killed
-run goes on where it stopped and ends in the same bytes.
+queues; memory does not grow with the number of images. A shard appears when it is complete: a killed run
+begins the shard again, and finds the finished ones.
 """
 
 import itertools
@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -22,14 +23,12 @@ import torch
 from numpy.typing import NDArray
 
 from spheremap.base.errors import InputError
-from spheremap.base.files import atomic_path, exclusive, sha256_file
+from spheremap.base.files import atomic_path
 from spheremap.base.progress import progress
-from spheremap.base.provenance import digest
 from spheremap.data.images import load_mask, load_rgb
 from spheremap.data.tables import Tables
 from spheremap.features.backbones.extractor import Extractor, Precision
 from spheremap.features.backbones.spec import BackboneSpec
-from spheremap.features.cache.journal import Journal, Record
 from spheremap.features.cache.reader import DTYPES, SCHEMA
 from spheremap.features.cache.shards import shard_range
 from spheremap.features.cache.views import (
@@ -114,19 +113,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a build went: all records, records computed now, seconds, and seconds the backbone stood idle."""
+    """How a build went: records, seconds, and seconds that the backbone stood idle."""
 
     records: int
-    computed: int
     seconds: float
     waited: float
 
     def __str__(self) -> str:
-        rate = self.computed / self.seconds if self.seconds else 0.0
-        idle = 100 * self.waited / self.seconds if self.seconds else 0.0
+        rate, idle = self.records / self.seconds, 100 * self.waited / self.seconds
         return (
-            f"{self.records} records, {self.computed} of them computed now: {rate:.2f} images/s, backbone "
-            f"waiting for data {idle:.1f} % of the time"
+            f"{self.records} records: {rate:.2f} images/s, backbone waiting for data {idle:.1f} % of the time"
         )
 
 
@@ -189,7 +185,6 @@ def build_shard(
     shard: tuple[int, int],
     provenance: dict[str, Any],
     out: Path,
-    work: Path,
     device: torch.device | str = "cpu",
     threads: int = 1,
 ) -> Summary:
@@ -203,7 +198,6 @@ def build_shard(
         shard: (index, count).
         provenance: how the cache is made; equal for all its shards.
         out: HDF5 file to write.
-        work: directory for the journal; must outlive a killed run.
         device: where the backbone runs.
         threads: decoding threads.
 
@@ -219,21 +213,48 @@ def build_shard(
     if kind == "images" and sources:  # the largest image tells at once whether all fit
         largest = max(sources, key=lambda source: max(source.size))
         whole_box(largest.size, spec.features.fit, size, grid, largest.path)
-    identity = [provenance, kind, shard, extractor.device.type, [_content(source) for source in sources]]
-    path = work / f"{kind}-{shard[0]}-of-{shard[1]}.journal"
 
     def decode(source: Source) -> list[View]:
         return decode_views(source, spec.features, kind, size, grid)
 
-    with exclusive(path.with_suffix(".lock")):
-        shape = (grid[0] * grid[1], extractor.dim)
-        with Journal(
-            path, bytes.fromhex(digest(identity)), shape, len(sources) * views, spec.features.batch
-        ) as journal:
-            summary = _fill(journal, extractor, sources, decode, views, spec.features.batch, threads)
-            _publish(journal, out, sources, views, kind, grid, shard, provenance)
-        path.unlink()
+    ids = [source.image_id.encode() for source in sources]
+    with _new_shard(out, ids, views, grid, extractor.dim) as file:
+        summary = _fill(file, extractor, sources, decode, views, spec.features.batch, threads)
+        file["view"][...] = np.tile(np.arange(views), len(ids))
+        file["image_id"][...] = np.repeat(np.array(ids, dtype=file["image_id"].dtype), views)
+        # fixed-length texts stay in the checksummed object header
+        file.attrs["schema"] = np.bytes_(SCHEMA)
+        file.attrs["kind"] = np.bytes_(kind)
+        file.attrs["grid"] = np.array(grid, dtype=np.int64)
+        file.attrs["shard"] = np.array(shard, dtype=np.int64)
+        file.attrs["provenance"] = np.bytes_(json.dumps(provenance, sort_keys=True).encode())
+        file.attrs["complete"] = True
     return summary
+
+
+@contextmanager
+def _new_shard(out: Path, ids: Sequence[bytes], views: int, grid: Grid, dim: int) -> Iterator[h5py.File]:
+    """A file with room for all records, in the layout of `reader`; it becomes `out` after the block."""
+    total, patches = len(ids) * views, grid[0] * grid[1]
+    shapes = {
+        "tokens": (total, patches, dim),
+        "masks": (total, patches),
+        "boxes": (total, 4),
+        "view": (total,),
+        "image_id": (total,),
+    }
+    types = {**DTYPES, "image_id": f"S{max(map(len, ids), default=1)}"}
+    # the file format of HDF5 1.10 has checksums for its own structures as well
+    with atomic_path(out) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+        for name, shape in shapes.items():
+            records = 1 if name in ("tokens", "masks") else max(1, min(total, 4096))
+            # h5py wants room for a chunk, and there is none in a cache of nothing
+            room = None if total else (1, *shape[1:])
+            file.create_dataset(
+                name, shape, types[name], maxshape=room, chunks=(records, *shape[1:]), fletcher32=True,
+                track_times=False,
+            )  # fmt: skip
+        yield file
 
 
 def decode_views(source: Source, features: FeaturesSpec, kind: Kind, size: int, grid: Grid) -> list[View]:
@@ -281,23 +302,8 @@ def _object_mask(source: Source) -> NDArray[np.bool_]:
     return mask
 
 
-def _content(source: Source) -> list[Any]:
-    """Everything that a source contributes to its records."""
-    digests = []
-    for path, known in zip((source.path, source.mask_path), source.sha256, strict=True):
-        try:
-            digests.append(known or (sha256_file(path) if path else ""))
-        except OSError as error:
-            raise InputError(
-                f"cannot read a file of image {source.image_id!r}",
-                where=path,
-                found=error.strerror or str(error),
-            ) from error
-    return [source.image_id, source.mask_value, source.bbox, source.size, digests]
-
-
 def _fill(
-    journal: Journal,
+    file: h5py.File,
     extractor: Extractor,
     sources: Sequence[Source],
     decode: Callable[[Source], list[View]],
@@ -305,17 +311,22 @@ def _fill(
     batch: int,
     threads: int,
 ) -> Summary:
-    """Compute what the journal lacks."""
-    total, done = len(sources) * views, journal.count
-    start, waited = time.perf_counter(), 0.0
+    """Write tokens, masks and boxes of all records."""
+    total = len(sources) * views
+    tokens_of, masks_of, boxes = file["tokens"], file["masks"], np.full((total, 4), np.nan)
+
+    def write(start: int, tokens: NDArray[np.float16], group: Sequence[View]) -> None:
+        for i, (values, view) in enumerate(zip(tokens, group, strict=True), start):
+            tokens_of[i], masks_of[i], boxes[i] = values, view.mask, view.box
+
+    begun, waited = time.perf_counter(), 0.0
     decoders, writer = ThreadPoolExecutor(threads), ThreadPoolExecutor(1)
     try:
-        ahead = threads + math.ceil(_QUEUED * batch / views)
-        decoded = _prefetch(decoders, decode, sources[done // views :], ahead)
-        inputs = itertools.islice(itertools.chain.from_iterable(decoded), done % views, None)
+        decoded = _prefetch(decoders, decode, sources, threads + math.ceil(_QUEUED * batch / views))
+        inputs = itertools.chain.from_iterable(decoded)
         writing: deque[Future[None]] = deque()
-        with progress(total=total, initial=done, desc="features", unit="images") as bar:
-            for _ in range(done, total, batch):
+        with progress(total=total, desc="features", unit="images") as bar:
+            for start in range(0, total, batch):
                 before = time.perf_counter()
                 group = list(itertools.islice(inputs, batch))
                 waited += time.perf_counter() - before
@@ -323,7 +334,7 @@ def _fill(
                 half = tokens.half().cpu()
                 _check_finite(half)
                 before = time.perf_counter()
-                writing.append(writer.submit(_append, journal, half.numpy(), group))
+                writing.append(writer.submit(write, start, half.numpy(), group))
                 if len(writing) > _QUEUED:
                     writing.popleft().result()
                 waited += time.perf_counter() - before
@@ -333,12 +344,8 @@ def _fill(
     finally:
         decoders.shutdown(cancel_futures=True)
         writer.shutdown()
-    assert journal.count == total
-    return Summary(total, total - done, time.perf_counter() - start, waited)
-
-
-def _append(journal: Journal, tokens: NDArray[np.float16], group: Sequence[View]) -> None:
-    journal.append([Record(x, view.mask, view.box) for x, view in zip(tokens, group, strict=True)])
+    file["boxes"][...] = boxes
+    return Summary(total, time.perf_counter() - begun, waited)
 
 
 def _check_finite(tokens: torch.Tensor) -> None:
@@ -362,52 +369,3 @@ def _prefetch(
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
-
-
-def _publish(
-    journal: Journal,
-    out: Path,
-    sources: Sequence[Source],
-    views: int,
-    kind: Kind,
-    grid: Grid,
-    shard: tuple[int, int],
-    provenance: dict[str, Any],
-) -> None:
-    """Stream a finished journal into the shard's HDF5 file; the module `reader` has its layout."""
-    total = journal.count
-    n, dim = journal.shape
-    ids = [source.image_id.encode() for source in sources]
-    shapes = {
-        "tokens": (total, n, dim),
-        "masks": (total, n),
-        "boxes": (total, 4),
-        "view": (total,),
-        "image_id": (total,),
-    }
-    types = {**DTYPES, "image_id": f"S{max(map(len, ids), default=1)}"}
-    # the file format of HDF5 1.10 has checksums for its own structures as well
-    with atomic_path(out) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-        for name, shape in shapes.items():
-            records = 1 if name in ("tokens", "masks") else max(1, min(total, 4096))
-            # h5py wants room for a chunk, and there is none in a cache of nothing
-            room = None if total else (1, *shape[1:])
-            file.create_dataset(
-                name, shape, types[name], maxshape=room, chunks=(records, *shape[1:]), fletcher32=True,
-                track_times=False,
-            )  # fmt: skip
-        boxes = np.full((total, 4), np.nan)
-        for i, record in enumerate(progress(journal, total=total, desc=out.name, unit="records")):
-            file["tokens"][i] = record.tokens
-            file["masks"][i] = record.mask
-            boxes[i] = record.box
-        file["boxes"][...] = boxes
-        file["view"][...] = np.tile(np.arange(views), len(sources))
-        file["image_id"][...] = np.repeat(np.array(ids, dtype=types["image_id"]), views)
-        # fixed-length texts stay in the checksummed object header
-        file.attrs["schema"] = np.bytes_(SCHEMA)
-        file.attrs["kind"] = np.bytes_(kind)
-        file.attrs["grid"] = np.array(grid, dtype=np.int64)
-        file.attrs["shard"] = np.array(shard, dtype=np.int64)
-        file.attrs["provenance"] = np.bytes_(json.dumps(provenance, sort_keys=True).encode())
-        file.attrs["complete"] = True
