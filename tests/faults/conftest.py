@@ -2,8 +2,8 @@
 
 What is promised (docs/faults.md): killed, the same command ends in the bytes of an undisturbed run; short of
 disk or memory, or reading a damaged file, it stops with one error that names what is wrong, and with that put
-right it ends in the same bytes. `make test-slow` tries a few faults once, `make faults` all of them many times
-and counts.
+right it ends in the same bytes. `make test-slow` tries a few faults once, `make faults` all of them many
+times and counts.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""What the machine lacks: one error names it; then the same command ends in the bytes of an undisturbed run."""
+"""What the machine lacks: one error names it; then the same command ends in the undisturbed bytes."""
 
 import importlib
 import os
