@@ -14,7 +14,7 @@ import torch
 from common import Options, Row, Timing, Workload
 from synthetic import backbone_spec, make_backbone, write_spair
 
-from spheremap.data.adapters.spair import SPairParams, read_spair
+from spheremap.data.adapters import spair
 from spheremap.features.cache.builder import (
     CacheSpec,
     FeaturesSpec,
@@ -46,7 +46,7 @@ def measure(options: Options) -> Iterator[Row]:
         extractor, _ = make_backbone(work, weights, options.device, precision)
         only_test = {"train": (0, 0), "val": (0, 0), "test": (count, count)}
         write_spair(folder, 1, only_test, (80, 60) if options.tiny else (500, 375))
-        sources = select_sources(read_spair(SPairParams("spair", name, {})).tables, "images")
+        sources = select_sources(spair.read(spair.Params(name, {})).tables, "images")
         inputs = [decode_views(s, spec.features, "images", size, grid)[0].pixels for s in sources]
         decoded = torch.from_numpy(np.stack(inputs))
 

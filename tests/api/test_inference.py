@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +18,10 @@ from spheremap.api.protocol import Protocol
 from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.data import images
-from spheremap.data.images import load_photograph, load_rgb
+from spheremap.data.images import load_rgb
 from spheremap.model.head import Head, load_head, save_head
 
 ROWS = ("features", "sphere", "fused")
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
-    return make_studio(tmp_path_factory.mktemp("studio"))
-
-
-@pytest.fixture(scope="module")
-def matcher(studio: Studio) -> Matcher:
-    return load(studio.bundle, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -89,39 +78,27 @@ def test_each_setting_changes_the_answers(wide: Studio) -> None:
         return np.concatenate([found.xy.ravel(), found.similarity["fused"]])
 
     usual = answers()
-    for change in (
-        {"fit": "stretch"},
-        {"fit": "original"},
-        {"source": "bilinear"},
-        {"readout": "argmax"},
-        {"window": 3},
-        {"temperature": 0.5},
-    ):
-        assert np.abs(answers(**change) - usual).max() > 1e-3, change
+    for name, value in (
+        ("fit", "stretch"), ("fit", "original"), ("source", "bilinear"), ("readout", "argmax"),
+        ("window", 3), ("temperature", 0.5),
+    ):  # fmt: skip
+        assert np.abs(answers(**{name: value}) - usual).max() > 1e-3, (name, value)
 
 
 @pytest.mark.parametrize(
-    ("protocol", "message"),
-    [
-        ({"fit": "squeeze"}, r"'fit'[\s\S]*'pad', 'stretch', 'original'"),
-        ({"source": "nearest"}, r"'source'[\s\S]*'patch', 'bilinear'"),
-        ({"readout": "mean"}, r"'readout'[\s\S]*'argmax', 'window'"),
-        ({"window": 4}, "bad window"),
-        ({"temperature": 0.0}, "bad temperature"),
-    ],
+    ("setting", "value"),
+    [("fit", "squeeze"), ("source", "nearest"), ("readout", "mean"), ("window", 4), ("temperature", 0.0)],
 )
-def test_bad_protocols_are_named(studio: Studio, protocol: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        load(studio.bundle, device="cpu", **protocol)
+def test_bad_protocols_are_named(studio: Studio, setting: str, value: object) -> None:
+    with pytest.raises(InputError, match=rf"{setting}[\s\S]*{value}"):
+        load(studio.bundle, device="cpu", **{setting: value})
 
 
 def test_a_photograph_larger_than_the_input_is_named(studio: Studio) -> None:
     matcher = load(studio.bundle, device="cpu", fit="original")
-    with pytest.raises(
-        InputError, match=r"larger than the network's input[\s\S]*0\.png[\s\S]*--size\) to 128"
-    ):
+    with pytest.raises(InputError, match=r"0\.png[\s\S]*--size\) to 128"):
         matcher.describe(studio.photographs[0])
-    with pytest.raises(InputError, match=r"larger than[\s\S]*array"):
+    with pytest.raises(InputError, match="array"):
         matcher.describe(np.zeros((20, 97, 3), np.uint8))
     assert load(studio.bundle, device="cpu", fit="original", size=128).describe(studio.photographs[0])
 
@@ -175,11 +152,11 @@ def test_the_weight_leads_from_features_to_sphere(
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        ([(30, 40), (121, 3)], r"point 2 lies outside[\s\S]*x <= 120[\s\S]*121,3"),
-        ([(float("nan"), 3)], "point 1 lies outside"),
-        ([], "no list of points"),
-        ([1, 2], "no list of points"),
-        ([("a", "b")], "not numbers"),
+        ([(30, 40), (121, 3)], r"point 2[\s\S]*x <= 120[\s\S]*121,3"),
+        ([(float("nan"), 3)], "point 1"),
+        ([], r"found: \(0,\)"),
+        ([1, 2], r"found: \(2,\)"),
+        ([("a", "b")], "'a'"),
     ],
 )
 def test_bad_points_are_named(studio: Studio, matcher: Matcher, points: list, message: str) -> None:
@@ -188,8 +165,7 @@ def test_bad_points_are_named(studio: Studio, matcher: Matcher, points: list, me
 
 
 @pytest.mark.parametrize(
-    "pixels",
-    [np.zeros((20, 20), np.uint8), np.zeros((20, 20, 3)), np.zeros((0, 20, 3), np.uint8)],
+    "pixels", [np.zeros((20, 20), np.uint8), np.zeros((20, 20, 3)), np.zeros((0, 20, 3), np.uint8)]
 )
 def test_an_array_that_is_no_picture_is_refused(matcher: Matcher, pixels: np.ndarray) -> None:
     with pytest.raises(InputError, match="not an RGB image"):
@@ -273,65 +249,6 @@ def test_points_are_drawn_where_they_are() -> None:
     assert seen[:, 380:].any()  # one outside, at the border
 
 
-# ---- reading photographs -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
-    turns = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-             4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
-             7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}  # fmt: skip
-    upright = draw(0, (40, 30))
-    # the stored picture is the upright one turned the other way round
-    stored = upright if orientation == 1 else upright.transpose(turns[orientation])
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored.save(tmp_path / "a.png", exif=exif)
-    found = load_photograph(tmp_path / "a.png")
-    assert found.size == (40, 30)
-    np.testing.assert_array_equal(found.pixels, np.asarray(upright))
-
-
-def test_transparent_pixels_are_white(tmp_path: Path) -> None:
-    pixels = np.full((20, 30, 4), 100, dtype=np.uint8)
-    pixels[:, :10, 3], pixels[:, 10:, 3] = 0, 255
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    found = load_photograph(tmp_path / "a.png").pixels
-    assert (found[:, :10] == 255).all()
-    assert (found[:, 10:] == 100).all()
-
-
-@pytest.mark.parametrize(
-    ("picture", "value"),
-    [
-        (Image.new("L", (20, 30), 77), 77),
-        (Image.fromarray(np.full((30, 20), 77 * 256 + 9, dtype=np.uint16)), 77),
-        (Image.new("1", (20, 30), 1), 255),
-        (Image.new("LA", (20, 30), (77, 255)), 77),
-        (Image.new("P", (20, 30), 0), 0),
-    ],
-    ids=["grey", "16 bits", "1 bit", "grey and alpha", "palette"],
-)
-def test_every_kind_becomes_rgb(tmp_path: Path, picture: Image.Image, value: int) -> None:
-    picture.save(tmp_path / "a.png")
-    found = load_photograph(tmp_path / "a.png")
-    assert found.pixels.shape == (30, 20, 3)
-    assert found.pixels.dtype == np.uint8
-    assert (found.pixels == value).all()
-
-
-def test_huge_jpeg_is_decoded_at_a_reduced_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 60 * 50)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    draw(0, (201, 99)).save(tmp_path / "a.jpg", exif=exif, quality=95)
-    found = load_photograph(tmp_path / "a.jpg")
-    assert found.size == (99, 201)
-    assert found.pixels.shape == (51, 25, 3)  # a quarter, rounded up
-    small = draw(0, (201, 99)).transpose(Image.Transpose.ROTATE_270).resize((25, 51), Image.Resampling.BOX)
-    assert np.abs(found.pixels.astype(int) - np.asarray(small)).mean() < 6
-
-
 def test_coordinates_of_a_reduced_photograph_are_those_of_the_whole(
     matcher: Matcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,57 +259,6 @@ def test_coordinates_of_a_reduced_photograph_are_those_of_the_whole(
     assert reduced.photograph.pixels.shape == (150, 200, 3)
     np.testing.assert_array_equal(reduced.box, whole.box)
     assert (reduced.features * whole.features).sum(dim=1).min() > 0.98
-
-
-@pytest.mark.parametrize(
-    ("name", "options"), [("a.png", {}), ("a.jpg", {"progressive": True}), ("a.jpg", {"quality": 90})]
-)
-def test_too_large_is_refused_before_decoding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: dict
-) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
-    monkeypatch.setattr(images, "MAX_JPEG_PIXELS", 1500)
-    draw(0, (50, 40)).save(tmp_path / name, **options)
-    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-200])  # decoding would find it truncated
-    with pytest.raises(InputError, match=r"too large[\s\S]*50×40"):
-        load_photograph(tmp_path / name)
-
-
-def test_pillow_s_own_limits_give_the_same_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw(0, (50, 40)).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)  # Pillow warns above it and refuses above its double
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert load_photograph(tmp_path / "a.png").size == (50, 40)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(InputError, match="too large"):
-        load_photograph(tmp_path / "a.png")
-
-
-def test_bad_files_are_named(tmp_path: Path) -> None:
-    draw(0, (64, 64)).save(tmp_path / "whole.jpg")
-    contents = {
-        "empty.jpg": b"",
-        "text.png": b"hello",
-        "header.jpg": b"\xff\xd8\xff\xe0",
-        "truncated.jpg": (tmp_path / "whole.jpg").read_bytes()[:-500],
-    }
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
-    (tmp_path / "folder").mkdir()
-    for name, message in {
-        "empty.jpg": "not an image",
-        "text.png": "not an image",
-        "header.jpg": "cannot read",
-        "truncated.jpg": "cannot read",
-        "dot.png": r"too small[\s\S]*1×1",
-        "folder": r"cannot read[\s\S]*directory",
-        "nowhere.jpg": "does not exist",
-    }.items():
-        with pytest.raises(InputError, match=rf"{message}") as caught:
-            load_photograph(tmp_path / name)
-        assert name in str(caught.value)
 
 
 # ---- bundles -----------------------------------------------------------------------------------------------

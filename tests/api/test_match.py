@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from safetensors.numpy import save_file
-from studio import Studio, make_studio, run
+from studio import Studio, run
 
 from spheremap.api import load
 from spheremap.api.points import read_points
@@ -17,11 +18,6 @@ from spheremap.base.errors import InputError
 from spheremap.cli import main
 
 POINTS = [(30.0, 40.0), (80.5, 20.0)]
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
-    return make_studio(tmp_path_factory.mktemp("studio"))
 
 
 def match(studio: Studio, *arguments: object) -> int:
@@ -82,10 +78,6 @@ def test_the_protocol_is_chosen_by_options(studio: Studio, capsys: pytest.Captur
     answer = json.loads(capsys.readouterr().out)
     found = load(studio.bundle, device="cpu", **protocol).match(*studio.photographs[:2], POINTS)
     assert answer["points"] == json.loads(json.dumps(found.to_json()["points"]))
-    assert match(studio, "--points", "30,40", "--window", "4") == 1
-    assert "bad window" in capsys.readouterr().err.splitlines()[0]
-    assert match(studio, "--points", "30,40", "--fit", "original") == 1
-    assert "larger than the network's input" in capsys.readouterr().err.splitlines()[0]
 
 
 def test_map(studio: Studio, tmp_path: Path) -> None:
@@ -137,27 +129,24 @@ def test_points_of_a_file(tmp_path: Path, name: str, content: str) -> None:
     "text", ["", "1", "1,2 3", "1,2,3", "a,b", "nan,1", "inf,1", "1,2\0", "x" * 9000, "1,2 3.e"]
 )
 def test_bad_points(text: str) -> None:
-    with pytest.raises(InputError, match=r"not a point|no points|no such file"):
+    with pytest.raises(InputError, match="point"):
         read_points(text)
-
-
-def test_points_of_a_file_that_is_none(tmp_path: Path) -> None:
-    for text in ("nowhere.csv", "my points.csv", "no/where", str(tmp_path / "1,2.json")):
-        with pytest.raises(InputError, match=r"(?s)no such file of points.*in: " + text):
-            read_points(text)
-    with pytest.raises(InputError, match=r"(?s)cannot read the points.*found: Is a directory"):
-        read_points(str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("a.csv", "x,y\n"), ("a.csv", "1,2\n3\n"), ("a.json", "[1, 2]"), ("a.json", '[["a", 1]]'),
-     ("a.json", "{"), ("a.json", "[[1, 2], [3]]"), ("a.csv", b"\xff\xfe\x00")],
+    [
+        ("nowhere.csv", None), ("my points.csv", None), ("no/where", None), ("1,2.json", None), (".", None),
+        ("a.csv", "x,y\n"), ("a.csv", "1,2\n3\n"), ("a.json", "[1, 2]"), ("a.json", '[["a", 1]]'),
+        ("a.json", "{"), ("a.json", "[[1, 2], [3]]"), ("a.csv", b"\xff\xfe\x00"),
+    ],
 )  # fmt: skip
-def test_bad_point_files_are_named(tmp_path: Path, name: str, content: str | bytes) -> None:
-    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(InputError, match=name):
-        read_points(str(tmp_path / name))
+def test_bad_point_files_are_named(tmp_path: Path, name: str, content: str | bytes | None) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(InputError, match=re.escape(f"in: {path}")):
+        read_points(str(path))
 
 
 @pytest.fixture(scope="module")
@@ -177,62 +166,59 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("text.jpg", "not an image"),
-        ("folder", "cannot read the photograph"),
-        ("dot.png", "too small"),
-        ("cut.jpg", "cannot read the photograph"),
-        ("huge.jpg", "too large"),
-        ("nowhere.jpg", "does not exist"),
-    ],
-)
-@pytest.mark.parametrize("command", ["match", "map"])
-def test_bad_photographs_give_one_message(
-    studio: Studio, bad: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path,
-    command: str, name: str, message: str,
-) -> None:  # fmt: skip
+def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The message of a command that must fail."""
+    assert main([str(argument) for argument in arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"spheremap {arguments[0]}: ")
+    assert "Traceback" not in error
+    return error
+
+
+@pytest.mark.parametrize("name", ["text.jpg", "folder", "dot.png", "cut.jpg", "huge.jpg", "nowhere.jpg"])
+@pytest.mark.parametrize("command", ["match", "map", "explore"])
+def test_bad_photographs_are_named(
+    studio: Studio, bad: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str, name: str
+) -> None:
     options = {
         "match": [bad / name, studio.photographs[0], "--points", "1,2", "--picture", tmp_path / "p.png"],
         "map": [bad / name, "--out", tmp_path / "p.png"],
+        "explore": [studio.photographs[0], bad / name, "--no-browser"],
     }
-    arguments = [command, *options[command], "--model", studio.bundle, "--device", "cpu"]
-    assert main([str(argument) for argument in arguments]) == 1
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith(f"spheremap {command}: ")
-    assert message in printed.err.splitlines()[0]
-    assert str(bad / name) in printed.err
-    assert "Traceback" not in printed.err
+    model = ("--model", studio.bundle, "--device", "cpu")
+    assert str(bad / name) in told(capsys, command, *options[command], *model)
     assert not (tmp_path / "p.png").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "named"),
     [
-        (["--points", "1,2 999,1"], "point 2 lies outside"),
-        (["--points", "1,2", "--sphere-weight", "2"], "bad mixing weight"),
-        (["--points", "1,2", "--device", "nonsense"], "device 'nonsense'"),
-        (["--points", "1,2", "--size", "97"], "does not fit patches"),
-        (["--points", "1,2", "--picture", "p.nonsense"], "kind of picture"),
-        (["--warp", "p"], "kind of picture"),
-        (["--warp", "p.xbm"], "kind of picture"),
-        (["--points", "1,2", "--out", "p"], "format of the matches is unknown"),
-        (["--points", "1,2", "--out", "p.jpg"], "format of the matches is unknown"),
+        (["--points", "1,2 999,1"], "point 2"),
+        (["--points", "1,2", "--sphere-weight", "2"], "found: 2"),
+        (["--points", "1,2", "--device", "gpu"], "--device"),
+        (["--points", "1,2", "--size", "97"], "97"),
+        (["--points", "1,2", "--window", "4"], "found: 4"),
+        (["--points", "1,2", "--fit", "original"], "0.png"),
+        (["--points", "1,2", "--picture", "p.nonsense"], "p.nonsense"),
+        (["--warp", "p"], "in: p"),
+        (["--warp", "p.xbm"], "p.xbm"),
+        (["--points", "1,2", "--out", "p"], "in: p"),
+        (["--points", "1,2", "--out", "p.jpg"], "p.jpg"),
         (["--points", "1,2", "--picture", "p.png", "--warp", "./p.png"], "--warp would overwrite"),
-        (["--points", "1,2", "--out", "/proc/p.json"], "cannot write to this path"),
-        ([], "no points"),
-        (["--warp", "p.png", "--out", "p.json"], "no points"),
+        (["--points", "1,2", "--out", "/proc/p.json"], "/proc/p.json"),
+        (["--points", "1,2", "--model", "nowhere"], "nowhere"),
+        (["--points", "1,2", "--weights", "nowhere"], "nowhere"),
+        ([], "--points"),
+        (["--warp", "p.png", "--out", "p.json"], "--points"),
     ],
 )
-def test_bad_options_give_one_message(
+def test_bad_options_are_named(
     studio: Studio, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str], message: str,
+    arguments: list[str], named: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    assert match(studio, *arguments) == 1
-    assert message in capsys.readouterr().err.splitlines()[0]
+    shared = ("match", *studio.photographs[:2], "--model", studio.bundle, "--device", "cpu")
+    assert named in told(capsys, *shared, *arguments)
     assert not list(tmp_path.iterdir())
 
 
@@ -244,11 +230,10 @@ def test_outputs_do_not_overwrite_inputs(
     points.write_text("30,40\n")
     inputs = [*studio.photographs[:2], studio.bundle, points]
     before = [path.read_bytes() for path in inputs]
-    shared = ("--points", points, "--format", "json")
-    for path in inputs if option == "--out" else studio.photographs[:2]:
-        assert match(studio, *shared, option, path) == 1
-        error = capsys.readouterr().err
-        assert f"{option} would overwrite" in error.splitlines()[0]
+    shared = ("match", *inputs[:2], "--model", studio.bundle, "--points", points, "--format", "json")
+    for path in inputs if option == "--out" else inputs[:2]:
+        error = told(capsys, *shared, option, path)
+        assert f"{option} would overwrite" in error
         assert f"in: {path}" in error
     assert [path.read_bytes() for path in inputs] == before
 
@@ -259,16 +244,17 @@ def test_other_commands_do_not_overwrite_their_inputs(
     monkeypatch.setattr("spheremap.api.arguments.load_model", lambda _: pytest.fail("worked"))
     photograph, params = studio.photographs[0], studio.params
     before = {path: path.read_bytes() for path in (photograph, params, studio.head, studio.weights)}
-    for arguments, message in (
-        (["map", photograph, "--model", studio.bundle, "--out", photograph], "--out would overwrite"),
-        (["map", photograph, "--model", studio.bundle, "--out", "p.nonsense"], "kind of picture"),
-        (["bundle", "--params", params, "--out", studio.head], "--out would overwrite"),
-        (["bundle", "--params", params, "--out", studio.weights], "--out would overwrite"),
-        (["bundle", "--params", params, "--out", params], "--out would overwrite"),
-        (["export-onnx", "--head", studio.head, "--out", studio.head], "--out would overwrite"),
+    for command, out in (
+        (["map", photograph, "--model", studio.bundle], photograph),
+        (["bundle", "--params", params], studio.head),
+        (["bundle", "--params", params], studio.weights),
+        (["bundle", "--params", params], params),
+        (["export-onnx", "--head", studio.head], studio.head),
     ):
-        assert main([str(argument) for argument in arguments]) == 1
-        assert message in capsys.readouterr().err.splitlines()[0]
+        error = told(capsys, *command, "--out", out)
+        assert "--out would overwrite" in error
+        assert f"in: {out}" in error
+    assert "p.nonsense" in told(capsys, "map", photograph, "--model", studio.bundle, "--out", "p.nonsense")
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -276,14 +262,11 @@ def test_outputs_in_the_place_of_folders(
     studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "folder.json").mkdir()
+    (tmp_path / "file").write_text("mine")
+    shared = ("match", *studio.photographs[:2], "--model", studio.bundle, "--points", "30,40")
     for option, name in (("--out", "folder.json"), ("--out", "file/m.json"), ("--picture", "file/m.png")):
-        (tmp_path / "file").write_text("mine")
-        assert match(studio, "--points", "30,40", option, tmp_path / name) == 1
-        error = capsys.readouterr().err
-        assert "cannot write to this path" in error.splitlines()[0]
-        assert f"in: {tmp_path / name}" in error
-    assert main(["bundle", "--params", str(studio.params), "--out", str(tmp_path)]) == 1
-    assert f"in: {tmp_path}\n" in capsys.readouterr().err
+        assert f"in: {tmp_path / name}" in told(capsys, *shared, option, tmp_path / name)
+    assert f"in: {tmp_path}\n" in told(capsys, "bundle", "--params", studio.params, "--out", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.json"]
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -294,70 +277,45 @@ def test_a_warp_whose_ending_is_in_capitals(studio: Studio, tmp_path: Path) -> N
         assert warp["target_xy"].shape == (6, 6, 2)
 
 
-@pytest.mark.parametrize(
-    ("model", "message"), [("nowhere", "does not exist"), ("head", "not a bundle"), ("cut", "cannot be read")]
-)
-def test_bad_models_give_one_message(
-    studio: Studio, capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str, message: str
-) -> None:
+def test_bad_models_are_named(studio: Studio, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "cut").write_bytes(studio.bundle.read_bytes()[:1000])
-    path = studio.head if model == "head" else tmp_path / model
-    assert match(studio, "--points", "1,2", "--model", path) == 1
-    assert message in capsys.readouterr().err.splitlines()[0]
+    shared = ("match", *studio.photographs[:2], "--points", "1,2", "--device", "cpu")
+    for path in (studio.head, studio.weights, tmp_path / "cut", tmp_path):
+        error = told(capsys, *shared, "--model", path)
+        assert f"in: {path}\n" in error
+        assert "to do: name a file that `spheremap bundle` wrote" in error
 
 
-def test_a_folder_as_model(studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert match(studio, "--points", "1,2", "--model", tmp_path) == 1
-    error = capsys.readouterr().err
-    assert f"in: {tmp_path}\n" in error
-    assert "found: a folder" in error
-    assert "to do: name a file that `spheremap bundle` wrote" in error
-
-
-def test_an_unknown_device_is_corrected_where_it_was_named(
-    studio: Studio, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert match(studio, "--points", "1,2", "--device", "gpu") == 1
-    assert "to do: correct --device" in capsys.readouterr().err
-
-
-def test_weights_of_another_backbone_give_one_message(
+def test_weights_of_another_backbone_are_refused(
     studio: Studio, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     other = tmp_path / "other.safetensors"
     save_file({"patch_embed.proj.bias": np.zeros(384, dtype=np.float32)}, other)
-    for path, message in ((other, "not the weights of the backbone"), (tmp_path / "nowhere", "do not exist")):
-        assert match(studio, "--points", "1,2", "--weights", path) == 1
-        printed = capsys.readouterr()
-        assert printed.out == ""
-        assert message in printed.err.splitlines()[0]
-        assert str(path) in printed.err
+    shared = ("match", *studio.photographs[:2], "--points", "1,2", "--model", studio.bundle)
+    assert str(other) in told(capsys, *shared, "--weights", other)
     # a head trained on features of other weights cannot be bundled with these
-    arguments = ["bundle", "--out", tmp_path / "b", "--params", studio.params, "--weights", other]
-    assert main([str(argument) for argument in arguments]) == 1
-    assert "trained on other features" in capsys.readouterr().err.splitlines()[0]
+    bundle = ("bundle", "--out", tmp_path / "b", "--params", studio.params, "--weights", other)
+    assert str(studio.head) in told(capsys, *bundle)
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [(None, "params.yaml"), ("a: [", "params.yaml"), ("dataset: a", "features.backbone")],
+)
 def test_bundle_of_a_project_that_is_not_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, named: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    for content, message in (
-        (None, "cannot read the parameters"),
-        ("a: [", "not a YAML file"),
-        ("dataset: a", "missing parameter 'features.backbone'"),
-    ):
-        if content is not None:
-            (tmp_path / "params.yaml").write_text(content)
-        assert main(["bundle", "--out", "b"]) == 1
-        assert message in capsys.readouterr().err
-    assert not (tmp_path / "b").exists()
+    if content is not None:
+        (tmp_path / "params.yaml").write_text(content)
+    out, params = tmp_path / "b", tmp_path / "params.yaml"
+    assert named in told(capsys, "bundle", "--out", out, "--params", params)
+    assert not out.exists()
 
 
 def test_bundle_of_an_untrained_project(
     studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "params.yaml").write_text(studio.params.read_text())
-    assert main(["bundle", "--out", str(tmp_path / "b"), "--params", str(tmp_path / "params.yaml")]) == 1
-    assert str(Path("models") / "own" / "head.safetensors") in capsys.readouterr().err
+    params, head = tmp_path / "params.yaml", Path("models") / "own" / "head.safetensors"
+    params.write_text(studio.params.read_text())
+    assert str(head) in told(capsys, "bundle", "--out", tmp_path / "b", "--params", params)

@@ -21,6 +21,7 @@ from layouts_freiburg_cars import write_freiburg_cars
 from layouts_pf_pascal import write_pf_pascal
 from layouts_spair_u import write_spair_71k, write_spair_u
 from project import Project, stages_run
+from small_sets import SMALL
 from tiny import TINY
 
 DOWNLOADED = ["spair-71k", "spair-u", "freiburg-cars", "pf-pascal", "awa-pose", "ap-10k"]
@@ -149,21 +150,17 @@ def test_the_chain_is_planned_and_runs_to_metrics(root: Path, tmp_path: Path, si
     assert name in json.dumps(digests)
 
 
+def own_folder(root: Path, folder: Path, **options: Any) -> Project:
+    """A project whose data set is a folder of one's own."""
+    entry = {**SMALL["folder"].entry(Path("mine")), "masks": {"source": "own"}}
+    project = Project.copy(root, folder, TINY | {"dataset": "mine", "datasets.mine": entry, "train.steps": 4})
+    write_folder(folder / "mine", **options)
+    return project
+
+
 @pytest.mark.slow
 def test_a_folder_of_one_s_own_runs_to_metrics(root: Path, tmp_path: Path) -> None:
-    entry = {
-        "layout": "folder",
-        "root": "mine",
-        "bins": None,
-        "shares": {"train": 0.6, "val": 0.2, "test": 0.2},
-        "max_pairs": 20,
-        "min_shared_keypoints": 1,
-        "seed": 0,
-        "masks": {"source": "own"},
-    }
-    changes = {"dataset": "mine", "datasets.mine": entry, "train.steps": 4}
-    project = Project.copy(root, tmp_path / "project", TINY | changes)
-    write_folder(tmp_path / "project/mine", count=10)
+    project = own_folder(root, tmp_path / "project", count=10)
     project.snakemake()
     metrics = json.loads((tmp_path / "project/results/metrics.json").read_text())
     assert 0 <= metrics["fused"]["pck_point@0.10"] <= 100
@@ -174,19 +171,7 @@ def test_a_folder_of_one_s_own_runs_to_metrics(root: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_folder_without_keypoints_gives_a_head_to_use(root: Path, tmp_path: Path) -> None:
-    entry = {
-        "layout": "folder",
-        "root": "mine",
-        "bins": None,
-        "shares": {"train": 0.6, "val": 0.2, "test": 0.2},
-        "max_pairs": 20,
-        "min_shared_keypoints": 1,
-        "seed": 0,
-        "masks": {"source": "own"},
-    }
-    changes = {"dataset": "mine", "datasets.mine": entry, "train.steps": 4}
-    project = Project.copy(root, tmp_path / "project", TINY | changes)
-    write_folder(tmp_path / "project/mine", count=4, keypoints=False)
+    project = own_folder(root, tmp_path / "project", count=4, keypoints=False)
     project.snakemake("trained")
     assert "Nothing to be done" in project.snakemake("trained")
     assert stages_run(project.run("dvc", "repro", "train")) == ["data", "weights", "features", "train"]

@@ -15,8 +15,7 @@ from layouts_folder import POINTS, write_folder, write_table
 from PIL import Image
 
 from spheremap.base.errors import InputError
-from spheremap.config.slices import parse
-from spheremap.data.adapters.folder import FolderParams, read_folder
+from spheremap.data.adapters import read_entry
 from spheremap.data.adapters.pairs import sample_pairs
 from spheremap.data.images import ANY_VALUE, foreground, load_mask
 from spheremap.data.tables import IMAGES, KEYPOINTS, Tables, read_tables, write_tables
@@ -33,7 +32,7 @@ ENTRY = {
 
 def read(root: Path, **changes: Any) -> Tables:
     entry = {**ENTRY, "root": str(root), **changes}
-    return read_folder(parse(entry, FolderParams, where="test")).tables
+    return read_entry(entry, "test")[1].tables
 
 
 def refused(root: Path, *parts: str, **changes: Any) -> str:
@@ -472,7 +471,7 @@ def test_wrong_parameters(folder: Path, changes: dict[str, Any], part: str) -> N
 
 def test_digests_follow_content_not_place(folder: Path, tmp_path: Path) -> None:
     def inputs(root: Path) -> dict[str, str]:
-        return read_folder(parse({**ENTRY, "root": str(root)}, FolderParams, where="test")).inputs
+        return read_entry({**ENTRY, "root": str(root)}, "test")[1].inputs
 
     before = inputs(folder)
     assert set(before) == {"tables", "images", "masks"}

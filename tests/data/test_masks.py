@@ -24,7 +24,7 @@ from torchvision.models import detection as tv
 
 from spheremap.base.errors import InputError
 from spheremap.cli import main
-from spheremap.data.adapters.spair import SPairParams, read_spair
+from spheremap.data.adapters import spair
 from spheremap.data.images import load_mask
 from spheremap.data.masks import write_masks
 from spheremap.data.masks.detections import COCO_CLASS, Detections, box_iou, choose, coco_classes
@@ -719,7 +719,7 @@ def test_weights_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_real_dogs(real: Path, tmp_path: Path) -> None:
-    tables = read_spair(SPairParams("spair", str(real / "dogs"), {})).tables
+    tables = spair.read(spair.Params(str(real / "dogs"), {})).tables
     write_tables(tmp_path / "tables", tables, {"step": "test"})
     summary = write_masks(OwnMasks("own"), tmp_path / "tables", tmp_path / "out", tmp_path / "work")
     assert summary == "25 images: own mask 25"

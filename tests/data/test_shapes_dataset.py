@@ -25,7 +25,7 @@ from spheremap.config.slices import parse
 from spheremap.data.shapes import dataset
 from spheremap.data.shapes.dataset import CLASS_IDS, ShapesParams, SplitCounts, render_dataset
 from spheremap.data.shapes.models import CATEGORIES, keypoint_names
-from spheremap.data.shapes.pairs import GAPS, draw_pairs
+from spheremap.data.shapes.pairs import draw_pairs
 from spheremap.data.tables import Tables, read_provenance, read_tables
 
 SLICE: dict[str, Any] = {
@@ -147,7 +147,7 @@ def test_pairs_are_fair(tables: Tables) -> None:
     assert shared.min() >= 3
     turn = np.abs(source["azimuth"].to_numpy() - target["azimuth"].to_numpy()) / 45
     gap = np.minimum(turn, 8 - turn).astype(int)
-    assert np.bincount(gap[(pairs["split"] == "train").to_numpy()], minlength=GAPS).tolist() == [8] * GAPS
+    assert np.bincount(gap[(pairs["split"] == "train").to_numpy()], minlength=5).tolist() == [8] * 5
 
 
 def test_provenance_names_the_parameters(project: Path) -> None:

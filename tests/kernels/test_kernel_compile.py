@@ -24,7 +24,11 @@ def compiled(root: Path) -> list[dict[str, Any]]:
     """What the compiled objects say; from a process of its own, since here Triton may be an interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(root / "src"), environment.get("PYTHONPATH", "")])
-    script = [sys.executable, str(root / "tests" / "compile_kernels.py"), *map(str, ARCHITECTURES)]
+    script = [
+        sys.executable,
+        str(root / "tests" / "support" / "compile_kernels.py"),
+        *map(str, ARCHITECTURES),
+    ]
     result = subprocess.run(script, env=environment, text=True, capture_output=True, timeout=600)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
@@ -35,7 +39,7 @@ def test_programs_compile_and_do_not_spill(compiled: list[dict[str, Any]], archi
     rows = [row for row in compiled if row["capability"] == architecture]
     sources = "".join(file.read_text() for file in Path(spheremap.kernels.programs.__path__[0]).glob("*.py"))
     launched = set(re.findall(r"\blaunch\(\s*(\w+),", sources))
-    assert len(launched) >= 9
+    assert len(launched) >= 6
     assert {row["program"] for row in rows} == launched
     for row in rows:
         if row["variant"] == STARVED:

@@ -8,13 +8,13 @@ import json
 import re
 import shutil
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import h5py
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,19 +30,21 @@ from spheremap.cli import main
 from spheremap.data.tables import Tables, read_tables, write_tables
 from spheremap.features.cache.reader import SCHEMA, FeatureCache
 from spheremap.features.geometry import patch_centres, patch_of, square_box
-from spheremap.methods.descriptors import row_weights
 from spheremap.methods.rows import adapted_rows, table_rows
 from spheremap.metrics.evaluation import EvaluateParams, evaluate, write_results
 from spheremap.model.head import Head, load_head, save_head, sphere_points
-from spheremap.report import ReportParams, ReportSlice, build_report, draw_strip, figures, read_match
+from spheremap.report import figures
+from spheremap.report.build import _training_charts, build_report
 from spheremap.report.choice import choose_extremes, choose_pairs, choose_views
 from spheremap.report.confusion import Confusion, confusions
 from spheremap.report.explorer import build_explorer, pack
 from spheremap.report.gallery import matched_pairs
-from spheremap.report.inputs import read_inputs
+from spheremap.report.inputs import Inputs, check_results, check_tables, read_inputs
 from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres, mirrored, side_of
-from spheremap.report.matches import RIGHT, WRONG, Match, _beside, draw_target
+from spheremap.report.marks import apart
+from spheremap.report.matches import RIGHT, WRONG, Match, draw_target, read_match
 from spheremap.report.names import FURTHER_ROWS, readable
+from spheremap.report.params import ReportParams, ReportSlice
 from spheremap.report.pictures import Crop
 from spheremap.report.scores import Cell, headline, tiles
 from spheremap.report.sphere_colours import colours, draw_legend, draw_map, interpolate
@@ -58,7 +60,9 @@ EVALUATE = EvaluateParams(
 REPORT = {"pairs": 3, "extremes": 1, "maps": 2, "explorer_mb": 0.01, "seed": 0}
 SLICE = ReportSlice(dataset="toy", report=ReportParams(**REPORT), evaluate=EVALUATE)
 BARE = ReportSlice(dataset="toy", report=ReportParams(0, 0, 0, 1, 0), evaluate=EVALUATE)  # no pictures
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "source", "input"}
+ALPHAS = ("0.10", "0.05", "0.01")
+ROWS = ("features", "sphere", "fused")
 
 
 class Project:
@@ -163,6 +167,25 @@ def html(project: Project) -> str:
     return project.build(project.folder / "report.html")
 
 
+@pytest.fixture(scope="module")
+def tables(project: Project) -> Tables:
+    return read_tables(project.tables)
+
+
+@pytest.fixture(scope="module")
+def inputs(project: Project) -> Inputs:
+    return read_inputs(project.results, "toy", EVALUATE)
+
+
+def texts_of(drawing: figures.Drawing) -> list[str]:
+    """What is written in a chart; the same in both themes."""
+    light, dark = (base64.b64decode(uri.partition(",")[2]).decode() for uri in (drawing.light, drawing.dark))
+    assert light != dark
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", light)
+    assert texts == re.findall(r"<text[^>]*>([^<]*)</text>", dark)
+    return texts
+
+
 class Reader(HTMLParser):
     """Collects what the tests ask about, and insists that every element is closed in order."""
 
@@ -224,15 +247,15 @@ def test_the_page_needs_nothing_outside_itself(html: str) -> None:
 def test_pictures_have_alternative_texts_and_headings_are_nested(html: str) -> None:
     page = Reader(html)
     pictures = page.all("img")
-    # legend, 2 maps in 2 categories, 3 panels for each of 3 pairs, the best and the worst, 4 of the explorer
-    assert len(pictures) == 1 + 2 * 2 + 3 * 5 + 4
+    # legend, 2 maps in 2 categories, 3 panels for each of 3 pairs, the best and the worst, 4 of the explorer;
+    # charts by gap and category, of training, and confusion in 2 categories
+    assert len(pictures) == 1 + 2 * 2 + 3 * 5 + 4 + (2 + 2 + 3 + 2)
     named = [picture for picture in pictures if picture["src"] != "data:,"]
     assert len(named) == len(pictures) - 4  # the script fills those of the explorer
     assert all(len(picture["alt"] or "") > 10 for picture in named)
-    charts = [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
-    # by gap, by category, training; confusion and sphere of 2 categories
-    assert len(charts) == 2 + 2 + 3 + 2 + 2
-    assert all(len(chart["aria-label"] or "") > 10 for chart in charts)
+    spheres = [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
+    assert len(spheres) == 2
+    assert all(len(sphere["aria-label"] or "") > 10 for sphere in spheres)
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
     assert levels.count(1) == 1
     assert levels[0] == 1
@@ -242,38 +265,19 @@ def test_pictures_have_alternative_texts_and_headings_are_nested(html: str) -> N
     assert "prefers-color-scheme: dark" in html
 
 
-def test_the_headline_table_is_metrics_json(project: Project, html: str) -> None:
+def test_the_headline_table_is_metrics_json_with_every_best_cell_marked(project: Project, html: str) -> None:
     metrics = json.loads((project.results / "metrics.json").read_text())
-    groups = ("pck_point", "pck_image", "pck_category", "kap")
-    expected = [
-        metrics[row][f"{group}@{alpha}"]
-        for row in ("features", "sphere", "fused", "chance")
-        for group in groups
-        for alpha in ("0.10", "0.05", "0.01")
+    keys = [
+        f"{group}@{alpha}" for group in ("pck_point", "pck_image", "pck_category", "kap") for alpha in ALPHAS
     ]
+    expected = [metrics[row][key] for row in (*ROWS, "chance") for key in keys]
     shown = Reader(html).data_values[: len(expected)]
-    assert [value for value, _ in shown] == expected
-    assert [text for _, text in shown] == [f"{value:.1f}" for value in expected]
+    assert shown == [(value, f"{value:.1f}") for value in expected]
     assert f"<dt>points</dt><dd>{metrics['n_points']:,}</dd>" in html
-
-
-def test_every_best_cell_is_marked(project: Project, html: str) -> None:
-    metrics = json.loads((project.results / "metrics.json").read_text())
-    rows = ("features", "sphere", "fused", "chance")
-    table = html[html.index("<table>") : html.index("</table>")]
-    cells = re.findall(r'<td class="score( best)?"><data value="([^"]+)">', table)
-    groups = ("pck_point", "pck_image", "pck_category", "kap")
-    keys = [f"{group}@{alpha}" for group in groups for alpha in ("0.10", "0.05", "0.01")]
-    assert len(cells) == len(rows) * len(keys)
-    for i, (mark, value) in enumerate(cells):
-        best = max(metrics[row][keys[i % len(keys)]] for row in rows)
-        assert bool(mark) == (float(value) == best)
-
-
-def test_equal_inputs_give_equal_bytes(project: Project, html: str, tmp_path: Path) -> None:
-    assert project.build(tmp_path / "again.html") == html
-    other = ReportSlice("toy", ReportParams(**REPORT | {"seed": 1}), EVALUATE)
-    assert project.build(tmp_path / "other.html", other) != html
+    cells = re.findall(r'<td class="score( best)?">', html[html.index("<table>") : html.index("</table>")])
+    for i, (mark, value) in enumerate(zip(cells, expected, strict=True)):
+        best = max(metrics[row][keys[i % len(keys)]] for row in (*ROWS, "chance"))
+        assert bool(mark) == (value == best)
 
 
 def test_texts_are_escaped_and_the_backbone_is_named(html: str) -> None:
@@ -290,7 +294,9 @@ def test_rows_beyond_the_paper_stand_between_fused_and_chance(html: str, tmp_pat
     assert rows[:5] == ["fused", "fused_mutual", "fused_subpatch", "fused_viewpoint", "chance"]
     for row in rows[1:4]:
         assert f"<b>{row}</b>:" in page
-        assert f">{row}</text>" in page  # its line in a chart's legend
+    inputs = read_inputs(further.results, "toy", params)
+    legend = texts_of(figures.by_gap(inputs.by_gap, "pck_point@0.10", inputs.rows, bins=8))
+    assert [text for text in legend if text in rows] == ["fused", *rows[1:4], "chance"]
     assert "fused_" not in html
 
 
@@ -302,13 +308,13 @@ def test_a_data_set_without_viewpoints_and_validation(tmp_path: Path) -> None:
     assert 'id="viewpoint"' not in html
     assert "#viewpoint" not in html
     assert "unknown azimuth gap" in html
-    charts = [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
-    assert len(charts) == 2 + 2 + 2 + 2  # by category; losses and health; confusion; spheres
+    charts = [picture for picture in page.all("img") if str(picture["src"]).startswith("data:image/svg")]
+    assert len(charts) == 2 + 2 + 2  # by category; losses and health; confusion
     assert page.all("script") == []
     assert "script-src 'none'" in html
     assert "Best and worst" not in html
     html = project.build(tmp_path / "report.html", BARE)
-    assert Reader(html).all("img") == []
+    assert len(Reader(html).all("img")) == len(charts)
 
 
 def test_remarks_on_the_data_stand_near_the_top(project: Project, html: str, tmp_path: Path) -> None:
@@ -331,16 +337,12 @@ def test_remarks_on_the_data_stand_near_the_top(project: Project, html: str, tmp
         assert page.index("</aside>") < page.index('id="scores"')
 
 
-def test_the_command_writes_the_page_or_nothing(
+def test_the_command_writes_the_same_bytes_or_nothing(
     project: Project, html: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     threads = torch.get_num_threads()
     params, out = tmp_path / "report.json", tmp_path / "page.html"
-    content = {
-        "dataset": "toy",
-        "report": REPORT,
-        "evaluate": dataclasses.asdict(EVALUATE),
-    }
+    content = {"dataset": "toy", "report": REPORT, "evaluate": dataclasses.asdict(EVALUATE)}
     params.write_text(json.dumps(content))
     assert main(project.arguments(params, out)) == 0
     assert out.read_text(encoding="utf-8") == html
@@ -348,7 +350,7 @@ def test_the_command_writes_the_page_or_nothing(
     out.unlink()
     params.write_text(json.dumps(content | {"dataset": "another"}))
     assert main(project.arguments(params, out)) == 1
-    assert "made with other settings" in capsys.readouterr().err
+    assert "another" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
     torch.set_num_threads(threads)
 
@@ -359,56 +361,59 @@ def test_negative_parameters_are_refused(name: str) -> None:
         ReportParams(**REPORT | {name: -1})
 
 
-def _replace(pattern: str, text: str) -> Callable[[bytes], bytes]:
-    return lambda content: re.sub(pattern.encode(), text.encode(), content)
-
-
-def _write(content: bytes) -> Callable[[bytes], bytes]:
-    return lambda _: content
+@pytest.fixture
+def copy(tmp_path: Path, project: Project) -> Path:
+    """The results, to be damaged."""
+    return Path(shutil.copytree(project.results, tmp_path / "results"))
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "message"),
+    ("file", "content"),
     [
-        ("metrics.json", _write(b"[1]"), "not the metrics"),
-        ("metrics.json", _replace("kap@0.05", "kap@0.5"), "are missing"),
-        (
-            "metrics.json",
-            _replace('"kap_pair@0.05":', '"kap@0.05_low": "few", "kap_pair@0.05":'),
-            "are missing",
-        ),
-        ("by_category.csv", None, "cannot read"),
-        ("by_category.csv", _replace("fused,plain", "fused,odd"), "incomplete"),
-        ("by_category.csv", _replace(r"\nfused,plain(?s:.*)", "\nfused"), "incomplete"),  # cut short
-        ("by_azimuth_gap.csv", _write(b"row,gap\nfused,1\n"), "lacks columns"),
-        ("by_azimuth_gap.csv", _replace(r"fused,2.*\n", ""), "incomplete"),
-        ("predictions.csv.gz", lambda content: content[:-40], "not a table|cannot read"),
-        ("predictions.csv.gz", _write(b"no archive"), "not a table|cannot read"),
-        ("training/losses.csv", _write(b"step,total\n1,high\n"), "malformed"),
-        ("training/health.csv", _write(b""), "not a table"),
+        ("by_category.csv", None),
+        ("by_azimuth_gap.csv", "row,gap\nfused,1\n"),
+        ("training/losses.csv", "step,total\n1,high\n"),
+        ("training/health.csv", ""),
     ],
 )
-def test_damaged_results_end_with_a_message(
-    tmp_path: Path, project: Project, file: str, change: Callable[[bytes], bytes] | None, message: str
-) -> None:
-    copy = tmp_path / "results"
-    shutil.copytree(project.results, copy)
-    assert read_inputs(copy, "toy", EVALUATE).alphas == ["0.10", "0.05", "0.01"]
-    if change is None:
-        (copy / file).unlink()
-    else:
-        (copy / file).write_bytes(change((copy / file).read_bytes()))
-    with pytest.raises(InputError, match=message):
+def test_tables_that_are_missing_or_malformed_are_named(copy: Path, file: str, content: str | None) -> None:
+    (copy / file).unlink()
+    if content is not None:
+        (copy / file).write_text(content)
+    with pytest.raises(InputError, match=Path(file).name):
         read_inputs(copy, "toy", EVALUATE)
 
 
+def test_a_missing_score_is_named(copy: Path) -> None:
+    path = copy / "metrics.json"
+    path.write_text(path.read_text().replace("kap@0.05", "kap@0.5"))
+    with pytest.raises(InputError, match=r"features\.kap@0\.05"):
+        read_inputs(copy, "toy", EVALUATE)
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "predictions.csv.gz", "training/losses.csv"])
+def test_a_changed_file_of_results_is_refused(copy: Path, project: Project, file: str) -> None:
+    made = {"curves": {"losses.csv": sha256_file(copy / "training" / "losses.csv")}}
+    check_results(copy, project.head, made)
+    (copy / file).write_bytes((copy / file).read_bytes()[:-1])
+    with pytest.raises(ProvenanceError, match=Path(file).name):
+        check_results(copy, project.head, made)
+
+
 def test_results_of_other_parameters_are_refused(project: Project) -> None:
-    with pytest.raises(ProvenanceError, match="seed = 4"):
-        read_inputs(project.results, "toy", EvaluateParams(**{**vars(EVALUATE), "seed": 4}))
+    with pytest.raises(ProvenanceError, match="seed"):
+        read_inputs(project.results, "toy", replace(EVALUATE, seed=4))
 
 
-def test_tiles_pool_the_far_gaps_by_points(project: Project) -> None:
-    inputs = read_inputs(project.results, "toy", EVALUATE)
+def test_results_of_other_tables_are_refused(tables: Tables, inputs: Inputs) -> None:
+    check_tables(inputs.predictions, tables)
+    image = tables.images["image_id"][1]
+    hidden = tables.keypoints.assign(visible=(tables.keypoints["image_id"] != image).astype(int))
+    with pytest.raises(InputError, match=image):
+        check_tables(inputs.predictions, replace(tables, keypoints=hidden))
+
+
+def test_tiles_pool_the_far_gaps_by_points(inputs: Inputs) -> None:
     frame = inputs.by_gap
     far = tiles(inputs, 2, "far")[1]
     for row, value in (("features", far.before), ("fused", far.after)):
@@ -417,18 +422,9 @@ def test_tiles_pool_the_far_gaps_by_points(project: Project) -> None:
     assert far.gain.value == pytest.approx(far.after - far.before)
 
 
-@pytest.mark.parametrize(
-    ("cell", "text"),
-    [
-        (Cell(12.345), "12.3"),
-        (Cell(float("nan")), "–"),
-        (Cell(-1.26, "gain"), "−1.3"),
-        (Cell(1.0, "gain"), "+1.0"),
-        (Cell(12345.0, "count"), "12,345"),
-    ],
-)
-def test_cells_as_shown(cell: Cell, text: str) -> None:
-    assert cell.text == text
+def test_cells_as_shown() -> None:
+    cells = [Cell(12.345), Cell(float("nan")), Cell(-1.26, "gain"), Cell(1.0, "gain"), Cell(12345.0, "count")]
+    assert [cell.text for cell in cells] == ["12.3", "–", "−1.3", "+1.0", "12,345"]
 
 
 def test_views_are_spread_around_the_object() -> None:
@@ -550,11 +546,9 @@ def test_the_legend_shows_opposite_sides() -> None:
     np.testing.assert_allclose(right, [128, 128, 0], atol=4)  # -z
 
 
-def test_a_match_is_read_with_what_is_right(project: Project) -> None:
-    tables = read_tables(project.tables)
-    predictions = read_inputs(project.results, "toy", EVALUATE).predictions
+def test_a_match_is_read_with_what_is_right(tables: Tables, inputs: Inputs) -> None:
     source, target = tables.pairs[["source", "target"]].iloc[3]
-    match = read_match(tables, predictions, source, target, alpha=0.1)
+    match = read_match(tables, inputs.predictions, source, target, 0.1, ROWS)
     own = tables.keypoints.set_index(["image_id", "keypoint_id"])
     for i in range(12):
         in_source, in_target = (
@@ -562,15 +556,10 @@ def test_a_match_is_read_with_what_is_right(project: Project) -> None:
         )
         np.testing.assert_allclose(match.source_xy[i], in_source)
         np.testing.assert_allclose(match.target_xy[i], in_target, atol=1e-3)
-    for row in ("features", "fused"):
+    for row in ROWS:
         distance = np.linalg.norm(match.predicted[row] - match.target_xy, axis=1)
         np.testing.assert_array_equal(match.right[row], distance < 0.1 * 20)  # the boxes are 20 pixels wide
     assert match.names[2] == "part_2"
-    assert draw_strip(match, size=120).size == (3 * 120 + 2 * 4, 132)
-    with pytest.raises(InputError, match="do not belong together"):
-        read_match(tables, predictions.iloc[5:], source, target, alpha=0.1)
-    with pytest.raises(InputError, match="do not belong together"):
-        read_match(tables, predictions.iloc[:0], source, target, alpha=0.1)
 
 
 def test_right_and_wrong_are_drawn_where_they_are() -> None:
@@ -579,7 +568,8 @@ def test_right_and_wrong_are_drawn_where_they_are() -> None:
     match = Match(
         source=grey, target=grey, source_box=box, target_box=box, names=["a", "b"],
         source_xy=np.array([[10.0, 10.0], [20.0, 20.0]]), target_xy=np.array([[25.0, 25.0], [75.0, 75.0]]),
-        predicted={"fused": np.array([[25.0, 25.0], [75.0, 20.0]])}, right={"fused": np.array([True, False])},
+        predicted=dict.fromkeys(ROWS, np.array([[25.0, 25.0], [75.0, 20.0]])),
+        right=dict.fromkeys(ROWS, np.array([True, False])),
     )  # fmt: skip
     drawn = np.asarray(draw_target(match, "fused", 400)).astype(int)
 
@@ -598,62 +588,54 @@ def test_right_and_wrong_are_drawn_where_they_are() -> None:
 
 def test_predictions_of_one_patch_stand_side_by_side() -> None:
     xy = np.array([[5.0, 5.0], [9.0, 5.0], [5.0, 5.0], [5.0, 8.0]])
-    np.testing.assert_allclose(_beside(xy, 4.0), [[3, 5], [9, 5], [7, 5], [5, 8]])
+    np.testing.assert_allclose(apart(xy, 4.0), [[3, 5], [9, 5], [7, 5], [5, 8]])
 
 
-def test_charts_follow_the_theme_and_leave_settings_alone() -> None:
-    import matplotlib as mpl
-
-    before = dict(mpl.rcParams)
+def test_charts_are_drawn_for_both_themes_and_leave_settings_alone() -> None:
+    before = dict(matplotlib.rcParams)
     rows = ["features", "fused"]
     frame = pd.DataFrame({"row": rows * 2, "gap": [0, 0, 1, 1], "pck_point@0.10": [1.0, 2, 3, 4]})
-    svg = figures.by_gap(frame, "pck_point@0.10", rows, bins=8)
-    assert dict(mpl.rcParams) == before
-    assert svg == figures.by_gap(frame, "pck_point@0.10", rows, bins=8)
-    assert "var(--features)" in svg
-    assert "var(--fused)" in svg
-    assert not any(number in svg for number in figures.THEME.values())
-    assert "45°" in svg
-    assert "http" not in svg
+    drawn = figures.by_gap(frame, "pck_point@0.10", rows, bins=8)
+    assert dict(matplotlib.rcParams) == before
+    assert drawn == figures.by_gap(frame, "pck_point@0.10", rows, bins=8)
+    for uri, theme in ((drawn.light, figures.LIGHT), (drawn.dark, figures.DARK)):
+        svg = base64.b64decode(uri.partition(",")[2]).decode()
+        assert all(theme[name] in svg for name in ("ink", "muted", "grid", *rows))
+    assert "45°" in texts_of(drawn)
+
+
+def svg_of(uri: str) -> str:
+    return base64.b64decode(uri.partition(",")[2]).decode()
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 12])
 def test_every_curve_has_a_colour_of_its_own(count: int) -> None:
     names = ["total", *(f"loss_{i}" for i in range(count))]
     frame = pd.DataFrame({"step": [1, 2], **{name: [1.0, 0.5] for name in names}})
-    svg = figures.curves("losses", frame, {name: name for name in names})
-    assert all(f">{name}</text>" in svg for name in names)
-    lines = re.findall(r"stroke: (#[0-9a-f]{6}|var\([-\w]+\)); stroke-width: 1.8", svg)
-    colours = set(lines)
-    themed = {f"var(--series-{i})" for i in range(1, 5)}
-    assert colours - themed - {"var(--ink)"} == {c for c in colours if c.startswith("#")}
-    assert len(colours) == len(names)
-    assert len(colours & themed) == min(count, 4)
+    drawn = figures.curves(frame, {name: name for name in names})
+    assert set(names) <= set(texts_of(drawn))
+    for uri, theme in ((drawn.light, figures.LIGHT), (drawn.dark, figures.DARK)):
+        colours = set(re.findall(r"stroke: (#[0-9a-f]{6}); stroke-width: 1.8", svg_of(uri)))
+        assert len(colours) == len(names)
+        assert len(colours & {theme[f"series-{i}"] for i in range(1, 5)}) == min(count, 4)
 
 
-def test_losses_that_the_report_does_not_know_are_drawn(project: Project, tmp_path: Path) -> None:
-    copy = tmp_path / "results"
-    shutil.copytree(project.results, copy)
-    (copy / "training" / "losses.csv").write_text(
-        "step,epoch,total,reconstruction,distance,orientation,viewpoint,left_right\n"
-        "10,1,1.5,0.9,0.5,1.0,0.4,2.0\n20,1,1.2,0.8,0.4,0.7,0.2,1.0\n"
-    )
-    arguments = {"tables": project.tables, "images": [project.cache], "head": project.head, "results": copy}
-    build_report(tmp_path / "report.html", BARE, **arguments)
-    page = (tmp_path / "report.html").read_text()
-    for label in ("total (weighted)", "relative viewpoint", "left right"):
-        assert f">{label}</text>" in page
-    assert ">epoch</text>" not in page
+def test_losses_that_the_report_does_not_know_are_drawn() -> None:
+    curves = {name: pd.DataFrame({"step": []}) for name in ("health", "validation")}
+    columns = {"step": [10, 20], "epoch": [1, 1], "total": [1.5, 1.2], "viewpoint": [0.4, 0.2]}
+    (chart,) = _training_charts({**curves, "losses": pd.DataFrame(columns | {"left_right": [2.0, 1.0]})})
+    texts = texts_of(chart.drawing)
+    assert {"total (weighted)", "relative viewpoint", "left right"} <= set(texts)
+    assert "epoch" not in texts
 
 
 @pytest.mark.parametrize("count", [5, 12])
-def test_rows_that_the_report_does_not_know_look_their_own_way(count: int) -> None:
+def test_methods_that_the_report_does_not_know_look_their_own_way(count: int) -> None:
     rows = ["features", *(f"mine_{i}" for i in range(count)), "fused"]
     frame = pd.DataFrame({"row": rows * 2, "gap": [0] * len(rows) + [1] * len(rows), "kap@0.10": 1.0})
-    svg = figures.by_gap(frame, "kap@0.10", rows, bins=8)
-    assert len(set(re.findall(r"stroke: (#[0-9a-f]{6}|var\([-\w]+\)); stroke-width: 2[;\"]", svg))) >= count
-    legend = re.findall(r">(features|mine_\d+|fused)</text>", svg)
-    assert legend == rows
+    drawn = figures.by_gap(frame, "kap@0.10", rows, bins=8)
+    assert len(set(re.findall(r"stroke: (#[0-9a-f]{6}); stroke-width: 2[;\"]", svg_of(drawn.light)))) >= count
+    assert [text for text in texts_of(drawn) if text in rows] == rows
 
 
 def test_every_row_beyond_the_paper_is_explained_and_looks_its_own_way() -> None:
@@ -663,34 +645,28 @@ def test_every_row_beyond_the_paper_is_explained_and_looks_its_own_way() -> None
     frame = pd.DataFrame({"row": rows * 2, "gap": [0] * len(rows) + [1] * len(rows), "kap@0.10": 1.0})
     looks = set()
     for row in rows:
-        svg = figures.by_gap(frame[frame["row"] == row], "kap@0.10", [row], bins=8)
-        looks.add(svg.replace(row, ""))
+        drawn = figures.by_gap(frame[frame["row"] == row], "kap@0.10", [row], bins=8)
+        looks.add(base64.b64decode(drawn.light.partition(",")[2]).decode().replace(row, ""))
     assert len(looks) == len(rows)
 
 
-def test_intervals_are_shown_where_the_evaluation_gives_them(project: Project, tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    shutil.copytree(project.results, results)
-    metrics = json.loads((results / "metrics.json").read_text())
+def test_intervals_are_shown_where_the_evaluation_gives_them(copy: Path, inputs: Inputs) -> None:
+    assert "interval" not in headline(inputs).caption
+    metrics = json.loads((copy / "metrics.json").read_text())
     score = metrics["fused"]["kap@0.10"]
     metrics["fused"] |= {"kap@0.10_low": score - 2.25, "kap@0.10_high": score + 1.5, "kap@0.05_low": 1.0}
     metrics["fused"] |= {"kap@0.10_gain_low": -0.26, "kap@0.10_gain_high": 4.0}
     metrics |= {"baseline": "features", "confidence": 0.95, "protocol": "read-out by lot"}
-    (results / "metrics.json").write_text(json.dumps(metrics))
-    inputs = read_inputs(results, "toy", EVALUATE)
+    (copy / "metrics.json").write_text(json.dumps(metrics))
+    inputs = read_inputs(copy, "toy", EVALUATE)
     assert inputs.interval("fused", "kap@0.10") == (score - 2.25, score + 1.5)
     assert inputs.interval("fused", "kap@0.05") is None  # half an interval is none
     assert [tile.gain.bounds for tile in tiles(inputs, 2, "far")] == ["", "", "−0.3 to +4.0"]
     table = headline(inputs)
     shown = {name: [cell.bounds for cell in cells if cell.bounds] for name, cells in table.rows}
-    assert shown == {
-        "features": [],
-        "sphere": [],
-        "fused": [f"{score - 2.25:.1f}–{score + 1.5:.1f}"],
-        "chance": [],
-    }
+    interval = f"{score - 2.25:.1f}–{score + 1.5:.1f}"
+    assert shown == {"features": [], "sphere": [], "fused": [interval], "chance": []}
     assert "interval of 95 % confidence" in table.caption
-    assert "interval" not in headline(read_inputs(project.results, "toy", EVALUATE)).caption
 
 
 def _scored(pairs: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
@@ -721,17 +697,15 @@ def test_extremes_are_the_best_and_the_worst_without_repeating_a_picture() -> No
     assert [len(frame) for frame in choose_extremes(predictions, 0, alpha=0.1)] == [0, 0]
 
 
-def test_confusion_matrices_add_up_to_the_metrics(project: Project) -> None:
-    inputs = read_inputs(project.results, "toy", EVALUATE)
-    rows = ("features", "sphere", "fused")
-    found = confusions(read_tables(project.tables), inputs.predictions, 0.1, rows)
+def test_confusion_matrices_add_up_to_the_metrics(tables: Tables, inputs: Inputs) -> None:
+    found = confusions(tables, inputs.predictions, 0.1, ROWS)
     assert [matrix.category for matrix in found] == CATEGORIES
     assert found[0].ids == [str(k) for k in range(12)]
     assert found[0].names == [f"part {k}" for k in range(12)]
     near = inputs.predictions.assign(error=inputs.predictions["error"] / 2)  # shares of twice the length
-    for single, double in zip(found, confusions(read_tables(project.tables), near, 0.05, rows), strict=True):
-        assert all((single.counts[row] == double.counts[row]).all() for row in rows)
-    for row in rows:
+    for single, double in zip(found, confusions(tables, near, 0.05, ROWS), strict=True):
+        assert all((single.counts[row] == double.counts[row]).all() for row in ROWS)
+    for row in ROWS:
         counts = sum(matrix.counts[row] for matrix in found)
         total = inputs.metrics["n_points"]
         assert counts.sum() == total
@@ -770,8 +744,6 @@ def test_a_prediction_lands_on_the_nearest_keypoint_in_reach(project: Project) -
     expected[3, 12] = 2
     np.testing.assert_array_equal(matrix.counts["fused"], expected)
     assert matrix.commonest("fused", 5) == [("part 2", "part 11", 100.0, 1)]
-    with pytest.raises(InputError, match="do not belong together"):
-        confusions(tables, predictions.assign(keypoint_id="99"), 0.1, ["fused"])
 
 
 def test_the_commonest_mix_ups_are_listed_by_number() -> None:
@@ -783,12 +755,11 @@ def test_the_commonest_mix_ups_are_listed_by_number() -> None:
 
 def test_matrices_show_ids_and_names_where_these_say_more() -> None:
     counts = {"features": np.eye(2, 3, dtype=int), "fused": np.eye(2, 3, dtype=int)}
-    named = figures.confusion(Confusion("x", ["3", "7"], ["nose", "ear left"], counts), ["features", "fused"])
-    texts = re.findall(r"<text[^>]*>([^<]*)</text>", named)
+    named = Confusion("x", ["3", "7"], ["nose", "ear left"], counts)
+    texts = texts_of(figures.confusion(named, ["features", "fused"]))
     assert texts.count("3 nose") == texts.count("7 ear left") == texts.count("fused") == 1
     assert texts.count("none") == 2
-    numbered = figures.confusion(Confusion("x", ["3", "7"], ["keypoint 3", "keypoint 7"], counts), ["fused"])
-    texts = re.findall(r"<text[^>]*>([^<]*)</text>", numbered)
+    texts = texts_of(figures.confusion(replace(named, names=["keypoint 3", "keypoint 7"]), ["fused"]))
     assert texts.count("3") == texts.count("7") == 2  # line and column
     assert [readable(name) for name in ("7", "ear_left", "7_up")] == ["keypoint 7", "ear left", "7 up"]
 
@@ -845,8 +816,8 @@ def test_spheres_are_turned_so_that_left_and_right_lie_apart() -> None:
     assert draw_sphere(_sphere([], [], [[0, 1, 0]])).count("<path class=") == 1
 
 
-def test_keypoints_lie_on_the_sphere_where_their_patches_do(project: Project) -> None:
-    tables, head = read_tables(project.tables), load_head(project.head)
+def test_keypoints_lie_on_the_sphere_where_their_patches_do(project: Project, tables: Tables) -> None:
+    head = load_head(project.head)
     with FeatureCache.open([project.cache]) as cache:
         found = keypoint_spheres(tables, cache, head, "test")
         assert [sphere.category for sphere in found] == CATEGORIES
@@ -864,12 +835,14 @@ def _decode(text: str, kind: str, width: int) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), dtype=kind).reshape(-1, width)
 
 
-def test_the_explorer_answers_as_the_evaluation_did(project: Project, html: str) -> None:
+def data_of(html: str) -> dict[str, Any]:
+    """What the explorer of a page embeds."""
+    return json.loads(html.partition('id="explorer-data">')[2].partition("</script>")[0])
+
+
+def test_the_explorer_answers_as_the_evaluation_did(tables: Tables, inputs: Inputs, html: str) -> None:
     """Keypoints carry the scored predictions, and the stored answers of their patches agree with them."""
-    data = json.loads(
-        html[html.index('id="explorer-data">') + len('id="explorer-data">') :].split("</script>")[0]
-    )
-    tables, inputs = read_tables(project.tables), read_inputs(project.results, "toy", EVALUATE)
+    data = data_of(html)
     predictions = inputs.predictions.set_index(["row", "source", "target", "keypoint_id"])
     assert len(data["pairs"]) in (3, 4, 5)  # a pair chosen twice is stored once
     assert data["weights"] == {"features": [1, 0], "sphere": [0, 1], "fused": [0.8, 0.2]}
@@ -894,11 +867,12 @@ def test_the_explorer_answers_as_the_evaluation_did(project: Project, html: str)
     assert checked == 36 * len(data["pairs"])
 
 
-def test_the_maps_of_the_explorer_are_as_exact_as_it_says(project: Project) -> None:
-    tables, inputs = read_tables(project.tables), read_inputs(project.results, "toy", EVALUATE)
+def test_the_maps_of_the_explorer_are_as_exact_as_it_says(
+    project: Project, tables: Tables, inputs: Inputs
+) -> None:
     head = load_head(project.head)
     source, target = tables.pairs[["source", "target"]].iloc[0]
-    match = read_match(tables, inputs.predictions, source, target, 0.1, list(row_weights(0.2)))
+    match = read_match(tables, inputs.predictions, source, target, 0.1, ROWS)
     patches = GRID[0] * GRID[1]
     errors = []
     with FeatureCache.open([project.cache]) as cache:
@@ -906,15 +880,13 @@ def test_the_maps_of_the_explorer_are_as_exact_as_it_says(project: Project) -> N
         unit = tokens / np.linalg.norm(tokens, axis=2, keepdims=True)
         points = sphere_points(head, tokens.astype(np.float32)).numpy()
         for room in (1e-6, 0.0008, 0.1):
-            built = build_explorer(
-                [("one", source, target, match)], cache, head, sphere_weight=0.2, megabytes=room
-            )
+            pairs = [("one", source, target, match)]
+            built = build_explorer(pairs, cache, head, sphere_weight=0.2, megabytes=room)
             (pair,) = built.data["pairs"]
             texts = [pair["features"], *pair["points"], *pair["best"].values()]
             if room > 1e-6:  # less than the answers alone need
-                assert sum(map(len, texts)) <= room * 1e6 + 4 * len(
-                    texts
-                )  # base64 pads each to a multiple of 4
+                padded = 4 * len(texts)  # base64 pads each to a multiple of 4
+                assert sum(map(len, texts)) <= room * 1e6 + padded
             codes = unpacked(pair["features"], patches)
             found = pair["step"] ** 2 * codes[0].T @ codes[1]
             error = np.abs(found - unit[0] @ unit[1].T).max()
@@ -950,11 +922,10 @@ def test_packed_features_keep_the_strongest_directions() -> None:
     assert (pack(torch.zeros(2, 3, 4), 100)[1] == 0).all()
 
 
-def test_pairs_drawn_twice_share_their_place_in_the_explorer(project: Project) -> None:
-    params = ReportSlice("toy", ReportParams(**REPORT | {"pairs": 24, "extremes": 2}), EVALUATE)
-    drawn = matched_pairs(read_tables(project.tables), read_inputs(project.results, "toy", EVALUATE), params)
+def test_pairs_drawn_twice_share_their_place_in_the_explorer(tables: Tables, inputs: Inputs) -> None:
+    params = replace(SLICE, report=ReportParams(**REPORT | {"pairs": 24, "extremes": 2}))
+    drawn = matched_pairs(tables, inputs, params)
     assert len(drawn.typical) == len(drawn.records) == 24  # all there are
     assert [len(drawn.best), len(drawn.worst)] == [2, 2]
     for pair in (*drawn.best, *drawn.worst):
-        (twin,) = [own for own in drawn.typical if own.number == pair.number]
-        assert twin == pair
+        assert drawn.typical.count(pair) == 1

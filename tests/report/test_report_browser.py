@@ -1,7 +1,6 @@
 """The report page in a browser: quiet, offline, and an explorer that answers to mouse and keyboard."""
 
 import base64
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import chromium
-from test_report import EVALUATE, GRID, REPORT, Project, unpacked
+from test_report import EVALUATE, GRID, REPORT, ROWS, Project, data_of, unpacked
 
 from spheremap.features.geometry import patch_centres, patch_of
-from spheremap.report import ReportParams, ReportSlice
+from spheremap.report.params import ReportParams, ReportSlice
 
-ROWS = ("features", "sphere", "fused")
 # through a copy: reading a canvas of the page itself several times makes the browser complain
 READ_CANVAS = """(row) => {
   const canvas = document.querySelector(`[data-row=${row}] canvas`);
@@ -42,8 +40,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(path: Path) -> dict[str, Any]:
-    html = path.read_text(encoding="utf-8")
-    return json.loads(html.partition('id="explorer-data">')[2].partition("</script>")[0])
+    return data_of(path.read_text(encoding="utf-8"))
 
 
 class Watched:
@@ -199,27 +196,19 @@ def test_a_click_on_a_keypoint_chooses_it(watched: Watched, data: dict[str, Any]
 def test_the_keyboard_is_enough(watched: Watched, data: dict[str, Any]) -> None:
     page, pair = watched.page, data["pairs"][0]
     page.locator("#explorer-pair").focus()
+    page.keyboard.press("Tab")  # the slider
+    page.keyboard.press("Home")
+    assert page.evaluate("getComputedStyle(document.querySelector('[data-row] canvas')).opacity") == "0"
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Point of the source"
-    patch = int(
-        patch_of(np.array([pair["keypoints"][0]["source"]]), np.array(pair["source"]["box"]), GRID)[0]
-    )
-    rows, columns = GRID
-    centres = patch_centres(np.array(pair["source"]["box"]), GRID)
+    box, (rows, columns) = np.array(pair["source"]["box"]), GRID
+    patch = int(patch_of(np.array([pair["keypoints"][0]["source"]]), box, GRID)[0])
+    centres = patch_centres(box, GRID)
     moved = 0
-    steps = {"ArrowRight": (0, 1), "ArrowDown": (1, 0), "ArrowLeft": (0, -1), "ArrowUp": (-1, 0)}
-    for key in (
-        "ArrowRight",
-        "ArrowDown",
-        "ArrowDown",
-        "ArrowLeft",
-        "ArrowLeft",
-        "ArrowUp",
-        "ArrowUp",
-        "ArrowUp",
-    ):
+    steps = {"Right": (0, 1), "Down": (1, 0), "Left": (0, -1), "Up": (-1, 0)}
+    for key in ("Right", "Down", "Down", "Left", "Left", "Up", "Up", "Up"):
         row, column = patch // columns + steps[key][0], patch % columns + steps[key][1]
-        page.keyboard.press(key)
+        page.keyboard.press(f"Arrow{key}")
         if 0 <= row < rows and 0 <= column < columns:
             xy = centres[row * columns + column]
             if (xy >= 0).all() and (xy <= [pair["source"]["width"], pair["source"]["height"]]).all():

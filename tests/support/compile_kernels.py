@@ -23,9 +23,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from spheremap.kernels.programs import cosine_reconstruction, matching, reduction, sphere_geometry
+from spheremap.kernels.programs import cosine_reconstruction, reduction, sphere_geometry
 
-MULTIPROCESSORS = 132
 STARVED = "given too few registers"
 BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TYPES = {
@@ -47,9 +46,8 @@ def record_launches() -> list[tuple[str, Any, tuple[Any, ...], dict[str, Any]]]:
         assert all(size > 0 for size in grid)
         launches.append((variant, program, arguments, options))
 
-    for module in (cosine_reconstruction, matching, reduction, sphere_geometry):
+    for module in (cosine_reconstruction, reduction, sphere_geometry):
         module.launch = launch  # type: ignore[attr-defined]
-    matching._multiprocessors = lambda device: MULTIPROCESSORS
     with FakeTensorMode():
         for variant, call in calls().items():  # noqa: B007 (read by `launch`)
             call()
@@ -57,7 +55,7 @@ def record_launches() -> list[tuple[str, Any, tuple[Any, ...], dict[str, Any]]]:
 
 
 def calls() -> dict[str, Callable[[], object]]:
-    """The kernels at the paper's size: 64 images of 32 x 32 patches, width 768; pairs of 60 x 60 patches."""
+    """The kernels at the paper's size: 64 images of 32 x 32 patches, width 768."""
 
     def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device="cuda")
@@ -81,41 +79,11 @@ def calls() -> dict[str, Callable[[], object]]:
         sphere_geometry.backward(empty(2), *inputs, inverse, *options)
         sphere_geometry.draw(index(64), index(64), per_image, index(3), 1)
 
-    def match(dtype: torch.dtype, longest: int, radii: int, window: int) -> None:
-        queries, places = 32 * longest, (empty(queries := 32 * longest, 2, dtype=torch.float64),)
-        fields = (
-            index(queries),
-            empty(queries, 2),
-            empty(queries),
-            empty(queries),
-            empty(radii, queries),
-            empty(radii, queries),
-        )
-        where = (*places, empty(32, 3600, 2, dtype=torch.float64), empty(32, radii, dtype=torch.float64))
-        matching.run(
-            fields,
-            empty(queries, 768, dtype=dtype),
-            empty(queries, 3),
-            empty(32, 3600, 768, dtype=dtype),
-            empty(32, 3600, 3),
-            index(33),
-            index(32),
-            *(where if radii else (None, None, None)),
-            60,
-            (0.8, 0.2),
-            window,
-            0.05,
-            longest,
-        )
-
     half, brain, single = torch.float16, torch.bfloat16, torch.float32
     return {
         "float16, bfloat16, picked": lambda: cosine(half, brain, picked=True),
         "float16, float32": lambda: cosine(half, single, picked=False),
         "float32, 32 triplets": lambda: geometry(single, 32),
-        "float16, 16 keypoints, 3 radii, window 1": lambda: match(half, 16, 3, 1),
-        "bfloat16, 100 keypoints, 4 radii, window 31": lambda: match(brain, 100, 4, 31),
-        "float32, 100 keypoints, 3 radii, window 15": lambda: match(single, 100, 3, 15),
     }
 
 

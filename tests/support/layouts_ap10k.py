@@ -4,12 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageDraw
+from drawing import draw_quadruped
 
 from spheremap.data.adapters.ap10k import KEYPOINT_NAMES
 
 CROWD_LIST = "ap-10k_is_crowd.txt"
+ENTRY = {
+    "layout": "ap10k",
+    "crowd_list": CROWD_LIST,
+    "pairs": "intra",
+    "splits": ["test"],
+    "outside": "error",
+    "seed": 0,
+}
 SPECIES = {  # id -> name, family
     1: ("antelope", "Bovidae"),
     2: ("argali sheep", "Bovidae"),
@@ -20,8 +27,7 @@ SPECIES = {  # id -> name, family
 # of the 17 keypoints, where they lie in a side view facing left
 _PLACES = [
     *((0.14, 0.25), (0.18, 0.25), (0.06, 0.3), (0.28, 0.35), (0.85, 0.4)),
-    *((0.3, 0.55), (0.3, 0.7), (0.3, 0.88), (0.38, 0.55), (0.38, 0.7), (0.38, 0.88)),
-    *((0.72, 0.55), (0.72, 0.7), (0.72, 0.88), (0.8, 0.55), (0.8, 0.7), (0.8, 0.88)),
+    *((x, y) for x in (0.3, 0.38, 0.72, 0.8) for y in (0.55, 0.7, 0.88)),
 ]
 
 
@@ -57,8 +63,8 @@ def write_ap10k(root: Path, count: int = 6, species: dict[int, tuple[str, str]] 
                 file["annotations"].append(annotation(10 * number + 1, number, category_id, entry, 5))
                 crowd.append(f"{number:012d}\n")
     (root / "annotations").mkdir(parents=True)
-    for split, file in files.items():
-        (root / "annotations" / f"ap10k-{split}-split1.json").write_text(json.dumps(file))
+    for split, content in files.items():
+        (root / "annotations" / f"ap10k-{split}-split1.json").write_text(json.dumps(content))
     (root / CROWD_LIST).write_text("".join(crowd))
 
 
@@ -74,7 +80,7 @@ def category(number: int, name: str, family: str) -> dict[str, Any]:
 
 
 def annotation(
-    number: int, image: int, category_id: int, entry: tuple[list[int], list[int]], shown: int
+    number: int, image: int, category_id: int, entry: tuple[list[int], list[int]], shown: int = 17
 ) -> dict[str, Any]:
     """An annotation as the files hold it, with the first `shown` keypoints only."""
     box, keypoints = entry
@@ -92,20 +98,10 @@ def annotation(
 
 
 def draw(path: Path, seed: int, size: tuple[int, int]) -> tuple[list[int], list[int]]:
-    """Draw a quadruped from the side; its box [x, y, width, height] and 17 keypoints x, y, v."""
-    width, height = size
-    rng = np.random.default_rng(seed)
-    picture = Image.new("RGB", size, (110, 140, 90))
-    drawing = ImageDraw.Draw(picture)
-    colour = tuple(int(v) for v in rng.integers(40, 230, 3))
-    flip = bool(seed % 2)
-    points = [(round((1 - x if flip else x) * width), round(y * height)) for x, y in _PLACES]
-    drawing.polygon([points[k] for k in (2, 0, 3, 4, 11, 5)], fill=colour)
-    for shoulder in (5, 8, 11, 14):
-        drawing.line(points[shoulder : shoulder + 3], fill=colour, width=3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
-    far = (1, 9, 12) if flip else (0, 6, 15)  # the keypoints on the far side that cannot be seen
+    """Draw an animal; its box [x, y, width, height] and 17 keypoints x, y, v."""
+    at = draw_quadruped(path, seed, size)
+    points = [at(*place) for place in _PLACES]
+    far = (1, 9, 12) if seed % 2 else (0, 6, 15)  # the keypoints on the far side that cannot be seen
     keypoints = [v for k, (x, y) in enumerate(points) for v in ((0, 0, 0) if k in far else (x, y, 2))]
     xs, ys = zip(*points, strict=True)
     return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)], keypoints

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from layouts_pf_pascal import draw_object
+from drawing import draw_object
 
 
 def write_freiburg_cars(

@@ -1,123 +1,44 @@
 """Writes a small PF-PASCAL: the files, names, nesting and fields of the archive and of the lists of pairs."""
 
-import struct
-import zlib
+import io
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from drawing import POINTS, draw_object
+from scipy.io import savemat
 
 CLASSES = {"aeroplane": 1, "bicycle": 2, "car": 7, "chair": 9, "dog": 12}
-POINTS = 6  # of an object; the last one is its front
 
 
-def draw_object(
-    path: Path, seed: int, size: tuple[int, int] = (96, 72)
-) -> tuple[list[tuple[float, float]], tuple[int, int, int, int], NDArray[np.uint8]]:
-    """Draw a car-like shape on a noisy ground.
-
-    Returns:
-        Its six points (x, y), its box (x1, y1, x2, y2) and its mask as `(H, W)` of 0 and 1.
-    """
-    width, height = size
-    rng = np.random.default_rng(seed)
-    ground = rng.integers(90, 150, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
-    picture = Image.fromarray(ground).resize(size, Image.Resampling.NEAREST)
-    x1, y1 = (int(rng.integers(4, side // 5)) for side in size)
-    x2, y2 = (int(side - rng.integers(4, side // 5)) for side in size)
-    across, down = x2 - x1, y2 - y1
-    outline = [(0.0, 0.55), (0.25, 0.5), (0.4, 0.0), (0.75, 0.1), (1.0, 0.6), (0.9, 1.0), (0.1, 1.0)]
-    if seed % 2:  # it faces the other way
-        outline = [(1 - x, y) for x, y in outline]
-    corners = [(x1 + x * across, y1 + y * down) for x, y in outline]
-    wheels = [
-        (x1 + across * 0.25, y2 - down * 0.1, "black"),
-        (x1 + across * 0.75, y2 - down * 0.1, "white"),
-    ]
-    mask = Image.new("L", size)
-    for canvas, colour in ((picture, tuple(rng.integers(0, 255, 3).tolist())), (mask, 1)):
-        draw = ImageDraw.Draw(canvas)
-        draw.polygon(corners, fill=colour)
-        for x, y, shade in wheels:
-            box = (x - across * 0.08, y - across * 0.08, x + across * 0.08, y + across * 0.08)
-            draw.ellipse(box, fill=shade if canvas is picture else 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
-    points = [*corners[1:4], corners[4], *((x, y) for x, y, _ in wheels)]
-    return points[:POINTS], (x1, y1, x2, y2), np.asarray(mask).copy()
-
-
-# --- MAT-files ----------------------------------------------------------------------------------------------
-
-MI = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 9, "i8": 12, "u8": 13}
-MX = {"f8": 6, "f4": 7, "i1": 8, "u1": 9, "i2": 10, "u2": 11, "i4": 12, "u4": 13, "i8": 14, "u8": 15}
-MX_CHAR = 4
-
-
-def element(kind: int, data: bytes, order: str = "<", *, small: bool = True) -> bytes:
-    """A data element; up to four bytes go into the tag, as MATLAB does."""
-    if small and 0 < len(data) <= 4:
-        return struct.pack(f"{order}I", len(data) << 16 | kind) + data.ljust(4, b"\0")
-    return struct.pack(f"{order}II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
-
-
-def matrix(name: str, array: Any, order: str = "<", *, stored: str | None = None) -> bytes:
-    """A variable: a numeric array, or a text; `stored` is the type of the numbers on disk if another."""
-    if isinstance(array, str):
-        shape, mx, kind = (1, len(array)), MX_CHAR, 16  # miUTF8
-        data = array.encode()
-    else:
-        shape = array.shape
-        code = array.dtype.str[1:]
-        mx, kind = MX[code], MI[stored or code]
-        data = array.astype(order + (stored or code)).tobytes(order="F")
-    parts = [
-        element(6, struct.pack(f"{order}II", mx, 0), order),
-        element(5, np.array(shape, f"{order}i4").tobytes(), order),
-        element(1, name.encode(), order),
-        element(kind, data, order),
-    ]
-    return element(14, b"".join(parts), order)
-
-
-def mat_file(
-    variables: dict[str, Any],
-    *,
-    compressed: bool = True,
-    order: str = "<",
-    stored: dict[str, str] | None = None,
-) -> bytes:
-    """A MAT-file of level 5; compressed is what MATLAB's `save` writes by default."""
-    text = b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(116, b" ") + b"\0" * 8
-    header = text + struct.pack(f"{order}H", 0x0100) + (b"IM" if order == "<" else b"MI")
-    body = b""
-    for name, array in variables.items():
-        whole = matrix(name, array, order, stored=(stored or {}).get(name))
-        if compressed:
-            packed = zlib.compress(whole)
-            whole = struct.pack(f"{order}II", 15, len(packed)) + packed
-        body += whole
-    return header + body
+def mat_file(variables: dict[str, Any], *, compressed: bool = True) -> bytes:
+    """A MATLAB file of level 5; compressed is what MATLAB's `save` writes by default."""
+    stream = io.BytesIO()
+    savemat(stream, variables, do_compression=compressed)
+    return stream.getvalue()
 
 
 def annotation(
-    category: str, points: list[tuple[float, float]], box: tuple[float, ...], size: tuple[int, int]
-) -> dict[str, Any]:
-    """The variables of an annotation file of PF-PASCAL."""
-    return {
-        "kps": np.array(points, np.float64).reshape(-1, 2),
+    category: str, points: Any, box: Any, size: tuple[int, int], *, compressed: bool = True
+) -> bytes:
+    """An annotation file of PF-PASCAL."""
+    variables = {
+        "kps": np.asarray(points),
         "class": category,
-        "bbox": np.array([box], np.float64),
-        "imsize": np.array([[size[1], size[0], 3]], np.float64),
-        "truncated": np.zeros((1, 1)),
-        "occluded": np.zeros((1, 1)),
-        "difficult": np.zeros((1, 1)),
+        "bbox": np.atleast_2d(box),
+        "imsize": np.array([[size[1], size[0], 3.0]]),
+        **{flag: np.zeros((1, 1)) for flag in ("truncated", "occluded", "difficult")},
     }
+    return mat_file(variables, compressed=compressed)
 
 
-# --- the data set -------------------------------------------------------------------------------------------
+def all_pairs(names: list[str]) -> Iterator[tuple[str, str, str]]:
+    """All pairs (split, source, target), of the first half, and of the third and the fourth quarter."""
+    half, most = len(names) // 2, 3 * len(names) // 4
+    for split, part in (("trn", names[:half]), ("val", names[half:most]), ("test", names[most:])):
+        yield from ((split, *pair) for pair in itertools.permutations(part, 2))
 
 
 def write_pf_pascal(
@@ -147,19 +68,11 @@ def write_pf_pascal(
             )
             if i % 3 == 1:
                 points[i % POINTS] = (np.nan, np.nan)
-            content = mat_file(annotation(category, points, box, size), compressed=i % 2 == 0)
+            content = annotation(category, points, np.array(box, float), size, compressed=i % 2 == 0)
             (top / "Annotations" / category / f"{name}.mat").write_bytes(content)
-        parts = {
-            "trn": names[: images // 2],
-            "val": names[images // 2 : 3 * images // 4],
-            "test": names[3 * images // 4 :],
-        }
-        for split, part in parts.items():
-            for source in part:
-                for target in part:
-                    if source != target:
-                        line = f"JPEGImages/{source}.jpg,JPEGImages/{target}.jpg,{CLASSES[category]}"
-                        rows[split] += [f"{line},0", f"{line},1"] if split == "trn" else [line]
+        for split, source, target in all_pairs(names):
+            line = f"JPEGImages/{source}.jpg,JPEGImages/{target}.jpg,{CLASSES[category]}"
+            rows[split] += [f"{line},0", f"{line},1"] if split == "trn" else [line]
     (root / lists).mkdir(exist_ok=True)
     for split, lines in rows.items():
         header = "source_image,target_image,class" + (",flip" if split == "trn" else "")

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from layouts_pf_pascal import CLASSES, draw_object
+from drawing import draw_object
+from layouts_pf_pascal import CLASSES, all_pairs
 from PIL import Image
 
 
@@ -45,16 +46,8 @@ def write_spair_71k(
                 "azimuth_id": i % 8,
             }
             _write(root / f"ImageAnnotation/{category}/{name}.json", record)
-        parts = {
-            "trn": names[: images // 2],
-            "val": names[images // 2 : 3 * images // 4],
-            "test": names[3 * images // 4 :],
-        }
-        for split, part in parts.items():
-            for source in part:
-                for target in part:
-                    if source != target:
-                        lines[split].append(f"{len(lines[split]):06d}-{source}-{target}:{category}")
+        for split, source, target in all_pairs(names):
+            lines[split].append(f"{len(lines[split]):06d}-{source}-{target}:{category}")
     (root / "Layout/large").mkdir(parents=True)
     for split, of_split in lines.items():
         (root / f"Layout/large/{split}.txt").write_text("".join(line + "\n" for line in of_split))

@@ -171,7 +171,6 @@ def test_an_older_state(engine: str, first: Project, project: Project, tmp_path:
     """What counts is the folder as it lies there; one that DVC keeps goes back with the rest."""
     root = project.folder / "data/raw/mine"
     project.run("dvc", "add", "--quiet", "data/raw/mine")
-    project.run("git", "add", "--force", "data/raw/mine.dvc")
     project.commit("The photographs")
     correct_azimuths(root)
     project.run("dvc", "add", "--quiet", "data/raw/mine")

@@ -126,6 +126,8 @@ FORBIDDEN_CALLS = {
 REQUIRED = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
 # what has one well-guarded place
 ALLOWED = {
+    ("api/project.py", "subprocess.Popen"),  # Snakemake
+    ("data/adapters/awa_pose.py", "pickle"),
     ("data/download/archive.py", "package.extractall"),
     ("data/images.py", "Image.open"),
     ("features/backbones/wheel.py", "subprocess.run"),
@@ -137,7 +139,8 @@ def findings(source: str, name: str = "x.py") -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.split(".")[0] in FORBIDDEN_IMPORTS]
+            imported = [alias.name.split(".")[0] for alias in node.names]
+            found += [of for of in imported if of in FORBIDDEN_IMPORTS and (name, of) not in ALLOWED]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in FORBIDDEN_IMPORTS:
             # the name of an error is no way to load
             found += [alias.name for alias in node.names if alias.name != "UnpicklingError"]
@@ -199,7 +202,7 @@ def test_templates_escape_what_they_show(root: Path) -> None:
     marked = set()
     for path in (root / "src" / "spheremap").rglob("*.html"):
         marked |= set(re.findall(r"\{\{\s*([\w.]+)\s*\|\s*safe", path.read_text(encoding="utf-8")))
-    assert marked == {"chart.svg", "group.svg", "script"}
+    assert marked == {"svg"}
     for path in (root / "src" / "spheremap").rglob("*.[jh]*"):
         if path.suffix in (".js", ".html"):
             text = path.read_text(encoding="utf-8")

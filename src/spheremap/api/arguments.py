@@ -51,16 +51,7 @@ def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_model(args: argparse.Namespace) -> Matcher:
-    """Load what the arguments name."""
-    matching: dict[str, Any] = {
-        name: vars(args).get(option)
-        for option, name in (
-            ("sampling", "source"),
-            ("readout", "readout"),
-            ("window", "window"),
-            ("temperature", "temperature"),
-        )
-    }
-    return load(
-        args.model, weights=args.weights, device=args.device, size=args.size, fit=args.fit, **matching
-    )
+    """Load what the arguments name; options that a command does not have are the bundle's."""
+    names = ("weights", "device", "size", "fit", "readout", "window", "temperature")
+    options: dict[str, Any] = {name: vars(args).get(name) for name in names}
+    return load(args.model, source=vars(args).get("sampling"), **options)

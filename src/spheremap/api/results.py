@@ -16,11 +16,10 @@ from spheremap.base.files import atomic_path
 from spheremap.data.images import FORMATS, Photograph
 from spheremap.features.cache.views import make_view
 from spheremap.features.geometry import patch_of
+from spheremap.report.sphere_colours import colours, interpolate, tint
 
 PICTURE = 768  # px, longer side of a drawn photograph
 _CELL = 16  # px, side of a patch in the picture of a warp
-_GREY_SHARE = 0.15  # of the photograph in the picture of a sphere map, as in the report
-_OFF_OBJECT = 0.3  # brightness of what is not the object
 _WRITTEN = {*FORMATS, "PDF"}  # Pillow lists more, some without colour or only with another program
 
 
@@ -185,9 +184,6 @@ class SphereMap:
         Raises:
             InputError: if the mask has another size.
         """
-        # the colours' one definition; the report's other modules make its import slow
-        from spheremap.report.sphere_colours import colours, interpolate
-
         photograph = shrink(self.photograph, side)
         width, height = self.photograph.size
         x = (np.arange(photograph.width) + 0.5) * (width / photograph.width)
@@ -195,19 +191,16 @@ class SphereMap:
         xy = np.stack(np.meshgrid(x, y), axis=-1)
         grid = (self.points.shape[0], self.points.shape[1])
         colour = colours(interpolate(self.points.reshape(-1, 3), grid, self.box, xy))
-        grey = np.asarray(photograph.convert("L"), dtype=np.float64)[..., None] / 255
-        drawn = (1 - _GREY_SHARE) * colour + _GREY_SHARE * grey
-        if mask is not None:
-            if mask.shape != (height, width):
-                raise InputError(
-                    "the mask is not of its photograph's size",
-                    expected=f"{width}×{height} pixels",
-                    found=f"{mask.shape[1]}×{mask.shape[0]}",
-                )
-            on = Image.fromarray(mask.astype(np.uint8) * 255).resize(photograph.size, Image.Resampling.BOX)
-            share = np.asarray(on, dtype=np.float64)[..., None] / 255
-            drawn = share * drawn + (1 - share) * _OFF_OBJECT * grey
-        return Image.fromarray((drawn * 255).round().clip(0, 255).astype(np.uint8))
+        if mask is None:
+            return tint(photograph, colour)
+        if mask.shape != (height, width):
+            raise InputError(
+                "the mask is not of its photograph's size",
+                expected=f"{width}×{height} pixels",
+                found=f"{mask.shape[1]}×{mask.shape[0]}",
+            )
+        on = Image.fromarray(mask.astype(np.uint8) * 255)
+        return tint(photograph, colour, on.resize(photograph.size, Image.Resampling.BOX))
 
 
 def shrink(photograph: Photograph, side: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The explorer: two photographs on a page that asks this process for matches, on this machine only.
+"""The explorer of two photographs: a page that asks this process for matches, on this machine only.
 
 The server listens on the loopback address. Every address it answers begins with a random token, so that other
 users of the machine cannot guess it. It refuses requests whose Host is not its own (a web page that points
@@ -6,30 +6,26 @@ its own name to 127.0.0.1) or whose Origin is another (a web page that sends req
 addresses only: the page and the matches. It reads no file and no request's body after it has started.
 """
 
-import base64
 import hmac
-import io
 import json
 import math
 import secrets
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import numpy as np
-from PIL import Image
-
 from spheremap.api.matcher import Description, Matcher
 from spheremap.api.results import shrink
 from spheremap.base.errors import InputError
+from spheremap.report.explorer import picture_of, text_of
+from spheremap.report.page import render_explorer
 
 LOOPBACK = "127.0.0.1"
 _SIDE = 720  # px, longer side of a photograph on the page
 _IDLE = 30.0  # s after which a silent connection is closed
-_TEMPLATE = Path(__file__).with_name("explorer.html")
+_ADDRESS = "match"  # where the page asks
 
 
 class Explorer:
@@ -40,12 +36,11 @@ class Explorer:
         self._lock = Lock()  # one computation at a time: they share the processor's threads
 
     def match(self, x: float, y: float, sphere_weight: float) -> dict[str, Any]:
-        """Where the point lies in the target, by every row of the table.
+        """Where the point lies in the target, by features, sphere, and both fused.
 
         Returns:
-            row to {x, y, similarity, low, high, map}: the match in pixels of the target, its similarity, the
-            lowest and highest similarity of all patches, and all of them from low (0) to high (255), row by
-            row, as base64.
+            For each the match, (x, y) in pixels of the target, and the map: the similarity of all patches,
+            row by row, float32 as base64.
 
         Raises:
             InputError: for a point outside the source or a weight outside [0, 1].
@@ -53,45 +48,23 @@ class Explorer:
         with self._lock:
             matches = self._matcher.match(self._source, self._target, [(x, y)], sphere_weight=sphere_weight)
             found = self._matcher.similarity(self._source, self._target, matches.source_xy, sphere_weight)
-        answer = {}
-        for row, similarity in found.items():
-            values = similarity[0].cpu().numpy().astype(np.float64)
-            low, high = float(values.min()), float(values.max())
-            scaled = ((values - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8)
-            answer[row] = {
-                "x": float(matches.target_xy[row][0, 0]),
-                "y": float(matches.target_xy[row][0, 1]),
-                "similarity": float(matches.similarity[row][0]),
-                "low": low,
-                "high": high,
-                "map": base64.b64encode(scaled.tobytes()).decode("ascii"),
+        return {
+            row: {
+                "match": matches.target_xy[row][0].tolist(),
+                "map": text_of(similarity[0].cpu().numpy().astype("<f4")),
             }
-        return answer
-
-    def page(self, nonce: str, names: tuple[str, str]) -> bytes:
-        """The page, with both photographs inside."""
-        data = {
-            "source": _photograph(self._source, names[0]),
-            "target": _photograph(self._target, names[1]),
-            "sphereWeight": self._matcher.sphere_weight,
+            for row, similarity in found.items()
         }
-        # "<" could end the script in which the data stand
-        text = json.dumps(data).replace("<", "\\u003c")
-        template = _TEMPLATE.read_text(encoding="utf-8")
-        return template.replace("NONCE", nonce).replace("/*DATA*/", text).encode()
 
-
-def _photograph(description: Description, name: str) -> dict[str, Any]:
-    buffer = io.BytesIO()
-    picture: Image.Image = shrink(description.photograph, _SIDE)
-    picture.save(buffer, "JPEG", quality=88)
-    return {
-        "name": name,
-        "size": list(description.photograph.size),
-        "grid": list(description.grid),
-        "box": description.box.tolist(),
-        "uri": "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"),
-    }
+    def page(self, names: tuple[str, str]) -> tuple[str, str]:
+        """The page, with both photographs inside, and its content security policy."""
+        source, target = (
+            picture_of(shrink(own.photograph, _SIDE), name, own.photograph.size, own.box)
+            for own, name in zip((self._source, self._target), names, strict=True)
+        )
+        pair = {"source": source, "target": target, "keypoints": []}
+        data = {"grid": list(self._source.grid), "pairs": [pair], "ask": _ADDRESS}
+        return render_explorer(data, self._matcher.sphere_weight)
 
 
 class ExplorerServer(ThreadingHTTPServer):
@@ -122,8 +95,8 @@ class ExplorerServer(ThreadingHTTPServer):
             ) from error
         token = secrets.token_urlsafe(16)
         self.explorer = explorer
-        self.nonce = secrets.token_urlsafe(16)
-        self.content = explorer.page(self.nonce, names)
+        page, self.policy = explorer.page(names)
+        self.content = page.encode()
         self.hosts = [f"{name}:{self.server_port}" for name in (LOOPBACK, "localhost")]
         self.root = f"/{token}/"
         self.url = f"http://{self.hosts[0]}{self.root}"
@@ -154,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         known = hmac.compare_digest(root.encode(), self.server.root.encode())
         if known and page == "":
             self._send(HTTPStatus.OK, self.server.content, "text/html; charset=utf-8")
-        elif known and page == "match":
+        elif known and page == _ADDRESS:
             self._match(parse_qs(address.query))
         else:
             self._send(HTTPStatus.NOT_FOUND, b"nothing here", "text/plain")
@@ -176,16 +149,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(answer).encode(), "application/json")
 
     def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
-        nonce = self.server.nonce
-        policy = (
-            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; "
-            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
         self.send_response(status)
         for name, value in (
             ("Content-Type", kind),
             ("Content-Length", str(len(content))),
-            ("Content-Security-Policy", policy),
+            ("Content-Security-Policy", self.server.policy),
             ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "no-referrer"),
             ("Cache-Control", "no-store"),

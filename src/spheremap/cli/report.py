@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from spheremap.config.slices import read_slice
-from spheremap.report import ReportSlice, build_report
+from spheremap.report.build import build_report
+from spheremap.report.params import ReportSlice
 
 HELP = "write the report page: scores, curves, spheres, matches and an explorer in one HTML file"
 

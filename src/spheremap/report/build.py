@@ -1,7 +1,7 @@
 """From the results of a run to the report page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from spheremap.metrics.evaluation import check_agreement
 from spheremap.model.head import load_head
 from spheremap.report import figures, scores
 from spheremap.report.confusion import confusions
-from spheremap.report.gallery import explorer_of, matched_pairs, sphere_maps
-from spheremap.report.inputs import COMPARED, Inputs, check_results, read_inputs
-from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres
+from spheremap.report.explorer import build_explorer
+from spheremap.report.figures import Drawing
+from spheremap.report.gallery import matched_pairs, sphere_maps
+from spheremap.report.inputs import COMPARED, Inputs, check_results, check_tables, read_inputs
+from spheremap.report.keypoint_spheres import keypoint_spheres
 from spheremap.report.names import readable
-from spheremap.report.page import Chart, ConfusionGroup, Page, SphereGroup, render
+from spheremap.report.page import render
 from spheremap.report.params import ReportSlice
 from spheremap.report.pictures import data_uri
 from spheremap.report.sphere_colours import draw_legend
@@ -42,6 +44,15 @@ HEALTH = {
 }
 
 
+@dataclass(frozen=True)
+class Chart:
+    """A drawing with its title and its caption."""
+
+    title: str
+    caption: str
+    drawing: Drawing
+
+
 def build_report(
     out: Path, params: ReportSlice, *, tables: Path, images: Sequence[Path], head: Path, results: Path
 ) -> None:
@@ -60,51 +71,63 @@ def build_report(
         ProvenanceError: if the parts do not belong together.
     """
     sphere = load_head(head)
-    check_results(Path(results), head, sphere.provenance)
-    inputs = read_inputs(Path(results), params.dataset, params.evaluate)
+    check_results(results, head, sphere.provenance)
+    evaluate = params.evaluate
+    inputs = read_inputs(results, params.dataset, evaluate)
     data = read_tables(tables)
+    check_tables(inputs.predictions, data)
+    drawn = matched_pairs(data, inputs, params)
     with FeatureCache.open(images) as cache:
         check_agreement(cache, sphere, head)
         maps = sphere_maps(data, cache, sphere, params)
-        spheres = keypoint_spheres(data, cache, sphere, params.evaluate.split)
-        drawn = matched_pairs(data, inputs, params)
-        explorer = explorer_of(drawn, data, inputs, cache, sphere, params)
+        spheres = keypoint_spheres(data, cache, sphere, evaluate.split)
+        explorer = None
+        if drawn.records and params.report.explorer_mb:
+            weight, megabytes = evaluate.sphere_weight, params.report.explorer_mb
+            explorer = build_explorer(drawn.records, cache, sphere, sphere_weight=weight, megabytes=megabytes)
         backbone = cache.provenance
     record = read_provenance(tables)
-    bins = params.evaluate.viewpoint_bins
-    page = Page(
-        dataset=params.dataset,
-        split=params.evaluate.split,
-        seed=params.evaluate.seed,
-        sphere_weight=params.evaluate.sphere_weight,
-        alpha=inputs.alphas[0],
-        backbone=_backbone(backbone),
-        remarks=_remarks(data, record),
-        metrics=inputs.metrics,
-        tiles=scores.tiles(inputs, FAR, f"PCK@{inputs.alphas[0]} at gaps of {FAR * 360 / bins:g}° and more"),
-        headline=scores.headline(inputs),
-        gap_charts=_gap_charts(inputs, bins),
-        gap_table=scores.by_gap(inputs, bins) if len(inputs.by_gap) else None,
-        category_charts=_category_charts(inputs),
-        category_table=scores.by_category(inputs),
-        confusions=_confusions(data, inputs, max(params.evaluate.alphas)),
-        spheres=[SphereGroup(own.category, draw_sphere(own), _verdict(own)) for own in spheres],
-        sided=any(own.own_side()[1] for own in spheres),
-        legend=data_uri(draw_legend(LEGEND)),
-        maps=maps,
-        pairs=drawn.typical,
-        best=drawn.best,
-        worst=drawn.worst,
-        explorer=explorer,
-        training_charts=_training_charts(inputs.curves),
-        provenance={
+    alpha, bins = inputs.alphas[0], evaluate.viewpoint_bins
+    page = {
+        "dataset": params.dataset,
+        "split": evaluate.split,
+        "seed": evaluate.seed,
+        "sphere_weight": evaluate.sphere_weight,
+        "alpha": alpha,
+        "backbone": _backbone(backbone),
+        "remarks": _remarks(data, record),
+        "metrics": inputs.metrics,
+        "tiles": scores.tiles(inputs, FAR, f"PCK@{alpha} at gaps of {FAR * 360 / bins:g}° and more"),
+        "headline": scores.headline(inputs),
+        "gap_charts": _gap_charts(inputs, bins),
+        "gap_table": scores.by_gap(inputs, bins) if len(inputs.by_gap) else None,
+        "category_charts": _category_charts(inputs),
+        "category_table": scores.by_category(inputs),
+        "confusions": [
+            (
+                own.category,
+                figures.confusion(own, COMPARED),
+                {row: own.commonest(row, COMMONEST) for row in COMPARED},
+            )
+            for own in confusions(data, inputs.predictions, max(evaluate.alphas), COMPARED)
+        ],
+        "spheres": [(own.category, draw_sphere(own), own.verdict()) for own in spheres],
+        "sided": any(own.own_side()[1] for own in spheres),  # whether any part has a left and a right
+        "legend": data_uri(draw_legend(LEGEND)),
+        "maps": maps,
+        "pairs": drawn.typical,
+        "best": drawn.best,
+        "worst": drawn.worst,
+        "explorer": explorer,
+        "training_charts": _training_charts(inputs.curves),
+        "provenance": {
             "data set": record,
             "features": backbone,
             "head": sphere.provenance,
-            "evaluation": {"dataset": params.dataset, "evaluate": asdict(params.evaluate)},
+            "evaluation": {"dataset": params.dataset, "evaluate": asdict(evaluate)},
             "report": vars(params.report),
         },
-    )
+    }
     with atomic_path(out) as temporary:
         temporary.write_text(render(page), encoding="utf-8")
 
@@ -125,84 +148,46 @@ def _backbone(provenance: Mapping[str, Any]) -> str:
     return f"{name} ({', '.join(details)})" if details else str(name)
 
 
-def _confusions(tables: Tables, inputs: Inputs, alpha: float) -> list[ConfusionGroup]:
-    return [
-        ConfusionGroup(
-            own.category,
-            figures.confusion(own, COMPARED),
-            {row: own.commonest(row, COMMONEST) for row in COMPARED},
-        )
-        for own in confusions(tables, inputs.predictions, alpha, COMPARED)
-    ]
-
-
-def _verdict(sphere: KeypointSphere) -> str:
-    percent, count = sphere.own_side()
-    if not count:
-        return f"{len(sphere.points):,} keypoints"
-    return f"{percent:.0f} % of {count:,} left and right keypoints on their own side"
-
-
 def _gap_charts(inputs: Inputs, bins: int) -> list[Chart]:
     if inputs.by_gap.empty:
         return []
-    alpha = inputs.alphas[0]
-    titles = {
-        "pck_point": (
-            f"PCK@{alpha} per point",
-            "Share of keypoints found, by how far apart the two viewpoints are. Higher is better.",
-        ),
-        "confusion": (
-            f"Confused parts @{alpha}",
-            "Share of keypoints predicted on another keypoint of the same object. Lower is better.",
-        ),
-    }
+    found = "Share of keypoints found, by how far apart the two viewpoints are. Higher is better."
+    mixed = "Share of keypoints predicted on another keypoint of the same object. Lower is better."
+    alpha, rows = inputs.alphas[0], inputs.rows
     return [
-        Chart(title, caption, figures.by_gap(inputs.by_gap, f"{metric}@{alpha}", inputs.rows, bins))
-        for metric, (title, caption) in titles.items()
+        Chart(title, caption, figures.by_gap(inputs.by_gap, f"{metric}@{alpha}", rows, bins))
+        for metric, title, caption in (
+            ("pck_point", f"PCK@{alpha} per point", found),
+            ("confusion", f"Confused parts @{alpha}", mixed),
+        )
     ]
 
 
 def _category_charts(inputs: Inputs) -> list[Chart]:
-    titles = {"pck_point": "PCK@{} per point", "kap": "KAP@{}"}
+    alpha, caption = inputs.alphas[0], "Features against fused, in percent."
     return [
-        Chart(
-            title.format(inputs.alphas[0]),
-            "Features against fused, in percent.",
-            figures.by_category(inputs.by_category, f"{metric}@{inputs.alphas[0]}", COMPARED),
-        )
-        for metric, title in titles.items()
+        Chart(title, caption, figures.by_category(inputs.by_category, f"{metric}@{alpha}", COMPARED))
+        for metric, title in (("pck_point", f"PCK@{alpha} per point"), ("kap", f"KAP@{alpha}"))
     ]
 
 
 def _training_charts(curves: Mapping[str, pd.DataFrame]) -> list[Chart]:
+    losses, health, validation = (curves[name] for name in ("losses", "health", "validation"))
     charts = []
-    if len(curves["losses"]):
-        charts.append(
-            Chart(
-                "Losses",
-                "Each loss without its weight, and their weighted sum.",
-                figures.curves("losses", curves["losses"], _labels(LOSSES, curves["losses"])),
-            )
+    if len(losses):
+        caption = "Each loss without its weight, and their weighted sum."
+        charts.append(Chart("Losses", caption, figures.curves(losses, _labels(LOSSES, losses))))
+    if len(health):
+        caption = (
+            "Concentration: mean resultant length of an image's points; 1 is a collapse to one point. "
+            "Coverage: share of the sphere in use. Orientation kept: share of triplets that turn the "
+            "same way on the sphere as in the image; 0.5 is chance."
         )
-    if len(curves["health"]):
-        charts.append(
-            Chart(
-                "Health of the sphere",
-                "Concentration: mean resultant length of an image's points; 1 is a collapse to one point. "
-                "Coverage: share of the sphere in use. Orientation kept: share of triplets that turn the "
-                "same way on the sphere as in the image; 0.5 is chance.",
-                figures.curves("health", curves["health"], _labels(HEALTH, curves["health"]), upper=1.02),
-            )
-        )
-    if len(curves["validation"]):
-        charts.append(
-            Chart(
-                "Validation",
-                "PCK per point of the fused similarity on validation pairs; the best head is kept.",
-                figures.validation(curves["validation"]),
-            )
-        )
+        drawing = figures.curves(health, _labels(HEALTH, health), upper=1.02)
+        charts.append(Chart("Health of the sphere", caption, drawing))
+    if len(validation):
+        caption = "PCK per point of the fused similarity on validation pairs; the best head is kept."
+        charts.append(Chart("Validation", caption, figures.validation(validation)))
     return charts
 
 

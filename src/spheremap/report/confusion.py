@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spheremap.base.errors import InputError
 from spheremap.data.tables import Tables
 from spheremap.report.names import readable
 
@@ -20,7 +19,7 @@ class Confusion:
         category: its name.
         ids: of its K keypoints, in the order of the tables.
         names: theirs, in words.
-        counts: row of the results table -> `(K, K + 1)`: keypoints asked for, by keypoint landed on; the last
+        counts: method -> `(K, K + 1)`: keypoints asked for, by keypoint landed on; the last
             column counts predictions on none.
     """
 
@@ -62,12 +61,8 @@ def confusions(
         predictions: of the evaluation. Errors are shares of some length (of the target's box or picture);
             which one is read from the predictions themselves, as distance over error.
         alpha: the radius, as a share of that length.
-        rows: rows of the results table to count.
-
-    Raises:
-        InputError: if a prediction is of a keypoint that the tables do not show in its target.
+        rows: the methods to count.
     """
-    _check(tables, predictions)
     images = tables.images.set_index("image_id")
     side = _sides(predictions)
     category = predictions["target"].map(images["category"])
@@ -96,21 +91,6 @@ def _sides(predictions: pd.DataFrame) -> pd.Series:
     # of each target the largest error: coordinates are rounded
     largest = measured.sort_values("error", kind="stable").groupby("target").last()
     return (largest["distance"] / largest["error"]).where(largest["error"] > 0, 0.0)
-
-
-def _check(tables: Tables, predictions: pd.DataFrame) -> None:
-    visible = tables.keypoints.loc[tables.keypoints["visible"] == 1, ["image_id", "keypoint_id"]]
-    asked = predictions[["target", "keypoint_id"]].drop_duplicates()
-    known = pd.MultiIndex.from_frame(asked).isin(pd.MultiIndex.from_frame(visible))
-    if not known.all():
-        target, keypoint = asked.iloc[int(known.argmin())]
-        raise InputError(
-            "predictions and tables do not belong together",
-            where=f"image {target}",
-            expected="keypoints visible in the target",
-            found=f"a prediction of keypoint {keypoint}",
-            fix="run `snakemake --cores all` to make the results again",
-        )
 
 
 def _landed(

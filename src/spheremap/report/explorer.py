@@ -1,4 +1,4 @@
-"""The explorer: pairs of pictures, and all the page needs to show where a point of one lies in the other.
+"""The explorer in the report: pairs of pictures, and all the page needs to find a point of one in the other.
 
 What is shown as the match is never computed in the page: for the keypoints it is the evaluation's prediction,
 and for every other point the patch of highest similarity, found here from the full descriptors. Only the
@@ -85,10 +85,10 @@ def build_explorer(
                 "source": _picture(match.source, source, cache.boxes[records[0]]),
                 "target": _picture(match.target, target, cache.boxes[records[1]]),
                 "keypoints": _keypoints(match, list(weights)),
-                "best": {row: _text(answer.numpy().astype("<u2")) for row, answer in best.items()},
+                "best": {row: text_of(answer.numpy().astype("<u2")) for row, answer in best.items()},
                 "features": base64.b64encode(packed).decode("ascii"),
                 "step": step,
-                "points": [_text(part) for part in _fixed(points)],
+                "points": [text_of(part) for part in _fixed(points)],
             }
         )
     data = {
@@ -142,17 +142,28 @@ def _fixed(points: Tensor) -> NDArray[np.int16]:
     return np.rint(points.numpy() * POINT_STEPS).astype("<i2")
 
 
-def _picture(photograph: Image.Image, image_id: str, box: NDArray[np.float64]) -> dict[str, Any]:
-    """A photograph, its size in original pixels, and the region that the patches cover."""
-    small = photograph.copy()
-    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+def picture_of(
+    small: Image.Image, name: str, size: tuple[int, int], box: NDArray[np.float64]
+) -> dict[str, Any]:
+    """A reduced picture for the page, with its photograph's size and the box that the patches cover."""
     return {
-        "id": image_id,
+        "id": name,
         "uri": data_uri(small),
-        "width": photograph.width,
-        "height": photograph.height,
+        "width": size[0],
+        "height": size[1],
         "box": [float(edge) for edge in box],
     }
+
+
+def text_of(array: NDArray[np.generic]) -> str:
+    """The bytes of an array as base64."""
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
+
+
+def _picture(photograph: Image.Image, image_id: str, box: NDArray[np.float64]) -> dict[str, Any]:
+    small = photograph.copy()
+    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return picture_of(small, image_id, photograph.size, box)
 
 
 def _keypoints(match: Match, rows: Sequence[str]) -> list[dict[str, Any]]:
@@ -166,7 +177,3 @@ def _keypoints(match: Match, rows: Sequence[str]) -> list[dict[str, Any]]:
         }
         for i, name in enumerate(match.names)
     ]
-
-
-def _text(array: NDArray[np.generic]) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")

@@ -56,6 +56,13 @@ class KeypointSphere:
             count += len(own)
         return (100 * right / count if count else float("nan")), count
 
+    def verdict(self) -> str:
+        """How well sides are told apart, in words."""
+        percent, count = self.own_side()
+        if not count:
+            return f"{len(self.points):,} keypoints"
+        return f"{percent:.0f} % of {count:,} left and right keypoints on their own side"
+
     def view(self) -> NDArray[np.float64]:
         """A rotation `(3, 3)`, rows right, up and towards the viewer, that shows the spread of the points.
 

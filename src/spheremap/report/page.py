@@ -1,16 +1,15 @@
-"""The page itself: what stands on it, and the templates that lay it out."""
+"""The pages: what their templates are filled with, and the policies that keep them offline."""
 
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from spheremap.report.explorer import Explorer
 from spheremap.report.names import FURTHER_ROWS
-from spheremap.report.scores import Table, Tile
 
 
 @dataclass(frozen=True)
@@ -23,41 +22,6 @@ class Picture:
     title: str
     width: int
     height: int
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart as an SVG element."""
-
-    title: str
-    caption: str
-    svg: str
-
-
-@dataclass(frozen=True)
-class MapGroup:
-    """Sphere maps of one category."""
-
-    category: str
-    pictures: list[Picture]
-
-
-@dataclass(frozen=True)
-class SphereGroup:
-    """Keypoints of one category on the sphere, and in words how well left and right are told apart."""
-
-    category: str
-    svg: str
-    verdict: str
-
-
-@dataclass(frozen=True)
-class ConfusionGroup:
-    """Confusion matrices of one category; mix-ups as (asked for, landed on, percent, times asked for)."""
-
-    category: str
-    svg: str
-    commonest: dict[str, list[tuple[str, str, float, int]]]
 
 
 @dataclass(frozen=True)
@@ -74,42 +38,35 @@ class Pair:
     number: int
 
 
-@dataclass(frozen=True)
-class Page:
-    """Everything on the page, in the order shown."""
-
-    dataset: str
-    split: str
-    seed: int
-    sphere_weight: float
-    alpha: str
-    backbone: str
-    remarks: list[str]  # on the data, such as what training lacked
-    metrics: dict[str, Any]
-    tiles: list[Tile]
-    headline: Table
-    gap_charts: list[Chart]
-    gap_table: Table | None
-    category_charts: list[Chart]
-    category_table: Table
-    confusions: list[ConfusionGroup]
-    spheres: list[SphereGroup]
-    sided: bool  # whether any part has a left and a right
-    legend: str
-    maps: list[MapGroup]
-    pairs: list[Pair]
-    best: list[Pair]
-    worst: list[Pair]
-    explorer: Explorer | None
-    training_charts: list[Chart]
-    provenance: dict[str, Any]
-
-
-def render(page: Page) -> str:
-    """The page as HTML that refers to nothing outside itself; texts are escaped, charts taken as they are.
+def render(page: Mapping[str, Any]) -> str:
+    """The report as HTML that refers to nothing outside itself; texts are escaped, spheres taken as they are.
 
     A content security policy in the page forbids all requests and all scripts but its own.
     """
+    environment = _environment()
+    return environment.get_template("page.html").render(
+        page=page, further_rows=FURTHER_ROWS, script_sha256=_digest(environment, "explorer.js")
+    )
+
+
+def render_explorer(data: Mapping[str, Any], sphere_weight: float) -> tuple[str, str]:
+    """The page of `spheremap explore`: its HTML, and the content security policy to send it with.
+
+    Args:
+        data: see `explorer.js`: one pair without answers, and the address to `ask`.
+        sphere_weight: of the sphere in the fused similarity, at first.
+    """
+    environment = _environment()
+    html = environment.get_template("explore.html").render(data=data, sphere_weight=sphere_weight)
+    script, style = (_digest(environment, name) for name in ("explorer.js", "style.css"))
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; img-src data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return html, policy
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("spheremap.report"),
         autoescape=True,
@@ -121,8 +78,10 @@ def render(page: Page) -> str:
     environment.filters["pretty"] = lambda value: json.dumps(
         value, indent=2, sort_keys=True, ensure_ascii=False
     )
-    script = environment.get_template("explorer.js").render()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    return environment.get_template("page.html").render(
-        page=page, script=script, script_sha256=digest, further_rows=FURTHER_ROWS
-    )
+    return environment
+
+
+def _digest(environment: Environment, name: str) -> str:
+    """SHA-256 of a template without variables, as a content security policy states it."""
+    content = environment.get_template(name).render().encode()
+    return base64.b64encode(hashlib.sha256(content).digest()).decode("ascii")

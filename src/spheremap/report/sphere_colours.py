@@ -10,7 +10,7 @@ from spheremap.report.pictures import Crop
 
 _OVERLAY = 0.85  # share of the colour on the object; the rest is the photograph, in grey
 _BACKGROUND = 0.30  # share of the photograph off the object
-_BACKDROP = 0.20  # grey level that it fades to
+_BACKDROP = 0.20  # grey level that it fades to in the report
 
 
 def colours(points: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -65,11 +65,25 @@ def draw_map(
         size: side of the drawing in pixels.
     """
     colour = colours(interpolate(points, grid, box, crop.grid(size)))
-    grey = np.asarray(crop.cut(photograph, size).convert("L"), dtype=np.float64)[..., None] / 255
+    cut = None if mask is None else crop.cut(Image.fromarray(mask.astype(np.uint8) * 255), size)
+    return tint(crop.cut(photograph, size), colour, cut, _BACKDROP)
+
+
+def tint(
+    photograph: Image.Image,
+    colour: NDArray[np.float64],
+    mask: Image.Image | None = None,
+    backdrop: float = 0.0,
+) -> Image.Image:
+    """A photograph in given colours `(H, W, 3)`; off the mask (grey, 255 on the object) it fades.
+
+    `backdrop` is the grey level in [0, 1] that it fades to.
+    """
+    grey = np.asarray(photograph.convert("L"), dtype=np.float64)[..., None] / 255
     drawn = _OVERLAY * colour + (1 - _OVERLAY) * grey
     if mask is not None:
-        share = np.asarray(crop.cut(Image.fromarray(mask.astype(np.uint8) * 255), size))[..., None] / 255
-        drawn = share * drawn + (1 - share) * (_BACKGROUND * grey + (1 - _BACKGROUND) * _BACKDROP)
+        share = np.asarray(mask)[..., None] / 255
+        drawn = share * drawn + (1 - share) * (_BACKGROUND * grey + (1 - _BACKGROUND) * backdrop)
     return Image.fromarray((drawn * 255).round().clip(0, 255).astype(np.uint8))
 
 

@@ -12,8 +12,8 @@ known from that repository's list of files, README, class_names.txt, Animal_Clas
 public code that reads the pickles (a PyTorch data set for evaluating correspondence, a converter to YOLO's
 format); the pickles themselves were not at hand.
 
-A pickle is a program. None is run here: `read_pickle` follows the few instructions that build lists,
-dictionaries, texts and numbers (also NumPy's), and refuses every other.
+A pickle is a program that calls what it names. Here it can name nothing but stand-ins of our own for
+NumPy's numbers and arrays of numbers; lists, dictionaries, texts and numbers need no names.
 
 Rules; what each of them touches is counted on standard error:
 
@@ -31,7 +31,8 @@ they are drawn: between pictures of one animal (`pairs: within`) or of different
 split test. AwA-Pose has neither viewpoints nor masks.
 """
 
-import math
+import io
+import pickle
 import pickletools
 import re
 from collections import Counter
@@ -43,12 +44,18 @@ from typing import Any, Literal
 import numpy as np
 
 from spheremap.base.errors import InputError
-from spheremap.base.progress import progress
 from spheremap.data.adapters.common import (
+    Box,
+    Fields,
     FileDigest,
     Ingested,
-    frame,
-    is_number,
+    Point,
+    image_row,
+    ingested,
+    ingesting,
+    is_inside,
+    keypoint_rows,
+    outside_error,
     picture_size,
     read_bytes,
     require_folders,
@@ -56,20 +63,11 @@ from spheremap.data.adapters.common import (
     tell_left_out,
 )
 from spheremap.data.adapters.pairs import sample_pairs
-from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, Tables
 
 ANIMALS = (
     *("antelope", "bobcat", "buffalo", "chihuahua", "collie", "cow", "dalmatian", "deer", "elephant", "fox"),
-    *(
-        "german+shepherd",
-        "giant+panda",
-        "giraffe",
-        "grizzly+bear",
-        "hippopotamus",
-        "horse",
-        "leopard",
-        "lion",
-    ),
+    *("german+shepherd", "giant+panda", "giraffe", "grizzly+bear", "hippopotamus", "horse", "leopard"),
+    *("lion",),
     *("moose", "otter", "ox", "persian+cat", "pig", "polar+bear", "rabbit", "raccoon", "rhinoceros", "sheep"),
     *("siamese+cat", "skunk", "squirrel", "tiger", "weasel", "wolf", "zebra"),
 )
@@ -86,13 +84,13 @@ KEYPOINT_NAMES = (
     *("belly_bottom", "body_middle_right", "body_middle_left"),
 )
 MAX_PICKLE_BYTES = 1 << 20  # real ones have a few thousand
+MAX_ARRAY_BYTES = 1 << 8  # of a NumPy value in a pickle; a box has 32
 
 
 @dataclass(frozen=True)
-class AwaPoseParams:
+class Params:
     """Entry of params.yaml's `datasets`; `images` and `annotations` are folders in `root`."""
 
-    layout: Literal["awa_pose"]
     root: str
     images: str
     annotations: str
@@ -109,14 +107,12 @@ class _Animal:
     """One picture with its only animal, checked."""
 
     path: Path
-    category: str
-    width: int
-    height: int
-    box: tuple[float, float, float, float]
-    points: dict[str, tuple[float, float]]  # the visible keypoints
+    size: tuple[int, int]
+    box: Box
+    points: dict[int, Point]  # the visible keypoints
 
 
-def read_awa_pose(params: AwaPoseParams) -> Ingested:
+def read(params: Params) -> Ingested:
     """Read AwA-Pose into the canonical tables.
 
     Images are `<animal>/<animal>_<number>`; a picture has rows for all keypoints that are visible in any
@@ -127,60 +123,40 @@ def read_awa_pose(params: AwaPoseParams) -> Ingested:
     """
     root = Path(params.root)
     require_folders(root, (params.images, params.annotations), "AwA-Pose on AwA2")
-    categories = _categories(params)
     digests = {kind: FileDigest() for kind in ("annotations", "images")}
     left_out: Counter[str] = Counter()
-    paths = [
-        path for category in categories for path in _annotation_paths(root / params.annotations / category)
-    ]
+    folders = [root / params.annotations / name for name in sorted(set(params.categories or ANIMALS))]
     animals: dict[str, _Animal] = {}
-    for path in progress(paths, total=len(paths), desc="ingest", unit="images"):
-        content = read_bytes(path, "annotation", fix="restore it")
+    for path in ingesting([path for folder in folders for path in _annotation_paths(folder)]):
         image_id = f"{path.parent.name}/{path.stem}"
+        content = read_bytes(path, "annotation")
         digests["annotations"].add(image_id, content)
         record = _only_animal(content, path, left_out)
         if record is None:
-            left_out["pictures with several animals left out"] += 1
             continue
-        picture = root / params.images / path.parent.name / f"{path.stem}.jpg"
+        picture = root / params.images / f"{image_id}.jpg"
         size = picture_size(picture, "image", digests["images"], named_in=path)
-        animal = _read_animal(record, path, picture, size, params.outside, left_out)
-        if animal is not None:
-            animals[image_id] = animal
+        points = _points(record, size, params.outside, left_out)
+        if not points:
+            left_out["pictures without a keypoint left out"] += 1
+            continue
+        box = _box(record, size)
+        if box is None:
+            left_out["boxes that are missing or empty taken about the keypoints"] += 1
+            box = _box_about(points, size)
+        animals[image_id] = _Animal(picture, size, box, points)
     pairs = _pairs(animals, params)
     used = {image_id for pair in pairs for image_id in pair}
     left_out["pictures in no pair left out"] = len(animals) - len(used)
     for what, count in left_out.items():
         tell_left_out(count, what)
     animals = {image_id: animal for image_id, animal in animals.items() if image_id in used}
-    tables = Tables(
-        images=frame([_image_row(image_id, animal) for image_id, animal in animals.items()], IMAGES),
-        keypoints=frame(_keypoint_rows(animals), KEYPOINTS),
-        pairs=frame([{"split": "test", "source": s, "target": t} for s, t in pairs], PAIRS),
+    return ingested(
+        [image_row(image_id, a.path, a.size, a.box, "test") for image_id, a in animals.items()],
+        keypoint_rows({image_id: a.points for image_id, a in animals.items()}, KEYPOINT_NAMES),
+        [("test", source, target) for source, target in pairs],
+        digests,
     )
-    return Ingested(tables, {kind: digest.hexdigest() for kind, digest in digests.items()})
-
-
-def _categories(params: AwaPoseParams) -> list[str]:
-    for name, value in (
-        ("max_pairs", params.max_pairs),
-        ("min_shared_keypoints", params.min_shared_keypoints),
-    ):
-        if value < 1:
-            raise InputError(f"wrong value for {name!r}", where="the data set's entry in params.yaml",
-                             expected="a whole number from 1", found=str(value))  # fmt: skip
-    if params.seed < 0:
-        raise InputError("wrong value for 'seed'", where="the data set's entry in params.yaml",
-                         expected="a whole number from 0", found=str(params.seed))  # fmt: skip
-    unknown = [name for name in params.categories or () if name not in ANIMALS]
-    if unknown or params.categories == []:
-        raise InputError(
-            "no such animal in AwA-Pose" if unknown else "no animals chosen",
-            where="categories of the data set in params.yaml",
-            expected="null for all, or some of " + ", ".join(ANIMALS),
-            found=short(unknown[0]) if unknown else "an empty list",
-        )
-    return sorted(set(params.categories or ANIMALS))
 
 
 def _annotation_paths(folder: Path) -> list[Path]:
@@ -191,7 +167,7 @@ def _annotation_paths(folder: Path) -> list[Path]:
             where=folder,
             expected=f"files such as {folder.name}_10001.pickle",
             found="none" if folder.is_dir() else "no such folder",
-            fix="restore the folder, or list the animals that are there in the data set's `categories`",
+            fix="restore the folder, or list animals that are there in the data set's `categories`",
         )
     return paths
 
@@ -199,94 +175,56 @@ def _annotation_paths(folder: Path) -> list[Path]:
 # --- one annotation -----------------------------------------------------------------------------------------
 
 
-def _only_animal(content: bytes, path: Path, left_out: Counter[str]) -> dict[str, Any] | None:
+def _only_animal(content: bytes, path: Path, left_out: Counter[str]) -> Fields | None:
     """The entry of the picture's animal; None if there are several."""
     values = read_pickle(content, path)
-    if not isinstance(values, dict):
-        raise _malformed(path, "annotation", "a dictionary", values)
-    animals = {key: value for key, value in values.items() if re.fullmatch("a[0-9]+", key)}
-    left_out["entries that are not animals ignored"] += len(values) - len(animals)
-    if not animals:
+    names = [key for key in values if isinstance(key, str) and re.fullmatch("a[0-9]+", key)]
+    left_out["entries that are not animals ignored"] += len(values) - len(names)
+    if not names:
         raise InputError(
             "malformed annotation: no animal in it",
             where=path,
             expected='entries "a1", "a2", …, one per animal',
             found=short(list(values)),
+            fix="restore the file",
         )
-    for key, value in animals.items():
-        if not isinstance(value, dict):
-            raise _malformed(path, f"entry {key!r}", "a dictionary", value)
-    return dict(next(iter(animals.values()))) if len(animals) == 1 else None
+    if len(names) > 1:
+        left_out["pictures with several animals left out"] += 1
+        return None
+    is_dictionary = lambda value: isinstance(value, dict)  # noqa: E731
+    return Fields(Fields(values, path).get(names[0], is_dictionary, "a dictionary"), path)
 
 
-def _read_animal(
-    record: Mapping[str, Any],
-    path: Path,
-    picture: Path,
-    size: tuple[int, int],
-    outside: Literal["error", "hide"],
-    left_out: Counter[str],
-) -> _Animal | None:
-    width, height = size
-    points: dict[str, tuple[float, float]] = {}
-    for name, value in record.items():
+def _points(record: Fields, size: tuple[int, int], outside: str, left_out: Counter[str]) -> dict[int, Point]:
+    """The visible keypoints by number."""
+    points: dict[int, Point] = {}
+    for name in record.values:
         if name == "bbox":
             continue
         if name not in KEYPOINT_NAMES:
-            raise InputError(
-                "malformed annotation: unknown keypoint",
-                where=path,
-                expected="names from AwA-Pose's class_names.txt, or 'bbox'",
-                found=short(name),
-            )
-        x, y = _numbers(value, 2, path, name, "[x, y], with -1 where it is not annotated")
+            raise record.wrong(name, "'bbox', or a keypoint of AwA-Pose's class_names.txt")
+        x, y = record.numbers(name, 2, "[x, y], with -1 where it is not annotated")
         if x == -1 or y == -1:
             continue
-        if 0 <= x <= width and 0 <= y <= height:
-            points[name] = (x, y)
+        if is_inside((x, y), size):
+            points[KEYPOINT_NAMES.index(name)] = (x, y)
         elif outside == "hide":
             left_out["keypoints outside their pictures hidden"] += 1
         else:
-            raise InputError(
-                f"keypoint outside the image: {name!r}",
-                where=path,
-                expected=f"[x, y] with 0 <= x <= {width}, 0 <= y <= {height}, as {picture} is large",
-                found=f"[{x:g}, {y:g}]",
-                fix="set `outside: hide` in the data set's entry in params.yaml to count it as not visible",
-            )
-    box = _box(record, path, size)
-    if not points:
-        left_out["pictures without a keypoint left out"] += 1
-        return None
-    if box is None:
-        left_out["boxes that are missing or empty taken about the keypoints"] += 1
-        box = _box_about(points, size)
-    return _Animal(picture, path.parent.name, width, height, box, points)
+            raise outside_error(repr(name), (x, y), size, record.where)
+    return points
 
 
-def _numbers(value: Any, count: int, path: Path, name: str, expected: str) -> list[float]:
-    if not isinstance(value, list | tuple) or len(value) != count or not all(map(is_number, value)):
-        raise _malformed(path, f"{name!r}", expected, value)
-    # a number may be too large for a float; any bound far beyond pictures is as good
-    return [float(min(max(v, -1e300), 1e300)) for v in value]
-
-
-def _box(
-    record: Mapping[str, Any], path: Path, size: tuple[int, int]
-) -> tuple[float, float, float, float] | None:
+def _box(record: Fields, size: tuple[int, int]) -> Box | None:
     """The box within the picture; None if there is none."""
-    if "bbox" not in record:
+    if "bbox" not in record.values:
         return None
-    given = _numbers(record["bbox"], 4, path, "bbox", "[x1, y1, x2, y2]")
-    if -1 in given:
-        return None
+    given = record.numbers("bbox", 4, "[x1, y1, x2, y2]")
     x1, y1, x2, y2 = (min(max(v, 0.0), float(size[i % 2])) for i, v in enumerate(given))
-    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+    return (x1, y1, x2, y2) if -1 not in given and x1 < x2 and y1 < y2 else None
 
 
-def _box_about(
-    points: Mapping[str, tuple[float, float]], size: tuple[int, int]
-) -> tuple[float, float, float, float]:
+def _box_about(points: Mapping[int, Point], size: tuple[int, int]) -> Box:
     """The smallest box about points, a pixel at least on each side."""
     low, high = [], []
     for axis in range(2):
@@ -300,29 +238,16 @@ def _box_about(
     return low[0], low[1], high[0], high[1]
 
 
-def _malformed(path: Path, what: str, expected: str, found: Any) -> InputError:
-    return InputError(f"malformed annotation: {what}", where=path, expected=expected, found=_describe(found))
-
-
-def _describe(value: Any) -> str:
-    """A value in a few words; a container that comes out of a pickle may be endless when printed."""
-    if isinstance(value, list | tuple | dict):
-        if len(value) <= 8 and not any(isinstance(item, list | tuple | dict | set) for item in value):
-            return short(value) if not isinstance(value, dict) else f"a dictionary with {short(list(value))}"
-        return f"a {type(value).__name__} of {len(value)} entries"
-    return short(value)
-
-
-# --- pairs and rows -----------------------------------------------------------------------------------------
-
-
-def _pairs(animals: Mapping[str, _Animal], params: AwaPoseParams) -> list[tuple[str, str]]:
+def _pairs(animals: Mapping[str, _Animal], params: Params) -> list[tuple[str, str]]:
     names = list(animals)
-    categories = sorted({animal.category for animal in animals.values()})
-    visible = [[name in animal.points for name in KEYPOINT_NAMES] for animal in animals.values()]
+    category = [name.split("/")[0] for name in names]
+    categories = sorted(set(category))
+    visible = np.zeros((len(names), len(KEYPOINT_NAMES)), np.bool_)
+    for i, animal in enumerate(animals.values()):
+        visible[i, list(animal.points)] = True
     drawn = sample_pairs(
-        np.array(visible, np.bool_).reshape(len(names), len(KEYPOINT_NAMES)),
-        np.array([categories.index(animal.category) for animal in animals.values()], np.int64),
+        visible,
+        np.array([categories.index(name) for name in category], np.int64),
         count=params.max_pairs,
         min_shared=params.min_shared_keypoints,
         seed=params.seed,
@@ -339,251 +264,87 @@ def _pairs(animals: Mapping[str, _Animal], params: AwaPoseParams) -> list[tuple[
     return [(names[i], names[j]) for i, j in drawn]
 
 
-def _image_row(image_id: str, animal: _Animal) -> dict[str, Any]:
-    x1, y1, x2, y2 = animal.box
-    return {
-        "image_id": image_id,
-        "path": animal.path.as_posix(),
-        "mask_path": "",
-        "mask_value": 1,
-        "category": animal.category,
-        "azimuth": math.nan,
-        "x1": x1,
-        "y1": y1,
-        "x2": x2,
-        "y2": y2,
-        "width": animal.width,
-        "height": animal.height,
-        "split": "test",
-        "instance": image_id,
-    }
-
-
-def _keypoint_rows(animals: Mapping[str, _Animal]) -> list[dict[str, Any]]:
-    of_category: dict[str, set[str]] = {}
-    for animal in animals.values():
-        of_category.setdefault(animal.category, set()).update(animal.points)
-    rows = []
-    for image_id, animal in animals.items():
-        for number, name in enumerate(KEYPOINT_NAMES):
-            if name in of_category[animal.category]:
-                x, y = animal.points.get(name, (math.nan, math.nan))
-                rows.append(
-                    {
-                        "image_id": image_id,
-                        "keypoint_id": str(number),
-                        "name": name,
-                        "x": x,
-                        "y": y,
-                        "visible": int(name in animal.points),
-                    }
-                )
-    return rows
-
-
 # --- pickles ------------------------------------------------------------------------------------------------
 
 
-def read_pickle(content: bytes, path: Path) -> Any:
-    """The plain data that a pickle holds, without running it.
+def read_pickle(content: bytes, path: Path) -> dict[Any, Any]:
+    """The dictionary that a pickle holds, NumPy's numbers and arrays in it as numbers and lists.
 
-    Understood are None, booleans, numbers, texts, bytes, lists, tuples, dictionaries with texts as keys, and
-    NumPy's numbers and arrays of numbers, which become numbers and lists. Parts may be shared.
+    Nothing of ours or of a library can be called, and memory is bounded by the size of the content.
 
     Raises:
-        InputError: if the file is damaged or asks for anything else, naming what.
+        InputError: if the file is damaged, holds no dictionary, or names what plain data do not need.
     """
-    if len(content) > MAX_PICKLE_BYTES:
-        raise InputError(
-            "the annotation is too large",
-            where=path,
-            expected=f"a pickle of at most {MAX_PICKLE_BYTES} bytes",
-            found=f"{len(content)} bytes",
-        )
     try:
-        return _PickleReader().read(content)
-    except (ValueError, IndexError, OverflowError) as error:
+        if len(content) > MAX_PICKLE_BYTES:
+            raise ValueError(f"{len(content)} bytes")
+        for instruction, argument, _ in pickletools.genops(content):
+            # the unpickler makes room for as many values as the highest number under which one is kept
+            if instruction.name.endswith("PUT") and (argument or 0) > len(content):
+                raise ValueError(f"a value kept as number {argument}")
+        value = _Unpickler(io.BytesIO(content)).load()
+        if not isinstance(value, dict):
+            raise ValueError(short(value))
+    except Exception as error:  # a damaged pickle may raise anything
         raise InputError(
             "the annotation cannot be read",
             where=path,
-            expected="a pickle of lists, dictionaries, texts and numbers, and of nothing else",
-            found=short(str(error)) if not isinstance(error, IndexError) else "a damaged file",
+            expected=f"a pickled dictionary of texts, numbers and lists, at most {MAX_PICKLE_BYTES} bytes",
+            found=short(str(error)),
             fix="restore the file",
         ) from error
+    return value
 
 
-@dataclass(frozen=True)
+class _Unpickler(pickle.Unpickler):
+    """The standard unpickler, to which every name stands for one of the few things below, or for an error."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        # a new object each time, so that a pickle that changes its attributes changes nothing else
+        return _Name(f"{module}.{name}".replace("._core.", ".core."))
+
+
 class _Name:
-    """What a pickle wants imported; it is only ever compared."""
+    """What a pickle names, to be called by it: the makings of NumPy's values, and of bytes in protocol 2."""
 
-    text: str
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, *arguments: Any) -> Any:
+        match self.name, arguments:
+            case "numpy.dtype", [str(code), *_] if re.fullmatch("[fiu][1248]|b1", code):
+                return _Type(code)
+            case "numpy.core.multiarray.scalar", [_Type() as kind, bytes(data)]:
+                return kind.decode(data, ())
+            case "numpy.core.multiarray._reconstruct", [_Name(name="numpy.ndarray"), *_]:
+                return _Array()
+            case "_codecs.encode", [str(text), "latin1"] if len(text) <= MAX_ARRAY_BYTES:
+                return text.encode("latin-1")
+        raise ValueError(f"it asks for {self.name}, in a way that plain data do not")
+
+
+class _Type:
+    """A type of numbers."""
+
+    def __init__(self, code: str) -> None:
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: Any) -> None:
+        _, self.order, *_ = state
+
+    def decode(self, data: bytes, shape: tuple[int, ...]) -> Any:
+        """Numbers from their bytes, as nested lists of `shape`."""
+        if len(data) > MAX_ARRAY_BYTES:
+            raise ValueError(f"an array of {len(data)} bytes")
+        values = np.frombuffer(data, np.dtype({"<": "<", ">": ">"}.get(self.order, "=") + self.code))
+        return values.reshape(shape).tolist() if values.size else []
 
 
 class _Array(list[Any]):
-    """A NumPy array that the pickle has announced but not filled."""
+    """An array, which is filled after it was made."""
 
-
-class _DType(list[str]):
-    """A NumPy type: its code, and once told its byte order."""
-
-
-_RECONSTRUCT = {_Name(f"numpy.{core}.multiarray _reconstruct") for core in ("core", "_core")}
-_SCALAR = {_Name(f"numpy.{core}.multiarray scalar") for core in ("core", "_core")}
-_DTYPE, _NDARRAY, _ENCODE = _Name("numpy dtype"), _Name("numpy ndarray"), _Name("_codecs encode")
-_NAMES = {*_RECONSTRUCT, *_SCALAR, _DTYPE, _NDARRAY, _ENCODE}
-
-_VALUES = {  # instructions whose argument is the value
-    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
-}
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-
-
-class _PickleReader:
-    """A stack machine for the harmless instructions (their meanings: the standard library's pickletools)."""
-
-    def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.below: list[list[Any]] = []  # the stacks under each mark
-        self.memo: dict[int, Any] = {}
-
-    def read(self, content: bytes) -> Any:
-        for code, argument, position in pickletools.genops(content):
-            if code.name == "STOP":
-                if position is None or position + 1 != len(content):
-                    raise ValueError("bytes after the end")
-                if self.below or len(self.stack) != 1:
-                    raise ValueError("not one value at the end")
-                return self._plain(self.stack[0])
-            self._step(code.name, argument)
-        raise ValueError("no end")
-
-    def _step(self, code: str, argument: Any) -> None:
-        stack = self.stack
-        if code in _VALUES:
-            if code.endswith("STRING") and not argument.isascii():
-                raise ValueError("a text that is not ASCII in a pickle of Python 2")
-            stack.append(argument)
-        elif code in _CONSTANTS:
-            stack.append(_CONSTANTS[code])
-        elif code == "PROTO":
-            if argument > 5:
-                raise ValueError(f"protocol {argument}")
-        elif code == "FRAME":
-            pass  # a hint for reading ahead
-        elif code == "MARK":
-            self.below.append(stack)
-            self.stack = []
-        elif code in ("EMPTY_LIST", "EMPTY_DICT", "EMPTY_TUPLE"):
-            stack.append({"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}[code]())
-        elif code in ("LIST", "TUPLE", "DICT"):
-            items = self._since_mark()
-            if code == "DICT":
-                self.stack.append({})
-                self._set_items(items)
-            else:
-                self.stack.append(items if code == "LIST" else tuple(items))
-        elif code in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            count = int(code[-1])
-            if len(stack) < count:
-                raise ValueError("a tuple of what is not there")
-            stack[-count:] = [tuple(stack[-count:])]
-        elif code in ("APPEND", "APPENDS"):
-            items = [stack.pop()] if code == "APPEND" else self._since_mark()
-            if type(self.stack[-1]) is not list:
-                raise ValueError("an entry for what is no list")
-            self.stack[-1].extend(items)
-        elif code in ("SETITEM", "SETITEMS"):
-            self._set_items([stack.pop(), stack.pop()][::-1] if code == "SETITEM" else self._since_mark())
-        elif code in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            self.memo[len(self.memo) if code == "MEMOIZE" else argument] = stack[-1]
-        elif code in ("GET", "BINGET", "LONG_BINGET"):
-            if argument not in self.memo:
-                raise ValueError("a reference to what is not there")
-            stack.append(self.memo[argument])
-        elif code in ("GLOBAL", "STACK_GLOBAL"):
-            stack.append(self._name(argument if code == "GLOBAL" else [stack.pop(), stack.pop()][::-1]))
-        elif code == "REDUCE":
-            arguments = stack.pop()
-            stack.append(self._call(stack.pop(), arguments))
-        elif code == "BUILD":
-            state = stack.pop()
-            self._fill(stack[-1], state)
-        else:
-            raise ValueError(f"the instruction {code}, which plain data do not need")
-
-    def _since_mark(self) -> list[Any]:
-        items, self.stack = self.stack, self.below.pop()
-        return items
-
-    def _set_items(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        if type(target) is not dict or len(items) % 2:
-            raise ValueError("entries for what is no dictionary")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, str):
-                raise ValueError("a dictionary with keys other than texts")
-            if key in target:  # all but the last would be lost
-                raise ValueError(f"the key {key!r} occurs twice")
-            target[key] = value
-
-    def _name(self, wanted: Any) -> _Name:
-        parts = [wanted] if isinstance(wanted, str) else wanted
-        name = _Name(" ".join(part if isinstance(part, str) else "?" for part in parts))
-        if name not in _NAMES:
-            raise ValueError(f"it asks for {name.text.replace(' ', '.')}")
-        return name
-
-    def _call(self, name: Any, arguments: Any) -> Any:
-        """What one of the known names would return; nothing is called."""
-        if not isinstance(name, _Name) or not isinstance(arguments, tuple):
-            raise ValueError("a call of what has no name")
-        match arguments:
-            case [str(code), *_] if name == _DTYPE and re.fullmatch("[fiu][1248]|b1", code):
-                return _DType([code])
-            case [_DType() as dtype, bytes(data)] if name in _SCALAR:
-                return _decode(dtype, (), data)
-            case [_Name() as kind, tuple(), bytes()] if name in _RECONSTRUCT and kind == _NDARRAY:
-                return _Array()
-            case [str(text), "latin1"] if name == _ENCODE:  # how protocol 2 writes bytes
-                return text.encode("latin-1")
-        raise ValueError(f"an unusual use of {name.text.replace(' ', '.')}")
-
-    def _fill(self, target: Any, state: Any) -> None:
-        match state:
-            case [_, str(order), *_] if isinstance(target, _DType) and len(target) == 1 and order in "<>|=":
-                target.append(order)
-                return
-            case [_, tuple(shape), _DType() as dtype, bool(fortran), bytes(data)] if (
-                isinstance(target, _Array) and not target and (not fortran or len(shape) < 2)
-            ):
-                values = _decode(dtype, shape, data)
-                if isinstance(values, list):
-                    target.extend(values)
-                    return
-        raise ValueError("an unusual state of an object")
-
-    def _plain(self, value: Any) -> Any:
-        """The value, once it is sure that no trace of NumPy is left in it."""
-        seen: set[int] = set()
-        waiting = [value]
-        while waiting:
-            item = waiting.pop()
-            if isinstance(item, _Name | _DType):
-                raise ValueError("a type where a value should be")
-            if isinstance(item, list | tuple | dict) and id(item) not in seen:
-                seen.add(id(item))
-                waiting += item.values() if isinstance(item, dict) else item
-        return value
-
-
-def _decode(dtype: _DType, shape: tuple[Any, ...], data: bytes) -> Any:
-    """Numbers from their bytes, as nested lists of `shape`."""
-    if not all(isinstance(side, int) and side >= 0 for side in shape):
-        raise ValueError("an array of an impossible shape")
-    order = dtype[1] if len(dtype) == 2 else "="
-    values = np.frombuffer(data, dtype=np.dtype(order + dtype[0]))
-    if values.size != math.prod(shape):
-        raise ValueError("an array with fewer or more numbers than its shape says")
-    return values.reshape(shape).tolist()
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, fortran, data = state
+        if not isinstance(kind, _Type) or (fortran and len(shape) > 1):
+            raise ValueError("an unusual array")
+        self[:] = kind.decode(data, shape)

@@ -1,4 +1,4 @@
-"""What the adapters share: their result, a digest of the files they read, and careful reading of such files.
+"""What the adapters share: careful reading of files, checks of values, and rows of the canonical tables.
 
 Every function that reads raises `InputError` with the file's name, whatever the file holds.
 """
@@ -7,19 +7,28 @@ import hashlib
 import io
 import json
 import math
+import reprlib
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from PIL import Image
 
 from spheremap.base.errors import InputError
+from spheremap.base.progress import progress
 from spheremap.data.images import open_picture
-from spheremap.data.tables import Tables
+from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, Tables
+
+T = TypeVar("T")
+
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2
+
+HIDE = "set `outside: hide` in the data set's entry in params.yaml to count it as not visible"
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,12 @@ def require_folders(root: Path, folders: tuple[str, ...], layout: str) -> None:
             )
 
 
-def read_bytes(path: Path, what: str, *, fix: str) -> bytes:
+def ingesting(items: Sequence[T], unit: str = "images") -> Iterable[T]:
+    """The items, with a progress bar."""
+    return progress(items, total=len(items), desc="ingest", unit=unit)
+
+
+def read_bytes(path: Path, what: str, *, fix: str = "restore it") -> bytes:
     """The content of a file that the data set needs; `what` and `fix` word the error."""
     try:
         return path.read_bytes()
@@ -124,13 +138,23 @@ def parse_json_object(content: bytes, path: Path) -> dict[str, Any]:
     return values
 
 
-def picture_size(path: Path, what: str, digest: FileDigest, *, named_in: Path | str) -> tuple[int, int]:
+def picture_size(
+    path: Path,
+    what: str,
+    digest: FileDigest,
+    *,
+    named_in: Path | str,
+    expected: tuple[int, int] | None = None,
+    modes: tuple[str, ...] | None = None,
+) -> tuple[int, int]:
     """(width, height) as the header of a picture says; nothing is decoded.
 
     Args:
         what: the picture's part in the data set, for the error.
         digest: includes the file under the names of its folder and itself.
         named_in: the file that says the picture exists, for the error.
+        expected: the size that this file gives; None if it gives none.
+        modes: Pillow's modes of the pixels that are allowed; None for all.
     """
     content = read_bytes(path, f"{what} named in {named_in}", fix=f"restore the {what}")
     digest.add("/".join(path.parts[-2:]), content)
@@ -139,7 +163,7 @@ def picture_size(path: Path, what: str, digest: FileDigest, *, named_in: Path | 
             # only the header is read, so a huge picture is no danger yet
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with open_picture(io.BytesIO(content)) as picture:
-                width, height = picture.size
+                size, mode = picture.size, picture.mode
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
             f"unreadable {what}",
@@ -148,7 +172,22 @@ def picture_size(path: Path, what: str, digest: FileDigest, *, named_in: Path | 
             found=f"{len(content)} bytes that are not one",
             fix=f"restore the {what}",
         ) from error
-    return width, height
+    if expected not in (None, size):
+        raise InputError(
+            f"{what} of another size than its annotation says",
+            where=path,
+            expected="{} x {} pixels as in {}".format(*expected, named_in),
+            found="{} x {} pixels".format(*size),
+            fix=f"restore the {what}, or correct the size in the annotation",
+        )
+    if modes is not None and mode not in modes:
+        raise InputError(
+            f"{what} with several channels",
+            where=path,
+            expected="one channel (palette or grey) whose values are class ids",
+            found=f"mode {mode}",
+        )
+    return size
 
 
 def tell_left_out(count: int, what: str) -> None:
@@ -160,9 +199,74 @@ def tell_left_out(count: int, what: str) -> None:
 # --- values -------------------------------------------------------------------------------------------------
 
 
-def frame(rows: list[dict[str, Any]], schema: Mapping[str, str]) -> pd.DataFrame:
-    """Rows as a canonical table with the columns and types of `schema`."""
-    return pd.DataFrame(rows, columns=list(schema)).astype(dict(schema))
+@dataclass(frozen=True)
+class Fields:
+    """Checked access to one object of an annotation file: every error names file, object, field and value.
+
+    Attributes:
+        values: the object as it was parsed.
+        where: the file, perhaps with the line.
+        what: the object's name in errors, such as "image no. 3".
+    """
+
+    values: Mapping[Any, Any]
+    where: Path | str
+    what: str = "annotation"
+
+    def wrong(self, key: str, expected: str) -> InputError:
+        """The error for a field that is absent or not as expected."""
+        return InputError(
+            f"malformed {self.what}: field {short(key)}",
+            where=self.where,
+            expected=expected,
+            found=short(self.values[key]) if key in self.values else "no such field",
+            fix="restore or correct the file",
+        )
+
+    def get(self, key: str, is_right: Callable[[Any], bool], expected: str) -> Any:
+        """A field for which `is_right` must hold; None if it is absent and that is right."""
+        value = self.values.get(key)
+        if not is_right(value):
+            raise self.wrong(key, expected)
+        return value
+
+    def whole(self, key: str, low: int, high: int) -> int:
+        """A whole number from `low` to `high`."""
+        expected = f"a whole number from {low} to {high}"
+        return int(self.get(key, lambda v: isinstance(v, int) and is_number(v, low, high), expected))
+
+    def text(self, key: str, expected: str = "a text of printable characters") -> str:
+        """A text that is not empty."""
+        return str(self.get(key, is_text, expected))
+
+    def numbers(self, key: str, count: int, expected: str) -> list[float]:
+        """A list of `count` numbers; no coordinate is 1e9, and sums of smaller ones stay finite."""
+
+        def are_numbers(v: Any) -> bool:
+            return isinstance(v, list | tuple) and len(v) == count and all(is_number(x, -1e9, 1e9) for x in v)
+
+        return [float(v) for v in self.get(key, are_numbers, expected)]
+
+    def objects(self, key: str) -> "list[Fields]":
+        """The objects of a list."""
+
+        def are_objects(v: Any) -> bool:
+            return isinstance(v, list) and all(isinstance(x, dict) for x in v)
+
+        listed = self.get(key, are_objects, "a list of objects")
+        return [Fields(v, self.where, f"entry no. {i} of {key!r}") for i, v in enumerate(listed, start=1)]
+
+
+def read_annotation(
+    path: Path, digest: FileDigest, name: str | None = None, what: str = "annotation"
+) -> Fields:
+    """A JSON file that holds an object, included in `digest` as `name` (default: the file's name).
+
+    `what` names the file in the error if it cannot be read.
+    """
+    content = read_bytes(path, what)
+    digest.add(path.name if name is None else name, content)
+    return Fields(parse_json_object(content, path), path)
 
 
 def is_number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
@@ -175,16 +279,40 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable() and value.strip() == value != ""
 
 
-def is_file_name(text: str) -> bool:
-    """Whether a text can name a file: printable, one component of a path, and not hidden."""
+def is_file_name(text: Any) -> bool:
+    """Whether a value can name a file: a printable text, one component of a path, and not hidden."""
     return is_text(text) and not set(text) & set("/\\") and text[0] != "."
+
+
+def is_inside(point: Sequence[float], size: tuple[int, int]) -> bool:
+    """Whether a point (x, y) lies in a picture of `size` (width, height)."""
+    return 0 <= point[0] <= size[0] and 0 <= point[1] <= size[1]
+
+
+def outside_error(
+    name: str, point: Sequence[float], size: tuple[int, int], where: Path | str, fix: str = HIDE
+) -> InputError:
+    """The error for a keypoint outside its picture of `size` (width, height)."""
+    return InputError(
+        f"keypoint outside the image: {name}",
+        where=where,
+        expected=f"[x, y] with 0 <= x <= {size[0]}, 0 <= y <= {size[1]}",
+        found=short(list(point)),
+        fix=fix,
+    )
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3  # a value out of a damaged file may be nested or refer to itself
+_SHORT.maxlist = _SHORT.maxtuple = 8
+_SHORT.maxstring = _SHORT.maxother = 200
 
 
 def short(value: Any) -> str:
     """A value as text that fits into a message and any terminal."""
     try:
-        text = ascii(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits, lists in lists in lists
+        text = _SHORT.repr(value).encode("ascii", "backslashreplace").decode()
+    except ValueError:  # an integer of thousands of digits
         text = f"a {type(value).__name__} too large to print"
     return text if len(text) <= 200 else text[:200] + "…"
 
@@ -193,3 +321,87 @@ def short_path(path: Path) -> str:
     """A path as text for a message; one that came out of a damaged file may be anything."""
     text = str(path)
     return text if text.isprintable() else short(text)
+
+
+# --- rows of the canonical tables ---------------------------------------------------------------------------
+
+
+def image_row(
+    image_id: str, path: Path, size: tuple[int, int], box: Sequence[float], split: str, **others: Any
+) -> dict[str, Any]:
+    """A row of images.csv.
+
+    Args:
+        image_id: "<category>/<name>".
+        path: of the picture.
+        size: (width, height) in pixels.
+        box: x1, y1, x2, y2 of the object.
+        split: several are joined by "+".
+        others: further columns; by default there is no mask and no azimuth, and each image is an instance.
+    """
+    return {
+        "image_id": image_id,
+        "path": path.as_posix(),
+        "mask_path": "",
+        "mask_value": 1,
+        "category": image_id.split("/")[0],
+        "azimuth": math.nan,
+        **dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)),
+        "width": size[0],
+        "height": size[1],
+        "split": split,
+        "instance": image_id,
+        **others,
+    }
+
+
+def keypoint_row(image_id: str, keypoint_id: str, name: str, point: Point | None) -> dict[str, Any]:
+    """A row of keypoints.csv; `point` is None where the keypoint is not visible."""
+    x, y = (math.nan, math.nan) if point is None else point
+    return {
+        "image_id": image_id,
+        "keypoint_id": keypoint_id,
+        "name": name,
+        "x": x,
+        "y": y,
+        "visible": int(point is not None),
+    }
+
+
+def keypoint_rows(
+    visible: Mapping[str, Mapping[int, Point]], names: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Rows for all keypoints of each image that any image of its category shows.
+
+    Args:
+        visible: image_id → number of the keypoint → point.
+        names: of the keypoints; None: their numbers.
+    """
+    shown: dict[str, set[int]] = {}
+    for image_id, points in visible.items():
+        shown.setdefault(image_id.split("/")[0], set()).update(points)
+    return [
+        keypoint_row(image_id, str(k), str(k) if names is None else names[k], points.get(k))
+        for image_id, points in visible.items()
+        for k in sorted(shown[image_id.split("/")[0]])
+    ]
+
+
+def ingested(
+    images: list[dict[str, Any]],
+    keypoints: list[dict[str, Any]],
+    pairs: Sequence[tuple[str, str, str]],
+    digests: Mapping[str, FileDigest],
+) -> Ingested:
+    """What an adapter returns, of rows of images and keypoints, pairs (split, source, target) and digests."""
+    tables = Tables(
+        images=frame(images, IMAGES),
+        keypoints=frame(keypoints, KEYPOINTS),
+        pairs=frame([dict(zip(PAIRS, pair, strict=True)) for pair in pairs], PAIRS),
+    )
+    return Ingested(tables, {kind: digest.hexdigest() for kind, digest in digests.items()})
+
+
+def frame(rows: list[dict[str, Any]], schema: Mapping[str, str]) -> pd.DataFrame:
+    """Rows as a canonical table with the columns and types of `schema`."""
+    return pd.DataFrame(rows, columns=list(schema)).astype(dict(schema))

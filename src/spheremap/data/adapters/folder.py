@@ -34,19 +34,21 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from spheremap.base.errors import InputError
-from spheremap.base.progress import progress
 from spheremap.data.adapters.common import (
     FileDigest,
     Ingested,
-    frame,
+    image_row,
+    ingested,
+    ingesting,
     is_text,
+    keypoint_row,
     read_bytes,
     read_text,
     short,
@@ -55,7 +57,7 @@ from spheremap.data.adapters.common import (
 )
 from spheremap.data.adapters.pairs import sample_pairs
 from spheremap.data.images import ANY_VALUE, foreground, open_picture
-from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, SPLITS, Tables
+from spheremap.data.tables import SPLITS
 
 BOX = ("x1", "y1", "x2", "y2")
 MASK_MODES = ("1", "L", "P", "I", "I;16", "RGB", "LA", "PA", "RGBA")
@@ -74,10 +76,9 @@ class Shares:
 
 
 @dataclass(frozen=True)
-class FolderParams:
+class Params:
     """Entry of params.yaml's `datasets`."""
 
-    layout: Literal["folder"]
     root: str
     bins: int | None  # of the column azimuth_bin; null where azimuths are degrees or unknown
     shares: Shares
@@ -105,7 +106,7 @@ class _Image:
     points: dict[str, tuple[float, float] | None] = field(default_factory=dict)  # None: not visible
 
 
-def read_folder(params: FolderParams) -> Ingested:
+def read(params: Params) -> Ingested:
     """Read a folder of one's own into the canonical tables.
 
     Every row of images.csv becomes an image, `<category>/<path without suffix>` with `__` for `/`. An image
@@ -119,10 +120,10 @@ def read_folder(params: FolderParams) -> Ingested:
     _check_params(params)
     _check_names(root)
     digests = {kind: FileDigest() for kind in ("tables", "images", "masks")}
-    rows = _Table(root / "images.csv", ("image", "category"), _IMAGE_COLUMNS, digests["tables"])
+    table = _Table(root / "images.csv", ("image", "category"), _IMAGE_COLUMNS, digests["tables"])
     images: dict[str, _Image] = {}  # path as written -> image
     names: dict[str, str] = {}  # image_id -> path as written
-    for row in progress(rows.rows, total=len(rows.rows), desc="ingest", unit="images"):
+    for row in ingesting(table.rows):
         name = row.path("image")
         if name in images:
             raise row.wrong("image", f"each image once (first in {images[name].where})")
@@ -132,11 +133,11 @@ def read_folder(params: FolderParams) -> Ingested:
             raise row.wrong("image", f"{expected}: both would be named {image.image_id!r}")
         images[name], names[image.image_id] = image, name
     if not images:
-        raise InputError("the data set has no images", where=rows.path, expected="one row or more")
+        raise InputError("the data set has no images", where=table.path, expected="one row or more")
 
     measured = _read_keypoints(root / "keypoints.csv", images, digests["tables"])
-    pairs = _read_pairs(root / "pairs.csv", images, "split" in rows.columns, digests["tables"])
-    if "split" not in rows.columns and pairs is None:
+    pairs = _read_pairs(root / "pairs.csv", images, "split" in table.columns, digests["tables"])
+    if "split" not in table.columns and pairs is None:
         _divide(list(images.values()), params.shares if measured else Shares(1.0, 0.0, 0.0), params.seed)
     if pairs is None:
         pairs = _draw_pairs(images, params) if measured else []
@@ -149,12 +150,8 @@ def read_folder(params: FolderParams) -> Ingested:
         for image in images.values()
         if "train" in image.split and image.image_id not in sources
     ]
-    tables = Tables(
-        images=frame([_image_row(image) for image in images.values()], IMAGES),
-        keypoints=frame(_keypoint_rows(images), KEYPOINTS),
-        pairs=frame([dict(zip(PAIRS, pair, strict=True)) for pair in pairs], PAIRS),
-    )
-    return Ingested(tables, {kind: digest.hexdigest() for kind, digest in digests.items()})
+    rows = [_image_row(image) for image in images.values()]
+    return ingested(rows, _keypoint_rows(images), pairs, digests)
 
 
 def _check_names(root: Path) -> None:
@@ -172,7 +169,7 @@ def _check_names(root: Path) -> None:
                 )
 
 
-def _check_params(params: FolderParams) -> None:
+def _check_params(params: Params) -> None:
     shares = (params.shares.train, params.shares.val, params.shares.test)
     for name, good, expected, found in (
         ("bins", params.bins is None or params.bins >= 1, "null or a whole number from 1", params.bins),
@@ -285,23 +282,18 @@ def _box(
 
 
 def _image_row(image: _Image) -> dict[str, Any]:
-    x1, y1, x2, y2 = image.box
-    return {
-        "image_id": image.image_id,
-        "path": image.path.as_posix(),
-        "mask_path": image.mask_path.as_posix() if image.mask_path is not None else "",
-        "mask_value": image.mask_value,
-        "category": image.category,
-        "azimuth": image.azimuth,
-        "x1": x1,
-        "y1": y1,
-        "x2": x2,
-        "y2": y2,
-        "width": image.width,
-        "height": image.height,
-        "split": "+".join(split for split in SPLITS if split in image.split),
-        "instance": image.instance,
-    }
+    return image_row(
+        image.image_id,
+        image.path,
+        (image.width, image.height),
+        image.box,
+        "+".join(split for split in SPLITS if split in image.split),
+        mask_path="" if image.mask_path is None else image.mask_path.as_posix(),
+        mask_value=image.mask_value,
+        category=image.category,
+        azimuth=image.azimuth,
+        instance=image.instance,
+    )
 
 
 def _divide(images: list[_Image], shares: Shares, seed: int) -> None:
@@ -469,18 +461,7 @@ def _keypoint_rows(images: Mapping[str, _Image]) -> list[dict[str, Any]]:
     rows = []
     for image in images.values():
         for name in sorted(of_category[image.category]):
-            point = image.points.get(name)
-            x, y = point if point is not None else (math.nan, math.nan)
-            rows.append(
-                {
-                    "image_id": image.image_id,
-                    "keypoint_id": numbers[name],
-                    "name": name,
-                    "x": x,
-                    "y": y,
-                    "visible": int(point is not None),
-                }
-            )
+            rows.append(keypoint_row(image.image_id, numbers[name], name, image.points.get(name)))
     return rows
 
 
@@ -515,7 +496,7 @@ def _read_pairs(
     return list(pairs)
 
 
-def _draw_pairs(images: Mapping[str, _Image], params: FolderParams) -> list[tuple[str, str, str]]:
+def _draw_pairs(images: Mapping[str, _Image], params: Params) -> list[tuple[str, str, str]]:
     names = sorted({name for image in images.values() for name in image.points})
     categories = sorted({image.category for image in images.values()})
     pairs = []
@@ -534,7 +515,7 @@ def _draw_pairs(images: Mapping[str, _Image], params: FolderParams) -> list[tupl
         pairs += [(split, members[i].image_id, members[j].image_id) for i, j in drawn]
         if not len(drawn):
             print(
-                f"ingest: no pairs of the split {split!r}: {without}, unless pairs are borrowed. It has"
+                f"ingest: no pairs of the split {split!r}: {without}, unless others are merged in. It has"
                 f" {len(members)} images, and a pair shares min_shared_keypoints,"
                 f" {params.min_shared_keypoints}, visible keypoints",
                 file=sys.stderr,

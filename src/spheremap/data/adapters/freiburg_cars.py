@@ -31,14 +31,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from spheremap.base.errors import InputError
-from spheremap.base.progress import progress
 from spheremap.data.adapters.common import (
     FileDigest,
     Ingested,
-    frame,
+    image_row,
+    ingested,
+    ingesting,
     is_file_name,
     picture_size,
     read_text,
@@ -46,18 +47,18 @@ from spheremap.data.adapters.common import (
     short,
     tell_left_out,
 )
-from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, Tables
 
 CATEGORY = "car"
 SUFFIXES = (".png", ".jpg", ".jpeg")
+FIX = "unpack the data set again, or correct the line"
+LINE = re.compile(r"\s*([^\s/]*?([0-9]+))/([^\s/]+)" + r"\s+([0-9]{1,6})" * 5 + r"\s*")
 EXPECTED_LINE = "<car>/<frame> x1 y1 x2 y2 azimuth, the numbers whole and the azimuth from 0 to 360"
 
 
 @dataclass(frozen=True)
-class FreiburgCarsParams:
+class Params:
     """Entry of params.yaml's `datasets`: the folder, and the frontal view's annotated azimuth in degrees."""
 
-    layout: Literal["freiburg_cars"]
     root: str
     frontal: float
 
@@ -73,138 +74,87 @@ class _Frame:
     where: str  # file and line
 
 
-def read_freiburg_cars(params: FreiburgCarsParams) -> Ingested:
+def read(params: Params) -> Ingested:
     """Read Freiburg Static Cars 52 into the canonical tables.
 
     Raises:
         InputError: naming the file (and line) that is missing or malformed.
     """
     root = Path(params.root)
-    if not 0 <= params.frontal < 360:
-        raise InputError(
-            "wrong value of 'frontal'",
-            where="the data set's entry in params.yaml",
-            expected="degrees in [0, 360)",
-            found=str(params.frontal),
-        )
     require_folders(root, ("annotations",), "Freiburg Static Cars 52")
     pictures = root / "images" if (root / "images").is_dir() else root
     digests = {kind: FileDigest() for kind in ("annotations", "images")}
-
-    frames: list[_Frame] = []
-    for path, number in _annotation_files(root / "annotations"):
-        frames += _read_annotations(path, number, digests["annotations"])
+    frames = _read_annotations(root / "annotations", digests["annotations"])
     files = {car: _pictures(pictures / car) for car in sorted({frame.car for frame in frames})}
-
     rows: dict[str, dict[str, Any]] = {}  # by image_id
-    for annotated in progress(frames, total=len(frames), desc="ingest", unit="images"):
-        image_id = f"{CATEGORY}/{annotated.car}_{_stem(annotated.name)}"
+    for frame in ingesting(frames):
+        image_id = f"{CATEGORY}/{frame.car}_{_stem(frame.name)}"
         if image_id in rows:
-            raise InputError(
-                "a frame is annotated twice", where=annotated.where, found=f"{annotated.car}/{annotated.name}"
-            )
-        path = _picture(pictures / annotated.car, annotated, files[annotated.car])
-        width, height = picture_size(path, "image", digests["images"], named_in=annotated.where)
-        x1, y1, x2, y2 = _box(annotated, width, height)
-        rows[image_id] = {
-            "image_id": image_id,
-            "path": path.as_posix(),
-            "mask_path": "",
-            "mask_value": 1,
-            "category": CATEGORY,
-            "azimuth": (annotated.azimuth - params.frontal) % 360.0,
-            "x1": x1,
-            "y1": y1,
-            "x2": x2,
-            "y2": y2,
-            "width": width,
-            "height": height,
-            "split": "train",
-            "instance": annotated.car,
-        }
+            raise InputError("a frame is annotated twice", where=frame.where, found=image_id, fix=FIX)
+        path = _picture(pictures / frame.car, frame, files[frame.car])
+        size = picture_size(path, "image", digests["images"], named_in=frame.where)
+        azimuth = (frame.azimuth - params.frontal) % 360.0
+        box = _box(frame, size)
+        rows[image_id] = image_row(image_id, path, size, box, "train", azimuth=azimuth, instance=frame.car)
     _tell_frames_left_out(pictures, files, len(rows))
     image_ids = sorted(rows)
-    tables = Tables(
-        images=frame([rows[image_id] for image_id in image_ids], IMAGES),
-        keypoints=frame([], KEYPOINTS),
-        pairs=frame([{"split": "train", "source": i, "target": i} for i in image_ids], PAIRS),
-    )
-    return Ingested(tables, {kind: digest.hexdigest() for kind, digest in digests.items()})
+    pairs = [("train", image_id, image_id) for image_id in image_ids]
+    return ingested([rows[image_id] for image_id in image_ids], [], pairs, digests)
 
 
 # --- annotations --------------------------------------------------------------------------------------------
 
 
-def _annotation_files(folder: Path) -> list[tuple[Path, int]]:
-    """The annotation files with their numbers, by number."""
-    found = []
-    for path in folder.iterdir():
-        match = re.fullmatch(r"([0-9]{1,6})_annot\.txt", path.name)
-        if match is not None:
-            found.append((path, int(match[1])))
-    if not found:
-        raise InputError(
-            "no annotations",
-            where=folder,
-            expected="files such as 1_annot.txt",
-            found="no such file",
-            fix="unpack the data set again",
-        )
-    return sorted(found, key=lambda item: (item[1], item[0].name))
-
-
-def _read_annotations(path: Path, number: int, digest: FileDigest) -> list[_Frame]:
-    text = read_text(path, "annotation file", digest, fix="unpack the data set again")
-    frames = []
-    for i, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {i}"
-        fields = line.split()
-        numbers = [_whole(field) for field in fields[1:]]
-        car, _, name = fields[0].partition("/")
-        if (
-            len(fields) != 6
-            or not (is_file_name(car) and is_file_name(name))
-            or any(value is None for value in numbers)
-            or numbers[4] not in range(361)
-        ):
-            raise InputError(
-                "malformed annotation",
-                where=where,
-                expected=EXPECTED_LINE,
-                found=short(line),
-                fix="restore or correct the line",
-            )
-        digits = re.fullmatch(r"[^0-9]*([0-9]+)", car)
-        if digits is None or int(digits[1]) != number:
-            raise InputError(
-                "annotation of another car",
-                where=where,
-                expected=f"frames of car{number:03d}",
-                found=short(fields[0]),
-                fix="restore or correct the line",
-            )
-        x1, y1, x2, y2, azimuth = (value for value in numbers if value is not None)
-        frames.append(_Frame(car, name, (x1, y1, x2, y2), azimuth, where))
+def _read_annotations(folder: Path, digest: FileDigest) -> list[_Frame]:
+    """The lines of all annotation files, by the files' numbers."""
+    files = [
+        (int(match[1]), path.name, path)
+        for path in folder.iterdir()
+        if (match := re.fullmatch(r"([0-9]{1,6})_annot\.txt", path.name))
+    ]
+    frames: list[_Frame] = []
+    for number, _, path in sorted(files):
+        lines = read_text(path, "annotation file", digest, fix=FIX).split("\n")
+        found = [
+            _read_line(line, number, f"{path}, line {i}")
+            for i, line in enumerate(lines, start=1)
+            if line.strip()
+        ]
+        if not found:
+            raise InputError("empty annotation file", where=path, expected="one line per frame", fix=FIX)
+        frames += found
     if not frames:
-        raise InputError("empty annotation file", where=path, expected="one line per frame")
+        raise InputError("no annotations", where=folder, expected="files such as 1_annot.txt", fix=FIX)
     return frames
 
 
-def _whole(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[0-9]{1,6}", text) else None
+def _read_line(line: str, number: int, where: str) -> _Frame:
+    match = LINE.fullmatch(line)
+    if match is None or not (is_file_name(match[1]) and is_file_name(match[3])) or int(match[8]) > 360:
+        raise InputError(
+            "malformed annotation", where=where, expected=EXPECTED_LINE, found=short(line), fix=FIX
+        )
+    if int(match[2]) != number:
+        raise InputError(
+            "annotation of another car",
+            where=where,
+            expected=f"frames of car{number:03d}",
+            found=short(match[1]),
+            fix=FIX,
+        )
+    x1, y1, x2, y2, azimuth = (int(match[i]) for i in range(4, 9))
+    return _Frame(match[1], match[3], (x1, y1, x2, y2), azimuth, where)
 
 
-def _box(annotated: _Frame, width: int, height: int) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = annotated.box
-    if not (1 <= x1 <= x2 <= width and 1 <= y1 <= y2 <= height):
+def _box(frame: _Frame, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = frame.box
+    if not (1 <= x1 <= x2 <= size[0] and 1 <= y1 <= y2 <= size[1]):
         raise InputError(
             "box outside the image, or empty",
-            where=annotated.where,
-            expected=f"1 <= x1 <= x2 <= {width} and 1 <= y1 <= y2 <= {height}",
+            where=frame.where,
+            expected=f"1 <= x1 <= x2 <= {size[0]} and 1 <= y1 <= y2 <= {size[1]}",
             found=f"{x1} {y1} {x2} {y2}",
-            fix="restore or correct the line",
+            fix=FIX,
         )
     return float(x1 - 1), float(y1 - 1), float(x2), float(y2)
 
@@ -227,18 +177,18 @@ def _stem(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
-def _picture(folder: Path, annotated: _Frame, files: Mapping[str, list[str]]) -> Path:
+def _picture(folder: Path, frame: _Frame, files: Mapping[str, list[str]]) -> Path:
     """The file of an annotated frame, whatever its suffix."""
-    names = files.get(_stem(annotated.name), [])
-    if annotated.name in names:
-        return folder / annotated.name
+    names = files.get(_stem(frame.name), [])
+    if frame.name in names:
+        return folder / frame.name
     if len(names) != 1:
         raise InputError(
             "no picture of an annotated frame" if not names else "several pictures of an annotated frame",
-            where=annotated.where,
-            expected=f"one file {_stem(annotated.name)}{{{','.join(SUFFIXES)}}} in {folder}",
+            where=frame.where,
+            expected=f"one file {_stem(frame.name)}{{{','.join(SUFFIXES)}}} in {folder}",
             found=", ".join(names) or "none",
-            fix="unpack the data set again",
+            fix=FIX,
         )
     return folder / names[0]
 

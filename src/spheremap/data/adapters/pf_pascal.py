@@ -35,8 +35,11 @@ Rules:
 """
 
 import csv
-import io
 import math
+import re
+import struct
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -45,12 +48,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheremap.base.errors import InputError
-from spheremap.base.progress import progress
 from spheremap.data.adapters.common import (
+    Box,
+    Fields,
     FileDigest,
     Ingested,
-    frame,
+    Point,
+    image_row,
+    ingested,
+    ingesting,
     is_file_name,
+    keypoint_row,
+    outside_error,
     picture_size,
     read_bytes,
     read_text,
@@ -58,9 +67,8 @@ from spheremap.data.adapters.common import (
     short,
     tell_left_out,
 )
-from spheremap.data.adapters.matfile import read_arrays
 from spheremap.data.adapters.voc import VOC_CLASS_IDS
-from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, SPLITS, Tables
+from spheremap.data.tables import SPLITS
 
 LIST_NAMES = {
     "train": ("trn_pairs.csv", "train_pairs.csv", "train_pairs_pf_pascal.csv"),
@@ -73,10 +81,9 @@ OVERHANG = 1.0  # px by which a coordinate may lie outside its picture
 
 
 @dataclass(frozen=True)
-class PFPascalParams:
+class Params:
     """Entry of params.yaml's `datasets`: the two folders, and what counts as an image's box."""
 
-    layout: Literal["pf_pascal"]
     root: str
     pairs: str
     box: Literal["object", "image"]
@@ -87,13 +94,12 @@ class _Pair:
     """One line of a list."""
 
     split: str
-    category: str
-    source: str  # name without suffix
+    source: str  # image_id
     target: str
     where: str  # file and line
 
 
-def read_pf_pascal(params: PFPascalParams) -> Ingested:
+def read(params: Params) -> Ingested:
     """Read PF-PASCAL into the canonical tables.
 
     Images come sorted by image_id, keypoints likewise and by number, pairs as listed (train, val, test).
@@ -104,88 +110,43 @@ def read_pf_pascal(params: PFPascalParams) -> Ingested:
     root = Path(params.root)
     require_folders(root, ("Annotations", "JPEGImages"), "PF-PASCAL")
     digests = {kind: FileDigest() for kind in ("pairs", "annotations", "images")}
-    pairs: list[_Pair] = []
-    mirrored = 0
-    for split in SPLITS:
-        kept, left_out = _read_list(_find_list(Path(params.pairs), split), split, digests["pairs"])
-        pairs += kept
-        mirrored += left_out
+    pairs = [
+        pair
+        for split in SPLITS
+        for pair in _read_list(_find_list(Path(params.pairs), split), split, digests["pairs"])
+    ]
     if not pairs:
         raise InputError("the lists of pairs are empty", where=params.pairs, expected="one pair or more")
-
-    splits: dict[str, set[str]] = {}
-    named_at: dict[str, str] = {}
+    named_in: dict[str, list[_Pair]] = {}
     for pair in pairs:
-        for name in (pair.source, pair.target):
-            image_id = f"{pair.category}/{name}"
-            splits.setdefault(image_id, set()).add(pair.split)
-            named_at.setdefault(image_id, pair.where)
+        for image_id in (pair.source, pair.target):
+            named_in.setdefault(image_id, []).append(pair)
 
     rows: list[dict[str, Any]] = []
-    points: list[dict[str, Any]] = []
+    keypoints: list[dict[str, Any]] = []
     moved = 0
-    for image_id in progress(sorted(splits), total=len(splits), desc="ingest", unit="images"):
+    for image_id in ingesting(sorted(named_in)):
+        first = named_in[image_id][0].where
         category, name = image_id.split("/")
         mat = root / "Annotations" / category / f"{name}.mat"
-        content = read_bytes(mat, f"annotation of the image named in {named_at[image_id]}", fix="restore it")
-        digests["annotations"].add(f"{category}/{name}", content)
-        arrays = read_arrays(content, ("kps", "bbox"), mat)
+        content = read_bytes(mat, f"annotation of the image named in {first}")
+        digests["annotations"].add(image_id, content)
+        kps, bbox = read_arrays(content, ("kps", "bbox"), mat)
         picture = root / "JPEGImages" / f"{name}.jpg"
-        width, height = picture_size(picture, "image", digests["images"], named_in=named_at[image_id])
-        kps, moved_points = _points(arrays["kps"], width, height, mat)
-        box, moved_sides = _box(arrays["bbox"], width, height, mat)
-        moved += moved_points + moved_sides
-        x1, y1, x2, y2 = box if params.box == "object" else (0.0, 0.0, float(width), float(height))
-        rows.append(
-            {
-                "image_id": image_id,
-                "path": picture.as_posix(),
-                "mask_path": "",
-                "mask_value": VOC_CLASS_IDS[category],
-                "category": category,
-                "azimuth": math.nan,
-                "x1": x1,
-                "y1": y1,
-                "x2": x2,
-                "y2": y2,
-                "width": width,
-                "height": height,
-                "split": "+".join(split for split in SPLITS if split in splits[image_id]),
-                "instance": image_id,
-            }
-        )
-        for number, (x, y) in enumerate(kps):
-            visible = not math.isnan(x)
-            points.append(
-                {
-                    "image_id": image_id,
-                    "keypoint_id": str(number),
-                    "name": str(number),
-                    "x": x,
-                    "y": y,
-                    "visible": int(visible),
-                }
-            )
-    tell_left_out(mirrored, "left out as mirrored copies of training pairs (flip = 1)")
+        size = picture_size(picture, "image", digests["images"], named_in=first)
+        points, moved_points = _points(kps, size, mat)
+        box, moved_box = _box(bbox, size, mat)
+        moved += moved_points + moved_box
+        if params.box == "image":
+            box = (0.0, 0.0, float(size[0]), float(size[1]))
+        in_splits = {pair.split for pair in named_in[image_id]}
+        split = "+".join(split for split in SPLITS if split in in_splits)
+        rows.append(image_row(image_id, picture, size, box, split, mask_value=VOC_CLASS_IDS[category]))
+        keypoints += [keypoint_row(image_id, str(k), str(k), point) for k, point in enumerate(points)]
     annotated = sum(1 for path in (root / "Annotations").glob("*/*.mat") if path.name[0] != ".")
     tell_left_out(annotated - len(rows), "left out as images that no pair names")
     tell_left_out(moved, "points and boxes up to a pixel outside their picture, moved onto its border")
-    tables = Tables(
-        images=frame(rows, IMAGES),
-        keypoints=frame(points, KEYPOINTS),
-        pairs=frame(
-            [
-                {
-                    "split": pair.split,
-                    "source": f"{pair.category}/{pair.source}",
-                    "target": f"{pair.category}/{pair.target}",
-                }
-                for pair in pairs
-            ],
-            PAIRS,
-        ),
-    )
-    return Ingested(tables, {kind: digest.hexdigest() for kind, digest in digests.items()})
+    return ingested(rows, keypoints, [(pair.split, pair.source, pair.target) for pair in pairs], digests)
 
 
 # --- lists of pairs -----------------------------------------------------------------------------------------
@@ -204,142 +165,199 @@ def _find_list(folder: Path, split: str) -> Path:
     return folder / found[0]
 
 
-def _read_list(path: Path, split: str, digest: FileDigest) -> tuple[list[_Pair], int]:
-    """The pairs of a list, and how many mirrored copies of them it also has."""
-    fix = "restore the list of pairs"
-    text = read_text(path, "list of pairs", digest, fix=fix)
-    # universal newlines only between lines: a quoted field over several lines is not part of this format
-    lines = text.replace("\r\n", "\n").split("\n")
-    pairs: list[_Pair] = []
-    mirrored: list[_Pair] = []
-    header: list[str] | None = None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            fields = [field.strip() for field in next(csv.reader(io.StringIO(line), strict=True))]
-        except (csv.Error, StopIteration) as error:
-            raise InputError("malformed line", where=where, found=short(line), fix=fix) from error
-        if header is None:
-            header = fields
-            _check_header(header, where)
-            continue
-        if len(fields) != len(header):
-            raise InputError(
-                "malformed line",
-                where=where,
-                expected=f"{len(header)} fields as in the header",
-                found=f"{len(fields)} fields",
-                fix=fix,
-            )
-        record = dict(zip(header, fields, strict=True))
-        category = CATEGORIES[_whole(record["class"], 1, len(CATEGORIES), "class", where)]
-        flip = _whole(record["flip"], 0, 1, "flip", where) if "flip" in record else 0
-        source, target = (_image_name(record[column], column, where) for column in COLUMNS[:2])
-        (mirrored if flip else pairs).append(_Pair(split, category, source, target, where))
-    if header is None:
-        raise InputError(
-            "the list of pairs has no header", where=path, expected=", ".join(COLUMNS), found="an empty file"
-        )
-    listed = {(pair.category, pair.source, pair.target) for pair in pairs}
-    copies = 0
-    for pair in mirrored:
-        key = (pair.category, pair.source, pair.target)
-        if key in listed:
-            copies += 1
-        else:  # no image may get lost with its mirrored copy
-            listed.add(key)
-            pairs.append(pair)
-    return pairs, copies
-
-
-def _check_header(header: list[str], where: str) -> None:
+def _read_list(path: Path, split: str, digest: FileDigest) -> list[_Pair]:
+    """The pairs of a list, without mirrored copies of others."""
+    text = read_text(path, "list of pairs", digest, fix="restore the list of pairs")
+    # line by line: a quoted field over several lines is not part of this format
+    lines = [(f"{path}, line {i}", line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    header = _split_line(*lines[0]) if lines else []
     if len(set(header)) < len(header) or not set(COLUMNS) <= set(header):
         raise InputError(
             "wrong header in the list of pairs",
-            where=where,
+            where=path,
             expected="a column each of " + ", ".join(COLUMNS),
             found=short(", ".join(header)),
             fix="restore the list of pairs",
         )
+    pairs: list[_Pair] = []
+    mirrored: list[_Pair] = []
+    for where, line in lines[1:]:
+        values = _split_line(where, line)
+        if len(values) != len(header):
+            expected = f"{len(header)} fields as in the header"
+            raise InputError("malformed line", where=where, expected=expected, found=f"{len(values)} fields")
+        fields = Fields(dict(zip(header, values, strict=True)), where, "pair")
+        category = CATEGORIES[_whole(fields, "class", 1, len(CATEGORIES))]
+        source, target = (f"{category}/{_image_name(fields, column)}" for column in COLUMNS[:2])
+        is_mirrored = "flip" in header and _whole(fields, "flip", 0, 1)
+        (mirrored if is_mirrored else pairs).append(_Pair(split, source, target, where))
+    listed = {(pair.source, pair.target) for pair in pairs}
+    for pair in mirrored:
+        if (pair.source, pair.target) not in listed:  # no image may get lost with its mirrored copy
+            listed.add((pair.source, pair.target))
+            pairs.append(pair)
+    copies = len(lines) - 1 - len(pairs)
+    tell_left_out(copies, f"left out as mirrored copies of {split} pairs (flip = 1)")
+    return pairs
 
 
-def _whole(text: str, low: int, high: int, column: str, where: str) -> int:
+def _split_line(where: str, line: str) -> list[str]:
+    try:
+        return [value.strip() for value in next(csv.reader([line.strip()], strict=True))]
+    except csv.Error as error:
+        expected = "fields between commas"
+        raise InputError("malformed line", where=where, expected=expected, found=short(line)) from error
+
+
+def _whole(fields: Fields, column: str, low: int, high: int) -> int:
     """A whole number, which some of the lists write as 3.0."""
-    digits = text.removesuffix(".0")
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 4 and low <= int(digits) <= high):
-        raise InputError(
-            f"wrong value in column {column!r}",
-            where=where,
-            expected=f"a whole number from {low} to {high}",
-            found=short(text),
-        )
-    return int(digits)
+
+    def is_whole(text: str) -> bool:
+        return re.fullmatch(r"[0-9]{1,3}(\.0)?", text) is not None and low <= float(text) <= high
+
+    return int(float(fields.get(column, is_whole, f"a whole number from {low} to {high}")))
 
 
-def _image_name(text: str, column: str, where: str) -> str:
-    name = PurePosixPath(text).name
-    if not is_file_name(name) or not name.endswith(".jpg") or name == ".jpg":
-        raise InputError(
-            f"wrong value in column {column!r}",
-            where=where,
-            expected="the path of a .jpg file of the folder JPEGImages",
-            found=short(text),
-        )
-    return name.removesuffix(".jpg")
+def _image_name(fields: Fields, column: str) -> str:
+    def is_image(text: str) -> bool:
+        name = PurePosixPath(text).name
+        return is_file_name(name) and name.endswith(".jpg")
+
+    expected = "the path of a .jpg file of the folder JPEGImages"
+    return PurePosixPath(fields.get(column, is_image, expected)).stem
 
 
 # --- annotations --------------------------------------------------------------------------------------------
 
 
-def _points(
-    kps: NDArray[np.float64], width: int, height: int, path: Path
-) -> tuple[list[tuple[float, float]], int]:
-    """Keypoints as (x, y), both NaN where not visible, and how many were moved onto the border."""
+def _points(kps: NDArray[np.float64], size: tuple[int, int], path: Path) -> tuple[list[Point | None], int]:
+    """Keypoints as (x, y), None where not visible, and how many were moved onto the border."""
     if kps.ndim != 2 or (kps.shape[1] != 2 and kps.size) or len(kps) > 1000:
         raise InputError(
             "malformed annotation: variable 'kps'",
             where=path,
             expected="one row of x and y per keypoint",
             found=f"an array of shape {kps.shape}",
+            fix="restore the file",
         )
-    points: list[tuple[float, float]] = []
+    points: list[Point | None] = []
     moved = 0
-    for number, (x, y) in enumerate(kps.tolist() if kps.size else []):
+    for number, (x, y) in enumerate(kps.tolist() if kps.size else [], start=1):
         if math.isnan(x) and math.isnan(y):
-            points.append((x, y))
-        elif -OVERHANG <= x <= width + OVERHANG and -OVERHANG <= y <= height + OVERHANG:
-            inside = (min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height)))
-            moved += inside != (x, y)
-            points.append(inside)
-        else:
-            raise InputError(
-                f"keypoint outside the image: row {number + 1} of 'kps'",
-                where=path,
-                expected=f"0 <= x <= {width} and 0 <= y <= {height}, or NaN twice",
-                found=f"{x}, {y}",
-                fix="correct the point, or set it to NaN if it cannot be seen",
-            )
+            points.append(None)
+            continue
+        inside = _onto(x, size[0]), _onto(y, size[1])
+        if not (abs(x - inside[0]) <= OVERHANG and abs(y - inside[1]) <= OVERHANG):
+            fix = "correct the point, or set it to NaN twice if it cannot be seen"
+            raise outside_error(f"row {number} of 'kps'", (x, y), size, path, fix)
+        moved += inside != (x, y)
+        points.append(inside)
     return points, moved
 
 
-def _box(
-    bbox: NDArray[np.float64], width: int, height: int, path: Path
-) -> tuple[tuple[float, float, float, float], int]:
-    """The object's box, and whether it was moved onto the border (0 or 1)."""
-    if bbox.size == 4:
-        x1, y1, x2, y2 = values = bbox.ravel().tolist()
-        limits = (width, height, width, height)
-        near = all(-OVERHANG <= v <= limit + OVERHANG for v, limit in zip(values, limits, strict=True))
-        inside = [min(max(v, 0.0), float(limit)) for v, limit in zip(values, limits, strict=True)]
-        if near and inside[0] < inside[2] and inside[1] < inside[3]:
-            x1, y1, x2, y2 = inside
-            return (x1, y1, x2, y2), int(inside != values)
+def _box(bbox: NDArray[np.float64], size: tuple[int, int], path: Path) -> tuple[Box, bool]:
+    """The object's box, and whether it was moved onto the border."""
+    given = bbox.ravel().tolist()
+    if len(given) == 4:
+        x1, y1, x2, y2 = inside = [_onto(value, size[i % 2]) for i, value in enumerate(given)]
+        near = all(abs(a - b) <= OVERHANG for a, b in zip(given, inside, strict=True))
+        if near and x1 < x2 and y1 < y2:
+            return (x1, y1, x2, y2), inside != given
     raise InputError(
         "malformed annotation: variable 'bbox'",
         where=path,
-        expected=f"x1, y1, x2, y2 with 0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}",
-        found=short(bbox.ravel().tolist()),
+        expected=f"x1, y1, x2, y2 with 0 <= x1 < x2 <= {size[0]} and 0 <= y1 < y2 <= {size[1]}",
+        found=short(given),
         fix="correct the box",
     )
+
+
+def _onto(value: float, limit: int) -> float:
+    """The nearest coordinate from 0 to `limit`; NaN stays NaN."""
+    return min(max(value, 0.0), float(limit))
+
+
+# --- MATLAB files -------------------------------------------------------------------------------------------
+#
+# Level 5 (MathWorks, "MAT-File Format"): a header of 128 bytes, then elements, each a type, a size and data
+# padded to eight bytes. A variable is an element made of elements: flags with its class, dimensions, name,
+# numbers. SciPy's reader is not used because it crashes, instead of raising an error, where the type of the
+# numbers is damaged (an index that it does not check).
+
+MI_MATRIX, MI_COMPRESSED = 14, 15
+NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+NUMERIC_CLASSES = range(6, 16)  # double, single, int8 … uint64
+MAX_BYTES = 1 << 20  # of one decompressed variable; annotations hold a few hundred
+
+
+def read_arrays(content: bytes, names: Sequence[str], path: Path) -> list[NDArray[np.float64]]:
+    """Variables of a MATLAB file, in the shapes that MATLAB gives them; others are passed over.
+
+    Raises:
+        InputError: if the file is damaged, or one of `names` is missing, there twice or not an array of real
+            numbers.
+    """
+    arrays: dict[str, NDArray[np.float64]] = {}
+    try:
+        order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
+        if order is None:
+            raise ValueError("no header of level 5")
+        for kind, data in _elements(content[128:], order):
+            if kind == MI_COMPRESSED:
+                [(kind, data)] = _elements(_decompress(data), order)
+            if kind != MI_MATRIX:
+                raise ValueError(f"type {kind} instead of a variable")
+            (_, flags), (_, dimensions), (_, label), *numbers = _elements(data, order)
+            name = label.decode("latin-1")
+            if name in arrays:
+                raise ValueError(f"variable {name!r} twice")
+            if name in names:
+                arrays[name] = _array(flags, dimensions, numbers, order)
+        missing = [name for name in names if name not in arrays]
+        if missing:
+            raise ValueError(f"no variable {missing[0]!r}")
+    except (ValueError, struct.error, zlib.error) as error:
+        raise InputError(
+            "not a usable MATLAB file",
+            where=path,
+            expected="level 5, with the arrays of real numbers " + ", ".join(names),
+            found=short(str(error)),
+            fix="restore the file",
+        ) from error
+    return [arrays[name] for name in names]
+
+
+def _elements(data: bytes, order: str) -> list[tuple[int, bytes]]:
+    """The elements of a file or variable as (type, data)."""
+    elements = []
+    at = 0
+    while at < len(data):
+        kind, size = struct.unpack(f"{order}II", data[at : at + 8])
+        start = at + 8
+        if kind >> 16:  # up to four bytes of data stand in place of the size
+            kind, size, start = kind & 0xFFFF, kind >> 16, at + 4
+            if size > 4:
+                raise ValueError(f"{size} bytes where four have room")
+        elements.append((kind, data[start : start + size]))
+        if start + size > len(data):
+            raise ValueError(f"an element of {size} bytes where {len(data) - start} are left")
+        at = start + size if kind == MI_COMPRESSED else start + size + -(start + size - at) % 8
+    return elements
+
+
+def _decompress(data: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    result = stream.decompress(data, MAX_BYTES)
+    if not stream.eof:
+        raise ValueError(f"a compressed variable that breaks off, or of more than {MAX_BYTES} bytes")
+    return result
+
+
+def _array(
+    flags: bytes, dimensions: bytes, numbers: list[tuple[int, bytes]], order: str
+) -> NDArray[np.float64]:
+    [(kind, data)] = numbers  # complex numbers would be two elements
+    if struct.unpack(f"{order}I", flags[:4])[0] & 0xFF not in NUMERIC_CLASSES or kind not in NUMBERS:
+        raise ValueError("a variable that is not an array of numbers")
+    values = np.frombuffer(data, order + NUMBERS[kind]).astype(np.float64)
+    return values.reshape(np.frombuffer(dimensions, f"{order}u4").tolist(), order="F")

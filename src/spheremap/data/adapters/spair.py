@@ -22,33 +22,35 @@ Beyond SPair-71k, these are understood (`spair_export` writes them where needed)
     Layout/large/unpaired.txt       images of a split without a pair, one per line: <split>:<category>/<image>
 """
 
-import io
 import math
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from PIL import Image
+from typing import Any
 
 from spheremap.base.errors import InputError
-from spheremap.base.progress import progress
 from spheremap.data.adapters.common import (
+    Box,
+    Fields,
     FileDigest,
     Ingested,
-    frame,
+    Point,
+    image_row,
+    ingested,
+    ingesting,
     is_file_name,
+    is_inside,
     is_number,
     is_text,
-    parse_json_object,
-    read_bytes,
-    short,
+    keypoint_row,
+    outside_error,
+    picture_size,
+    read_annotation,
+    read_text,
+    require_folders,
 )
 from spheremap.data.adapters.voc import VOC_CLASS_IDS
-from spheremap.data.images import open_picture
-from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, Tables
 
 AZIMUTH_BINS = 8
 KEYPOINT_ID = re.compile(r"[0-9]{1,8}")  # tables sort ids as numbers of 8 digits
@@ -58,10 +60,9 @@ MASK_MODES = ("1", "L", "P", "I", "I;16")  # one channel, so that a pixel can eq
 
 
 @dataclass(frozen=True)
-class SPairParams:
+class Params:
     """Entry of params.yaml's `datasets`: the folder, and class ids beyond those of PASCAL VOC."""
 
-    layout: Literal["spair"]
     root: str
     class_ids: dict[str, int]
 
@@ -81,16 +82,15 @@ class _Annotation:
 
     path: Path
     filename: str
-    width: int
-    height: int
+    size: tuple[int, int]
     azimuth: float  # degrees, NaN if unknown
-    box: tuple[float, float, float, float]
-    points: dict[str, tuple[float, float]]  # the visible keypoints
+    box: Box
+    points: dict[str, Point]  # the visible keypoints
     names: dict[str, str] | None  # of all keypoints that the image can have; None if the file does not say
     instance: str | None
 
 
-def read_spair(params: SPairParams) -> Ingested:
+def read(params: Params) -> Ingested:
     """Read a folder in SPair-71k layout into the canonical tables.
 
     Images come sorted by image_id, keypoints likewise and by number, pairs as listed (train, val, test). A
@@ -101,69 +101,44 @@ def read_spair(params: SPairParams) -> Ingested:
     """
     root = Path(params.root)
     class_ids = _class_ids(params.class_ids)
-    for folder in ("Layout/large", "ImageAnnotation", "JPEGImages"):
-        if not (root / folder).is_dir():
-            raise InputError(
-                "the data set is missing or not in SPair-71k layout",
-                where=root,
-                expected=f"a folder {folder} in it",
-                found=f"no such folder in {root.resolve()}",
-                fix="unpack the data set there or correct its `root` in params.yaml",
-            )
+    require_folders(root, ("Layout/large", "ImageAnnotation", "JPEGImages"), "SPair-71k")
     digests = {kind: FileDigest() for kind in ("layout", "annotations", "images", "masks")}
     layout = _read_layout(root, digests["layout"])
     masked = (root / "Segmentation").is_dir()
 
     annotations: dict[str, _Annotation] = {}
     rows: list[dict[str, Any]] = []
-    with warnings.catch_warnings():
-        # only headers are read here, so a huge picture is no danger yet
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        for image_id in progress(
-            sorted(layout.splits), total=len(layout.splits), desc="ingest", unit="images"
-        ):
-            category, name = image_id.split("/")
-            named_at = layout.named_at[image_id]
-            if category not in class_ids:
-                raise InputError(
-                    f"category {category!r} has no class id",
-                    where=named_at,
-                    expected="one of " + ", ".join(class_ids),
-                    found=category,
-                    fix=f"add {category}: <its mask value> to the data set's class_ids in params.yaml",
-                )
-            annotation = _read_annotation(root, category, name, named_at, digests["annotations"])
-            path = root / "JPEGImages" / category / annotation.filename
-            _check_picture(path, annotation, "image", None, digests["images"])
-            mask_path = root / "Segmentation" / category / f"{name}.png"
-            if masked:
-                _check_picture(mask_path, annotation, "mask", MASK_MODES, digests["masks"])
-            annotations[image_id] = annotation
-            x1, y1, x2, y2 = annotation.box
-            rows.append(
-                {
-                    "image_id": image_id,
-                    "path": path.as_posix(),
-                    "mask_path": mask_path.as_posix() if masked else "",
-                    "mask_value": class_ids[category],
-                    "category": category,
-                    "azimuth": annotation.azimuth,
-                    "x1": x1,
-                    "y1": y1,
-                    "x2": x2,
-                    "y2": y2,
-                    "width": annotation.width,
-                    "height": annotation.height,
-                    "split": "+".join(s for s in LAYOUT_FILES if s in layout.splits[image_id]),
-                    "instance": annotation.instance if annotation.instance is not None else image_id,
-                }
+    for image_id in ingesting(sorted(layout.splits)):
+        category, name = image_id.split("/")
+        if category not in class_ids:
+            raise InputError(
+                f"category {category!r} has no class id",
+                where=layout.named_at[image_id],
+                expected="one of " + ", ".join(class_ids),
+                found=category,
+                fix=f"add {category}: <its mask value> to the data set's class_ids in params.yaml",
             )
-    tables = Tables(
-        images=frame(rows, IMAGES),
-        keypoints=frame(_keypoint_rows(annotations), KEYPOINTS),
-        pairs=frame([dict(zip(PAIRS, pair, strict=True)) for pair in layout.pairs], PAIRS),
-    )
-    return Ingested(tables, {kind: digest.hexdigest() for kind, digest in digests.items()})
+        annotation = _read_annotation(root, image_id, layout.named_at[image_id], digests["annotations"])
+        named_in, size = annotation.path, annotation.size
+        path = root / "JPEGImages" / category / annotation.filename
+        picture_size(path, "image", digests["images"], named_in=named_in, expected=size)
+        mask = root / "Segmentation" / category / f"{name}.png"
+        if masked:
+            picture_size(mask, "mask", digests["masks"], named_in=named_in, expected=size, modes=MASK_MODES)
+        annotations[image_id] = annotation
+        row = image_row(
+            image_id,
+            path,
+            size,
+            annotation.box,
+            "+".join(split for split in LAYOUT_FILES if split in layout.splits[image_id]),
+            mask_path=mask.as_posix() if masked else "",
+            mask_value=class_ids[category],
+            azimuth=annotation.azimuth,
+            instance=image_id if annotation.instance is None else annotation.instance,
+        )
+        rows.append(row)
+    return ingested(rows, _keypoint_rows(annotations), layout.pairs, digests)
 
 
 def split_pair(stems: str, known: Mapping[str, Any] | set[str]) -> list[tuple[str, str]]:
@@ -238,14 +213,7 @@ def _read_layout(root: Path, digest: FileDigest) -> _Layout:
 
 def _lines(path: Path, digest: FileDigest) -> list[tuple[int, str]]:
     """The numbered lines of a layout file that are not blank."""
-    content = read_bytes(path, "layout file", fix="restore it, or delete it if its split has no pairs")
-    digest.add(path.name, content)
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            "the layout file is not a text file", where=path, expected="UTF-8", found=str(error)
-        ) from error
+    text = read_text(path, "layout file", digest, fix="restore it, or delete it if its split has no pairs")
     return [(i, line.strip()) for i, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
@@ -299,114 +267,62 @@ def _parse_unpaired(line: str, where: str) -> tuple[str, str]:
 # --- annotations --------------------------------------------------------------------------------------------
 
 
-class _Fields:
-    """Checked access to the fields of one annotation file."""
-
-    def __init__(self, path: Path, values: dict[str, Any]) -> None:
-        self.path = path
-        self.values = values
-
-    def wrong(self, field: str, expected: str) -> InputError:
-        """The error for a field that is absent or not as expected."""
-        found = short(self.values[field]) if field in self.values else "no such field"
-        return InputError(
-            f"malformed annotation: field {field!r}", where=self.path, expected=expected, found=found
-        )
-
-    def text(self, field: str, expected: str = "a text of printable characters") -> str:
-        value = self.values.get(field)
-        if not is_text(value):
-            raise self.wrong(field, expected)
-        return str(value)
-
-    def whole(self, field: str, low: int, high: int) -> int:
-        value = self.values.get(field)
-        if not isinstance(value, int) or not is_number(value, low, high):
-            raise self.wrong(field, f"a whole number from {low} to {high}")
-        return value
-
-
-def _read_annotation(root: Path, category: str, name: str, named_at: str, digest: FileDigest) -> _Annotation:
-    path = root / "ImageAnnotation" / category / f"{name}.json"
-    content = read_bytes(path, f"annotation of the image named in {named_at}", fix="restore it")
-    digest.add(f"{category}/{name}", content)
-    fields = _Fields(path, parse_json_object(content, path))
-
+def _read_annotation(root: Path, image_id: str, named_at: str, digest: FileDigest) -> _Annotation:
+    category, name = image_id.split("/")
+    path = root / "ImageAnnotation" / f"{image_id}.json"
+    fields = read_annotation(path, digest, image_id, f"annotation of the image named in {named_at}")
     filename = fields.text("filename")
     if not is_file_name(filename) or Path(filename).stem != name or not Path(filename).suffix:
         raise fields.wrong("filename", f"{name!r} with a suffix such as .jpg")
-    if fields.text("category") != category:
-        raise fields.wrong("category", f"{category!r} as its folder says")
-    width, height = (fields.whole(side, 1, 10**6) for side in ("image_width", "image_height"))
-    points = _points(fields, width, height)
+    fields.get("category", lambda v: v == category, f"{category!r} as its folder says")
+    size = (fields.whole("image_width", 1, 10**6), fields.whole("image_height", 1, 10**6))
+    points = _points(fields, size)
     return _Annotation(
         path=path,
         filename=filename,
-        width=width,
-        height=height,
+        size=size,
         azimuth=_azimuth(fields),
-        box=_box(fields, width, height),
+        box=_box(fields, size),
         points=points,
         names=_names(fields, points),
         instance=fields.text("instance") if "instance" in fields.values else None,
     )
 
 
-def _azimuth(fields: _Fields) -> float:
-    if "azimuth_id" not in fields.values or fields.values["azimuth_id"] is not None:
+def _azimuth(fields: Fields) -> float:
+    coarse = math.nan
+    if fields.values.get("azimuth_id", 0) is not None:
         coarse = 360.0 / AZIMUTH_BINS * fields.whole("azimuth_id", 0, AZIMUTH_BINS - 1)
-    else:
-        coarse = math.nan
     if "azimuth" not in fields.values:
         return coarse
-    fine = fields.values["azimuth"]
-    if not is_number(fine, 0, 360) or fine == 360:
-        raise fields.wrong("azimuth", "a number of degrees in [0, 360)")
-    return float(fine)
+    expected = "a number of degrees in [0, 360)"
+    return float(fields.get("azimuth", lambda v: is_number(v, 0, 360) and v < 360, expected))
 
 
-def _box(fields: _Fields, width: int, height: int) -> tuple[float, float, float, float]:
-    box = fields.values.get("bndbox")
-    limits = (width, height, width, height)
-    if (
-        not isinstance(box, list)
-        or len(box) != 4
-        or not all(is_number(value, 0, limit) for value, limit in zip(box, limits, strict=True))
-        or not (box[0] < box[2] and box[1] < box[3])
-    ):
-        raise fields.wrong("bndbox", f"[x1, y1, x2, y2], 0 <= x1 < x2 <= {width}, 0 <= y1 < y2 <= {height}")
-    x1, y1, x2, y2 = map(float, box)
+def _box(fields: Fields, size: tuple[int, int]) -> Box:
+    expected = f"[x1, y1, x2, y2], 0 <= x1 < x2 <= {size[0]}, 0 <= y1 < y2 <= {size[1]}"
+    x1, y1, x2, y2 = fields.numbers("bndbox", 4, expected)
+    if not (0 <= x1 < x2 <= size[0] and 0 <= y1 < y2 <= size[1]):
+        raise fields.wrong("bndbox", expected)
     return x1, y1, x2, y2
 
 
-def _points(fields: _Fields, width: int, height: int) -> dict[str, tuple[float, float]]:
-    kps = fields.values.get("kps")
-    if not isinstance(kps, dict) or not all(map(KEYPOINT_ID.fullmatch, kps)):
-        raise fields.wrong("kps", 'an object with numbers as keys ("0", "1", …), each with a point or null')
-    points: dict[str, tuple[float, float]] = {}
+def _points(fields: Fields, size: tuple[int, int]) -> dict[str, Point]:
+    expected = 'an object with numbers as keys ("0", "1", …), each with a point or null'
+    kps = fields.get("kps", lambda v: isinstance(v, dict) and all(map(KEYPOINT_ID.fullmatch, v)), expected)
+    of_kps = Fields(kps, fields.where, "keypoints 'kps'")
+    points: dict[str, Point] = {}
     for keypoint_id in sorted(kps, key=by_number):
-        point = kps[keypoint_id]
-        if point is None:
-            continue
-        if not isinstance(point, list) or len(point) != 2 or not all(map(is_number, point)):
-            problem, expected = "malformed annotation", "[x, y] or null"
-        elif not (is_number(point[0], 0, width) and is_number(point[1], 0, height)):
-            problem = "keypoint outside the image"
-            expected = f"[x, y] with 0 <= x <= {width}, 0 <= y <= {height}"
-        else:
-            points[keypoint_id] = (float(point[0]), float(point[1]))
-            continue
-        raise InputError(
-            f"{problem}: keypoint {keypoint_id!r} of field 'kps'",
-            where=fields.path,
-            expected=expected,
-            found=short(point),
-            fix="correct the point, or set it to null if it cannot be seen",
-        )
+        if kps[keypoint_id] is not None:
+            x, y = of_kps.numbers(keypoint_id, 2, "[x, y] or null")
+            if not is_inside((x, y), size):
+                fix = "correct the point, or set it to null if it cannot be seen"
+                raise outside_error(repr(keypoint_id), (x, y), size, fields.where, fix)
+            points[keypoint_id] = (x, y)
     return points
 
 
-def _names(fields: _Fields, points: Mapping[str, Any]) -> dict[str, str] | None:
+def _names(fields: Fields, points: Mapping[str, Any]) -> dict[str, str] | None:
     if "keypoint_names" not in fields.values:
         return None
     names = fields.values["keypoint_names"]
@@ -445,56 +361,6 @@ def _keypoint_rows(annotations: Mapping[str, _Annotation]) -> list[dict[str, Any
         category = image_id.split("/")[0]
         ids = kept[category] if annotation.names is None else set(annotation.names)
         for keypoint_id in sorted(ids, key=by_number):
-            x, y = annotation.points.get(keypoint_id, (math.nan, math.nan))
-            rows.append(
-                {
-                    "image_id": image_id,
-                    "keypoint_id": keypoint_id,
-                    "name": names.get(category, {}).get(keypoint_id, keypoint_id),
-                    "x": x,
-                    "y": y,
-                    "visible": int(keypoint_id in annotation.points),
-                }
-            )
+            name = names.get(category, {}).get(keypoint_id, keypoint_id)
+            rows.append(keypoint_row(image_id, keypoint_id, name, annotation.points.get(keypoint_id)))
     return rows
-
-
-# --- files --------------------------------------------------------------------------------------------------
-
-
-def _check_picture(
-    path: Path,
-    annotation: _Annotation,
-    what: str,
-    modes: tuple[str, ...] | None,
-    digest: FileDigest,
-) -> None:
-    """Compare a picture's header with the annotation; nothing is decoded."""
-    content = read_bytes(path, f"{what} that belongs to {annotation.path}", fix=f"restore the {what}")
-    digest.add("/".join(path.parts[-2:]), content)
-    try:
-        with open_picture(io.BytesIO(content)) as picture:
-            size, mode = picture.size, picture.mode
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"unreadable {what}",
-            where=path,
-            expected="a picture file",
-            found=f"{len(content)} bytes that are not one",
-            fix=f"restore the {what}",
-        ) from error
-    if size != (annotation.width, annotation.height):
-        raise InputError(
-            f"{what} of another size than its annotation says",
-            where=path,
-            expected=f"{annotation.width} x {annotation.height} pixels as in {annotation.path}",
-            found=f"{size[0]} x {size[1]} pixels",
-            fix="correct image_width and image_height, or restore the file",
-        )
-    if modes is not None and mode not in modes:
-        raise InputError(
-            f"{what} with several channels",
-            where=path,
-            expected="one channel (palette or grey) whose values are class ids",
-            found=f"mode {mode}",
-        )

@@ -1,6 +1,6 @@
 """Write canonical tables as a folder in the layout of SPair-71k, for tools that read nothing else.
 
-`spair.read_spair` reads the folder back to equal tables, apart from the paths: what SPair-71k cannot say
+`spair.read` reads the folder back to equal tables, apart from the paths: what SPair-71k cannot say
 (finer azimuths, instances, names of keypoints, images without a pair) goes into the extra fields that its
 module describes.
 """
@@ -19,15 +19,14 @@ from PIL import Image
 
 from spheremap.base.errors import InputError
 from spheremap.base.progress import progress
+from spheremap.data.adapters import spair
 from spheremap.data.adapters.common import is_file_name
 from spheremap.data.adapters.spair import (
     AZIMUTH_BINS,
     KEYPOINT_ID,
     LAYOUT_FILES,
     UNPAIRED_FILE,
-    SPairParams,
     by_number,
-    read_spair,
     split_pair,
 )
 from spheremap.data.adapters.voc import VOC_CLASS_IDS
@@ -218,7 +217,7 @@ def _write_unpaired(tables: Tables, directory: Path) -> None:
 
 
 def _compare(tables: Tables, directory: Path, class_ids: dict[str, int]) -> None:
-    back = read_spair(SPairParams("spair", str(directory), class_ids)).tables
+    back = spair.read(spair.Params(str(directory), class_ids)).tables
     for name in ("images", "keypoints", "pairs"):
         before, after = (
             getattr(t, name).drop(columns=["path", "mask_path"], errors="ignore") for t in (tables, back)

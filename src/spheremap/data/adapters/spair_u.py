@@ -19,43 +19,38 @@ The table holds the test split alone: SPair-U is for evaluation, of methods trai
 annotations that no pair names are left out, and counted on standard error.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
 
 from spheremap.base.errors import InputError
-from spheremap.base.progress import progress
+from spheremap.data.adapters import spair
 from spheremap.data.adapters.common import (
+    Fields,
     FileDigest,
     Ingested,
-    frame,
-    is_number,
-    is_text,
-    parse_json_object,
-    read_bytes,
+    Point,
+    ingested,
+    ingesting,
+    is_inside,
+    keypoint_rows,
+    outside_error,
+    read_annotation,
     require_folders,
-    short,
     tell_left_out,
 )
-from spheremap.data.adapters.spair import SPairParams, read_spair
-from spheremap.data.tables import KEYPOINTS, PAIRS, Tables
 
 
 @dataclass(frozen=True)
-class SPairUParams:
+class Params:
     """Entry of params.yaml's `datasets`: the folders of SPair-U's annotations and of SPair-71k."""
 
-    layout: Literal["spair_u"]
     root: str
     spair: str
 
 
-def read_spair_u(params: SPairUParams) -> Ingested:
+def read(params: Params) -> Ingested:
     """Read SPair-U into the canonical tables.
 
     Images come sorted by image_id, keypoints likewise and by number, pairs by their number.
@@ -74,70 +69,53 @@ def read_spair_u(params: SPairUParams) -> Ingested:
             expected="the annotations of SPair-U, which are files of the same names",
             fix="unpack SPair-U elsewhere and correct `root` in params.yaml",
         )
-    spair = read_spair(SPairParams("spair", params.spair, {}))
-    tested = spair.tables.images[spair.tables.images["split"].str.split("+").map(lambda s: "test" in s)]
-    sizes = {
-        str(image_id): (int(width), int(height))
-        for image_id, width, height in zip(tested["image_id"], tested["width"], tested["height"], strict=True)
-    }
+    spair_71k = spair.read(spair.Params(params.spair, {}))
+    images = spair_71k.tables.images
+    images = images[images["split"].str.split("+").map(lambda splits: "test" in splits)]
+    sizes = dict(zip(images["image_id"], zip(images["width"], images["height"], strict=True), strict=True))
 
     digests = {kind: FileDigest() for kind in ("annotations", "pairs")}
     pairs = _read_pairs(pair_folder, sizes, digests["pairs"])
-    named_in = {image_id: path for path, *pair in reversed(pairs) for image_id in pair}
+    named = sorted({image_id for pair in pairs for image_id in pair})
     points = {
-        image_id: _read_points(image_folder, image_id, sizes[image_id], path, digests["annotations"])
-        for image_id, path in progress(
-            sorted(named_in.items()), total=len(named_in), desc="ingest", unit="images"
-        )
+        image_id: _read_points(image_folder, image_id, sizes[image_id], digests["annotations"])
+        for image_id in ingesting(named)
     }
     annotated = sum(1 for path in image_folder.glob("*/*.json") if path.name[0] != ".")
     tell_left_out(annotated - len(points), "left out as images that no pair names")
-
-    images = tested[tested["image_id"].isin(points)].assign(split="test").reset_index(drop=True)
-    tables = Tables(
-        images=images,
-        keypoints=_keypoints(points),
-        pairs=frame([{"split": "test", "source": s, "target": t} for _, s, t in pairs], PAIRS),
+    images = images[images["image_id"].isin(named)].assign(split="test")
+    own = ingested(
+        images.to_dict("records"),  # type: ignore[arg-type]
+        keypoint_rows(points),
+        [("test", source, target) for source, target in pairs],
+        digests,
     )
-    inputs = {f"spair_71k_{kind}": digest for kind, digest in spair.inputs.items()}
-    return Ingested(tables, inputs | {kind: digest.hexdigest() for kind, digest in digests.items()})
+    return Ingested(own.tables, {f"spair_71k_{k}": v for k, v in spair_71k.inputs.items()} | own.inputs)
 
 
 def _read_pairs(
-    folder: Path, known: Mapping[str, tuple[int, int]], digest: FileDigest
-) -> list[tuple[Path, str, str]]:
-    """The pairs as (file, source, target), in the order of their numbers."""
+    folder: Path, sizes: Mapping[str, tuple[int, int]], digest: FileDigest
+) -> list[tuple[str, str]]:
+    """The pairs (source, target) in the order of their numbers, of images that have a size."""
     paths = sorted(path for path in folder.iterdir() if path.suffix == ".json" and path.name[0] != ".")
     if not paths:
         raise InputError("no pairs", where=folder, expected="files such as 000006-<source>-<target>:cat.json")
     pairs = []
-    for path in progress(paths, total=len(paths), desc="ingest", unit="pairs"):
-        content = read_bytes(path, "pair annotation", fix="restore it")
-        digest.add(path.name, content)
-        values = parse_json_object(content, path)
-        texts = [values.get(field) for field in ("src_imname", "trg_imname", "category")]
-        if not all(map(is_text, texts)):
-            raise InputError(
-                "malformed pair annotation",
-                where=path,
-                expected="the fields src_imname, trg_imname and category, each a text",
-                found=short(texts),
-                fix="restore or correct the file",
-            )
-        source, target, category = map(str, texts)
-        source_stem, target_stem = (name.removesuffix(".jpg") for name in (source, target))
-        _, _, rest = path.stem.partition("-")
-        if rest != f"{source_stem}-{target_stem}:{category}":
+    for path in ingesting(paths, "pairs"):
+        fields = read_annotation(path, digest, what="pair annotation")
+        source, target, category = (fields.text(key) for key in ("src_imname", "trg_imname", "category"))
+        stems = [name.removesuffix(".jpg") for name in (source, target)]
+        if path.stem.partition("-")[2] != f"{stems[0]}-{stems[1]}:{category}":
             raise InputError(
                 "the pair annotation is not the pair that its name says",
                 where=path,
-                expected=rest,
+                expected=path.stem,
                 found=f"{source}, {target}, {category}",
                 fix="restore the file",
             )
-        pair = (f"{category}/{source_stem}", f"{category}/{target_stem}")
+        pair = (f"{category}/{stems[0]}", f"{category}/{stems[1]}")
         for image_id in pair:
-            if image_id not in known:
+            if image_id not in sizes:
                 raise InputError(
                     "pair of an unknown image",
                     where=path,
@@ -145,68 +123,25 @@ def _read_pairs(
                     found=image_id,
                     fix="check that `spair` in params.yaml is the folder of the whole of SPair-71k",
                 )
-        pairs.append((path, *pair))
+        pairs.append(pair)
     return pairs
 
 
-def _read_points(
-    folder: Path, image_id: str, size: tuple[int, int], named_in: Path, digest: FileDigest
-) -> dict[str, tuple[float, float] | None]:
-    """An image's keypoints by number; None where one is not visible."""
-    path = folder / f"{image_id}.json"
-    content = read_bytes(path, f"annotation of an image named in {named_in}", fix="restore it")
-    digest.add(image_id, content)
-    kps = parse_json_object(content, path).get("kps")
-    if not isinstance(kps, dict) or not all(re.fullmatch(r"0|[1-9][0-9]{0,2}", key) for key in kps):
-        raise InputError(
-            "malformed annotation: field 'kps'",
-            where=path,
-            expected='an object with keys "0", "1", …, each a point or null',
-            found=short(kps),
-            fix="restore or correct the file",
-        )
-    width, height = size
-    points: dict[str, tuple[float, float] | None] = {}
-    for keypoint_id, point in kps.items():
-        if point is None:
-            points[keypoint_id] = None
-            continue
-        if not (
-            isinstance(point, list)
-            and len(point) == 2
-            and is_number(point[0], 0, width)
-            and is_number(point[1], 0, height)
-        ):
-            raise InputError(
-                f"malformed annotation: keypoint {keypoint_id!r} of field 'kps'",
-                where=path,
-                expected=f"null or [x, y] with 0 <= x <= {width}, 0 <= y <= {height}",
-                found=short(point),
-                fix="correct the point, or set it to null if it cannot be seen",
-            )
-        points[keypoint_id] = (float(point[0]), float(point[1]))
+def _read_points(folder: Path, image_id: str, size: tuple[int, int], digest: FileDigest) -> dict[int, Point]:
+    """An image's visible keypoints by number."""
+
+    def are_numbered(kps: object) -> bool:
+        return isinstance(kps, dict) and all(re.fullmatch(r"0|[1-9][0-9]{0,2}", key) for key in kps)
+
+    annotation = read_annotation(folder / f"{image_id}.json", digest, image_id)
+    kps = annotation.get("kps", are_numbered, 'an object with keys "0", "1", …, each a point or null')
+    fields = Fields(kps, annotation.where, "keypoints 'kps'")
+    points: dict[int, Point] = {}
+    for number, point in kps.items():
+        if point is not None:
+            x, y = fields.numbers(number, 2, "[x, y] or null")
+            if not is_inside((x, y), size):
+                fix = "correct the point, or set it to null if it cannot be seen"
+                raise outside_error(repr(number), (x, y), size, annotation.where, fix)
+            points[int(number)] = (x, y)
     return points
-
-
-def _keypoints(points: Mapping[str, Mapping[str, tuple[float, float] | None]]) -> pd.DataFrame:
-    """The rows of all keypoints that an image can have, set or not."""
-    kept: dict[str, set[str]] = {}  # category -> ids
-    for image_id, of_image in points.items():
-        seen = {keypoint_id for keypoint_id, point in of_image.items() if point is not None}
-        kept.setdefault(image_id.split("/")[0], set()).update(seen)
-    rows: list[dict[str, Any]] = []
-    for image_id, of_image in points.items():
-        for keypoint_id in sorted(kept[image_id.split("/")[0]], key=int):
-            point = of_image.get(keypoint_id)
-            x, y = point if point is not None else (math.nan, math.nan)
-            rows.append(
-                {
-                    "image_id": image_id,
-                    "keypoint_id": keypoint_id,
-                    "name": keypoint_id,
-                    "x": x,
-                    "y": y,
-                    "visible": int(point is not None),
-                }
-            )
-    return frame(rows, KEYPOINTS)

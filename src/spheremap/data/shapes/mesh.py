@@ -131,16 +131,12 @@ def lathe(
     color: ArrayLike,
     *,
     sides: int = 12,
-    squash: float = 1.0,
 ) -> Mesh:
-    """A surface of revolution: `profile` (S, 2) lists (offset along `axis`, radius > 0).
-
-    `squash` scales the radius across, so that a body along x may be wider than high.
-    """
+    """A surface of revolution: `profile` (S, 2) lists (offset along `axis`, radius > 0)."""
     direction = unit(axis)
     side, other = _frame(direction)
     turn = np.arange(sides) * (2.0 * np.pi / sides) + np.pi / sides
-    circle = np.cos(turn)[:, None] * side * squash + np.sin(turn)[:, None] * other
+    circle = np.cos(turn)[:, None] * side + np.sin(turn)[:, None] * other
     offsets, radii = np.asarray(profile, dtype=np.float64).T
     rings = offsets[:, None, None] * direction + radii[:, None, None] * circle
     return loft(rings + np.asarray(centre, dtype=np.float64), color)

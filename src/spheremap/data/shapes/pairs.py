@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 from spheremap.base.errors import InputError
 from spheremap.data.shapes.camera import BINS
 
-GAPS = BINS // 2 + 1  # azimuth gaps of 0..4 bins
-
 
 def draw_pairs(
     rng: np.random.Generator,

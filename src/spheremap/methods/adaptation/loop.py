@@ -30,7 +30,6 @@ Validator = Callable[[Adapter], float]  # the higher the better; must not change
 
 COLUMNS = ("step", "loss", "matches", "kept", "pck_point")
 _BATCH = 32  # views mapped to the sphere at once
-_LOSS, _MATCHES, _ASKED, _FOUND = range(4)  # what a step adds to the state's sums
 
 
 @dataclass(frozen=True)

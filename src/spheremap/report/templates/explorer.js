@@ -1,10 +1,12 @@
 "use strict";
-// The data, by `explorer.py`: grid [rows, columns] of patches; weights {row: [features, sphere]}; pairs, each with
-//   source, target: uri, width and height in original pixels, and the box [x0, y0, x1, y1] that the patches cover
-//   keypoints: name, source, truth, and by row predicted and right: as evaluated
+// The explorer of the report and of `spheremap explore`. The data: grid [rows, columns] of patches; pairs, each with
+//   source, target: id, uri, width and height in original pixels, and the box [x0, y0, x1, y1] that the patches cover
+//   keypoints: name, source, truth, and by row predicted and right: as evaluated; none in `spheremap explore`
+// The report's answers are in the data, by `explorer.py`: weights {row: [features, sphere]}, and of each pair
 //   best: by row the most similar target patch of every source patch (uint16, base64)
 //   features: codes of source and target, direction by direction (int8, zlib, base64), in units of `step`; only for maps
 //   points: sphere points of source and target (int16, base64), in units of 1 / 32767
+// `spheremap explore` is asked for them at the address `ask`: by row the match and the similarity of all patches (float32, base64).
 (async () => {
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
   const [rows, columns] = data.grid;
@@ -12,15 +14,20 @@
   const POINT_STEP = 1 / 32767;
   const CONTRAST = 3; // power of the share: most patches are somewhat similar, few are very
   const RAMP = [[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]];
+  const FAR = 4; // patches of a step with Shift
 
   const app = document.getElementById("explorer-app");
-  const chooser = document.getElementById("explorer-pair");
+  const chooser = document.getElementById("explorer-pair"); // if there are several
+  const weight = document.getElementById("explorer-weight"); // if there is somebody to ask
+  const strength = document.getElementById("explorer-strength");
   const status = document.getElementById("explorer-status");
   const list = document.getElementById("explorer-keypoints");
   const source = stageOf(app.querySelector("[data-role=source]"));
   const targets = new Map([...app.querySelectorAll("[data-row]")].map((figure) => [figure.dataset.row, stageOf(figure)]));
   let current = 0;
   let chosen = { xy: [0, 0], keypoint: null };
+  let asking = false;
+  let again = false;
 
   function stageOf(figure) {
     return {
@@ -33,24 +40,12 @@
     };
   }
 
-  function bytes(text) {
-    return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  }
-
-  async function inflated(text) {
-    const stream = new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return new Int8Array(await new Response(stream).arrayBuffer());
-  }
-
-  async function arraysOf(pair) {
-    return {
-      best: new Map(Object.entries(pair.best).map(([row, text]) => [row, new Uint16Array(bytes(text).buffer)])),
-      features: await inflated(pair.features),
-      points: pair.points.map((text) => new Int16Array(bytes(text).buffer)),
-    };
-  }
-
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+  const sizeOf = (picture) => Math.max(picture.width, picture.height) / 100;
+  const inside = ([x, y], picture) => x >= 0 && y >= 0 && x <= picture.width && y <= picture.height;
+  const number = (value) => value.toFixed(2).replace("-", "−");
+  const whole = ([x, y]) => `${Math.round(x)}, ${Math.round(y)}`;
+  const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 
   function patchOf([x, y], [x0, y0, x1, y1]) {
     const column = clamp(Math.floor(((x - x0) / (x1 - x0)) * columns), 0, columns - 1);
@@ -63,9 +58,21 @@
     return [x0 + (((patch % columns) + 0.5) / columns) * (x1 - x0), y0 + ((row + 0.5) / rows) * (y1 - y0)];
   }
 
-  function similarities(patch) {
-    const { step } = data.pairs[current];
-    const { features, points } = arrays[current];
+  // ---- answers: by row the match, and the similarity of every target patch
+
+  async function arraysOf(pair) {
+    const stream = new Blob([bytes(pair.features)]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return {
+      best: new Map(Object.entries(pair.best).map(([row, text]) => [row, new Uint16Array(bytes(text).buffer)])),
+      features: new Int8Array(await new Response(stream).arrayBuffer()),
+      points: pair.points.map((text) => new Int16Array(bytes(text).buffer)),
+    };
+  }
+
+  function lookUp({ xy, keypoint }) {
+    const { step, source: from, target: to, keypoints } = data.pairs[current];
+    const { best, features, points } = arrays[current];
+    const patch = patchOf(xy, from.box);
     const onFeatures = new Float64Array(patches);
     const onSphere = new Float64Array(patches);
     const half = features.length / 2; // where the target begins
@@ -77,9 +84,21 @@
     for (let i = 0; i < patches; i++) {
       for (let d = 0; d < 3; d++) onSphere[i] += points[0][patch * 3 + d] * points[1][i * 3 + d] * POINT_STEP * POINT_STEP;
     }
-    return new Map(Object.entries(data.weights).map(([row, [ofFeatures, ofSphere]]) =>
-      [row, onFeatures.map((value, i) => ofFeatures * value + ofSphere * onSphere[i])]));
+    return Object.fromEntries(Object.entries(data.weights).map(([row, [ofFeatures, ofSphere]]) => [row, {
+      match: keypoint === null ? centreOf(best.get(row)[patch], to.box) : keypoints[keypoint].predicted[row],
+      map: onFeatures.map((value, i) => ofFeatures * value + ofSphere * onSphere[i]),
+    }]));
   }
+
+  async function ask({ xy: [x, y] }) {
+    const reply = await fetch(`${data.ask}?${new URLSearchParams({ x, y, weight: weight.value })}`).catch(() => null);
+    if (!reply) return { error: "No answer: is spheremap explore still running?" };
+    const found = await reply.json();
+    if (reply.ok) for (const own of Object.values(found)) own.map = new Float32Array(bytes(own.map).buffer);
+    return found;
+  }
+
+  // ---- drawing
 
   function colour(share) {
     const place = share * (RAMP.length - 1);
@@ -98,8 +117,8 @@
     const picture = context.createImageData(columns, rows);
     values.forEach((value, i) => {
       const share = high > low ? (value - low) / (high - low) : 0;
-      const strength = share ** CONTRAST;
-      picture.data.set([...colour(strength), 110 + 120 * strength], 4 * i);
+      const bright = share ** CONTRAST;
+      picture.data.set([...colour(bright), 110 + 120 * bright], 4 * i);
     });
     context.putImageData(picture, 0, 0);
     return [low, high];
@@ -123,54 +142,62 @@
     }
   }
 
-  const sizeOf = (picture) => Math.max(picture.width, picture.height) / 100;
-  const inside = ([x, y], picture) => x >= 0 && y >= 0 && x <= picture.width && y <= picture.height;
-  const number = (value) => value.toFixed(2).replace("-", "−");
-  const whole = ([x, y]) => `${Math.round(x)}, ${Math.round(y)}`;
-
-  function show() {
-    const pair = data.pairs[current];
-    const keypoint = chosen.keypoint === null ? null : pair.keypoints[chosen.keypoint];
-    const patch = patchOf(chosen.xy, pair.source.box);
+  function showSource() {
+    const { source: picture, keypoints } = data.pairs[current];
     source.marks.replaceChildren();
-    for (const { source: xy } of pair.keypoints) mark(source.marks, "keypoint", xy, sizeOf(pair.source));
-    mark(source.marks, "chosen", chosen.xy, sizeOf(pair.source));
-    source.caption.textContent = keypoint ? keypoint.name : `point ${whole(chosen.xy)}`;
+    for (const { source: xy } of keypoints) mark(source.marks, "keypoint", xy, sizeOf(picture));
+    mark(source.marks, "chosen", chosen.xy, sizeOf(picture));
+    source.caption.textContent = chosen.keypoint === null ? `point ${whole(chosen.xy)}` : keypoints[chosen.keypoint].name;
+    [...list.querySelectorAll("button")].forEach((button, i) =>
+      button.setAttribute("aria-pressed", String(i === chosen.keypoint)));
+  }
+
+  function showTargets(point, found) {
+    const { target: picture, keypoints } = data.pairs[current];
+    const keypoint = point.keypoint === null ? null : keypoints[point.keypoint];
     const said = [];
-    const maps = similarities(patch);
     for (const [row, { canvas, marks, caption, figure }] of targets) {
-      const match = keypoint ? keypoint.predicted[row] : centreOf(arrays[current].best.get(row)[patch], pair.target.box);
-      const [low, high] = paint(canvas, maps.get(row));
+      const { match, map } = found[row];
+      const [low, high] = paint(canvas, map);
       marks.replaceChildren();
-      if (keypoint) mark(marks, "truth", keypoint.truth, sizeOf(pair.target));
-      const shown = [clamp(match[0], 0, pair.target.width), clamp(match[1], 0, pair.target.height)];
-      mark(marks, "match", shown, sizeOf(pair.target));
+      if (keypoint) mark(marks, "truth", keypoint.truth, sizeOf(picture));
+      mark(marks, "match", [clamp(match[0], 0, picture.width), clamp(match[1], 0, picture.height)], sizeOf(picture));
       const verdict = keypoint ? (keypoint.right[row] ? ", right" : ", wrong") : "";
-      const place = `${whole(match)}${inside(match, pair.target) ? "" : " (in the padding)"}${verdict}`;
+      const place = `${whole(match)}${inside(match, picture) ? "" : " (in the padding)"}${verdict}`;
       caption.textContent = place;
       figure.querySelector("[data-role=range]").textContent = `similarity ${number(low)} to ${number(high)}`;
       figure.dataset.match = match.join(" ");
       said.push(`${row} ${place}`);
     }
-    status.textContent = `${keypoint ? keypoint.name : "Point"} at ${whole(chosen.xy)}: ${said.join("; ")}.`;
-    [...list.querySelectorAll("button")].forEach((button, i) =>
-      button.setAttribute("aria-pressed", String(i === chosen.keypoint)));
+    status.textContent = `${keypoint ? keypoint.name : "Point"} at ${whole(point.xy)}: ${said.join("; ")}.`;
   }
 
-  function chooseKeypoint(i) {
-    chosen = { xy: data.pairs[current].keypoints[i].source, keypoint: i };
+  async function show() {
+    showSource();
+    again = true;
+    if (asking) return; // one question at a time; the last wish counts
+    asking = true;
+    app.setAttribute("aria-busy", "true");
+    while (again) {
+      again = false;
+      const point = chosen;
+      const found = data.ask ? await ask(point) : lookUp(point);
+      status.classList.toggle("unseen", !found.error); // for the screen reader alone, unless something is wrong
+      if (found.error) status.textContent = found.error;
+      else showTargets(point, found);
+    }
+    asking = false;
+    app.setAttribute("aria-busy", "false");
+  }
+
+  // ---- choosing
+
+  function choose(xy, keypoint = null) {
+    chosen = { xy, keypoint };
     show();
   }
 
-  function choosePoint(xy) {
-    const { source: picture, keypoints } = data.pairs[current];
-    // a click on the mark of a keypoint is meant for the keypoint
-    const near = keypoints.map(({ source: [x, y] }) => Math.hypot(x - xy[0], y - xy[1]));
-    const nearest = near.indexOf(Math.min(...near));
-    if (near[nearest] < 1.5 * sizeOf(picture)) return chooseKeypoint(nearest);
-    chosen = { xy, keypoint: null };
-    return show();
-  }
+  const chooseKeypoint = (i) => choose(data.pairs[current].keypoints[i].source, i);
 
   function place({ image, canvas, marks }, picture, alternative) {
     image.src = picture.uri;
@@ -189,7 +216,7 @@
 
   function choosePair(i) {
     current = i;
-    chooser.value = String(i);
+    if (chooser) chooser.value = String(i);
     const pair = data.pairs[i];
     place(source, pair.source, `source ${pair.source.id}`);
     for (const [row, target] of targets) place(target, pair.target, `target ${pair.target.id}, similarity of ${row}`);
@@ -200,36 +227,54 @@
       button.addEventListener("click", () => chooseKeypoint(k));
       return button;
     }));
-    chooseKeypoint(0);
+    if (pair.keypoints.length) chooseKeypoint(0);
+    else choose([pair.source.width / 2, pair.source.height / 2]);
   }
 
   function pointer(event) {
     const { left, top, width, height } = source.stage.getBoundingClientRect();
-    const picture = data.pairs[current].source;
-    choosePoint([
+    const { source: picture, keypoints } = data.pairs[current];
+    const xy = [
       clamp((event.clientX - left) / width, 0, 1) * picture.width,
       clamp((event.clientY - top) / height, 0, 1) * picture.height,
-    ]);
+    ];
+    // a click on the mark of a keypoint is meant for the keypoint
+    const near = keypoints.map(({ source: [x, y] }) => Math.hypot(x - xy[0], y - xy[1]));
+    const nearest = near.indexOf(Math.min(...near));
+    if (near[nearest] < 1.5 * sizeOf(picture)) chooseKeypoint(nearest);
+    else choose(xy);
+  }
+
+  function move(event) {
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    const picture = data.pairs[current].source;
+    const patch = patchOf(chosen.xy, picture.box);
+    for (let far = event.shiftKey ? FAR : 1; far > 0; far--) { // as far as there is picture
+      const column = clamp((patch % columns) + far * step[0], 0, columns - 1);
+      const row = clamp(Math.floor(patch / columns) + far * step[1], 0, rows - 1);
+      const xy = centreOf(row * columns + column, picture.box);
+      if (inside(xy, picture)) return choose(xy);
+    }
+  }
+
+  function fade() {
+    for (const { canvas } of targets.values()) canvas.style.opacity = strength.value;
+  }
+
+  function weigh() {
+    weight.parentElement.querySelector("output").textContent = Number(weight.value).toFixed(2);
   }
 
   source.stage.addEventListener("click", pointer);
   source.stage.addEventListener("pointermove", (event) => {
     if (event.pointerType === "mouse" && event.buttons === 1) pointer(event);
   });
-  source.stage.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    const picture = data.pairs[current].source;
-    const patch = patchOf(chosen.xy, picture.box);
-    const column = clamp((patch % columns) + step[0], 0, columns - 1);
-    const row = clamp(Math.floor(patch / columns) + step[1], 0, rows - 1);
-    const xy = centreOf(row * columns + column, picture.box);
-    if (!inside(xy, picture)) return;
-    chosen = { xy, keypoint: null };
-    show();
-  });
-  chooser.addEventListener("change", () => choosePair(Number(chooser.value)));
+  source.stage.addEventListener("keydown", move);
+  strength.addEventListener("input", fade);
+  chooser?.addEventListener("change", () => choosePair(Number(chooser.value)));
+  weight?.addEventListener("input", () => { weigh(); show(); });
   for (const link of document.querySelectorAll("a[data-explore]")) {
     link.addEventListener("click", () => choosePair(Number(link.dataset.explore)));
   }
@@ -238,7 +283,9 @@
     canvas.width = columns;
     canvas.height = rows;
   }
-  const arrays = await Promise.all(data.pairs.map(arraysOf));
+  const arrays = data.ask ? [] : await Promise.all(data.pairs.map(arraysOf));
+  if (weight) weigh();
+  fade(); // browsers keep sliders where they were when a page is loaded again
   app.hidden = false;
   document.getElementById("explorer-absent").hidden = true;
   choosePair(0);

@@ -1,0 +1,202 @@
+"""What holds for the adapter of every layout: valid tables, digests, missing and damaged files."""
+
+import contextlib
+import copy
+import io
+import json
+import math
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_sets import SMALL, DataSet, Small
+
+from spheremap.base.errors import InputError
+from spheremap.data import adapters
+from spheremap.data.adapters.common import short
+from spheremap.data.tables import SCHEMAS, read_tables, validate, write_tables
+
+
+@pytest.fixture(params=SMALL)
+def small(request: pytest.FixtureRequest) -> Small:
+    return SMALL[request.param]
+
+
+@pytest.fixture
+def data(small: Small, tmp_path: Path) -> DataSet:
+    return small.make(tmp_path / "set")
+
+
+def test_every_layout_is_tested_here() -> None:
+    assert adapters.layouts() == sorted(SMALL)
+
+
+def test_tables_are_valid_and_of_the_schema_s_types(data: DataSet, tmp_path: Path) -> None:
+    tables = data.read()
+    for name, schema in SCHEMAS.items():
+        assert dict(getattr(tables, name).dtypes.astype(str)) == schema
+    write_tables(tmp_path / "tables", tables, {})
+    assert len(read_tables(tmp_path / "tables").images) == len(tables.images) > 3
+    assert tables.pairs.equals(data.read().pairs)
+
+
+def test_digests_follow_content_not_place(small: Small, data: DataSet, tmp_path: Path) -> None:
+    before = data.ingest().inputs
+    folder = data.folder.rename(tmp_path / "moved")
+    moved = DataSet(folder, small.entry(folder))
+    assert moved.ingest().inputs == before
+    picture = min(folder.glob(small.pictures))
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    after = moved.ingest().inputs
+    assert {kind.removeprefix("spair_71k_") for kind in before if after[kind] != before[kind]} == {"images"}
+
+
+def test_missing_files_are_named(small: Small, data: DataSet, tmp_path: Path) -> None:
+    data.refused("nowhere", root="nowhere")
+    picture = min(data.folder.glob(small.pictures))
+    content = picture.read_bytes()
+    for damage in (b"", content[:20], b"\x00" * 100):
+        picture.write_bytes(damage)
+        data.refused("unreadable image", picture)
+    picture.unlink()
+    data.refused(picture.stem)
+
+
+# --- damaged annotations ------------------------------------------------------------------------------------
+
+ODD = (
+    None,
+    True,
+    math.nan,
+    math.inf,
+    -1,
+    0,
+    1,
+    2,
+    3,
+    10**30,
+    1.5,
+    "é",
+    "",
+    [],
+    {},
+    [1, 2],
+    [1, 2, 3, 4],
+    "2",
+)
+
+
+def changed(values: Any, rng: random.Random) -> Any:
+    """Parsed values after one change of their structure."""
+    values = copy.deepcopy(values)
+    places: list[tuple[Any, Any]] = []
+    waiting = [values]
+    while waiting:
+        parent = waiting.pop()
+        for key, value in parent.items() if isinstance(parent, dict) else enumerate(parent):
+            places.append((parent, key))
+            waiting += [value] if isinstance(value, dict | list) else []
+    parent, key = rng.choice(places)
+    kind = rng.randrange(4)
+    if kind == 0:
+        del parent[key]
+    elif kind == 1 and isinstance(parent[key], int | float):
+        parent[key] += rng.choice((-1, 1)) * 10 ** rng.randrange(5)
+    elif kind == 2 and isinstance(parent, list):
+        parent.append(copy.deepcopy(parent[key]))
+    else:
+        parent[key] = rng.choice(ODD)
+    return values
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """The bytes of a file after one accident."""
+    at = rng.randrange(len(content))
+    return (
+        content[:at] + bytes([content[at] ^ 1 << rng.randrange(8)]) + content[at + 1 :],
+        content[:at] + b"%d" % rng.randrange(10) + content[at + 1 :],
+        content[:at] + bytes([rng.randrange(256)]) + content[at:],
+        content[:at] + content[at + rng.randrange(1, 9) :],
+        content[:at],
+        content[:at] + content[rng.randrange(len(content)) :],
+        content.decode("latin-1").encode(rng.choice(("utf-16", "utf-8-sig"))),
+    )[rng.randrange(7)]
+
+
+def mutant(path: Path, content: bytes, rng: random.Random) -> bytes:
+    if rng.random() < 0.6 and path.suffix == ".json":
+        return json.dumps(changed(json.loads(content), rng)).encode()
+    if rng.random() < 0.6 and path.suffix == ".pickle":
+        return pickle.dumps(changed(pickle.loads(content), rng), rng.choice((2, 3, 4)))
+    return damaged(content, rng)
+
+
+def test_damaged_annotations_are_read_or_refused(small: Small, data: DataSet, tmp_path: Path) -> None:
+    """Nothing but an error that names a file of the data set, or tables that are valid."""
+    paths = sorted(path for pattern in small.annotations for path in data.folder.glob(pattern))
+    assert len(paths) > 1
+    rng = random.Random(1)
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(80):
+        path = rng.choice(paths)
+        content = path.read_bytes()
+        path.write_bytes(mutant(path, content, rng))
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                tables = data.read()
+        except InputError as error:
+            outcomes["refused"] += 1
+            message = str(error)
+            assert f"in: {data.folder}" in message
+            assert "\n  expected: " in message or "\n  found: " in message
+        else:
+            outcomes["read"] += 1
+            validate(tables, tmp_path)
+        path.write_bytes(content)
+    assert min(outcomes.values()) >= 5, outcomes
+
+
+def test_values_are_told_in_a_few_characters() -> None:
+    deep: Any = [0]
+    for _ in range(60):
+        deep = [deep, deep]
+    for value in (10**5000, deep, "x" * 10**6, {"a": np.zeros(10**6)}, "\x1b[2J", "é"):
+        text = short(value)
+        assert text.removesuffix("…").isascii()
+        assert text.isprintable()
+        assert 2 < len(text) <= 201
+
+
+# --- a new layout -------------------------------------------------------------------------------------------
+
+
+def test_the_adapter_of_the_docs(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module in docs/contributing.md is found by its name and reads a data set."""
+    text = (root / "docs/contributing.md").read_text(encoding="utf-8")
+    module, _ = text.split("adapters/example.py\n@@ -0,0 +1,40 @@\n")[1].split("--- a/params.yaml")
+    source = "".join(line.removeprefix("+") for line in module.splitlines(keepends=True))
+    assert len(source.splitlines()) == 40
+    (tmp_path / "example.py").write_text(source)
+    monkeypatch.setattr(adapters, "__path__", [*adapters.__path__, str(tmp_path)])
+    entries = []
+    for name in "ab":
+        Image.new("RGB", (40, 30)).save(tmp_path / f"{name}.png")
+        entry = {
+            "file": f"{name}.png",
+            "category": "cat",
+            "box": [1, 2, 30, 20],
+            "points": [1, 2, 3, 4, 5, 6],
+        }
+        entries.append(entry)
+    (tmp_path / "annotations.json").write_text(json.dumps({"images": entries}))
+    data = DataSet(tmp_path, {"layout": "example", "root": str(tmp_path)})
+    tables = data.read()
+    validate(tables, tmp_path)
+    assert tables.pairs.to_numpy().tolist() == [["test", "cat/a", "cat/b"], ["test", "cat/b", "cat/a"]]
+    assert tables.keypoints[["x", "y"]].to_numpy().tolist() == [[1, 2], [3, 4], [5, 6]] * 2
+    data.edit("annotations.json", lambda v: v["images"][1].update(points=[1, None]))
+    data.refused("annotations.json", "no. 2 of 'images'", "'points'", "[1, None]")
