@@ -42,7 +42,7 @@ SHORT = [
 OTHERS: list[tuple[list[str], tuple[str, ...], Any, str, str]] = [
     (["render"], ("seed",), 1, "train", "views"),
     (["cache images"], ("backbone", "norm"), True, "evaluate", "images"),
-    (["cache images", "cache-index images"], ("backbone", "norm"), True, "evaluate", "images.h5"),
+    (["cache images", "cache-index images"], ("backbone", "norm"), True, "evaluate", "head.safetensors"),
     (["train"], ("train", "seed"), 1, "report", "head"),
 ]
 
