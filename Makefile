@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: env demo test test-slow lint audit bench crash docs lock
+.PHONY: env demo test test-slow faults lint audit bench docs lock
 
 # uv installs in a minute what takes pip four; where it cannot (it does not read pip's configuration), pip does
 env: .venv/ready
@@ -30,6 +30,10 @@ test: env
 test-slow: env
 	pytest -n auto --dist loadfile -m slow
 
+# kills and harms a tiny project in every way, 25 kills of each command; counts at the end
+faults: env
+	FAULT_REPEATS=25 pytest -n auto tests/faults
+
 lint: env
 	ruff check .
 	ruff format --check .
@@ -45,10 +49,6 @@ audit: env
 # ratios and floors on this hardware, as CSV under benchmarks/results and as a table
 bench: env
 	python benchmarks/run.py
-
-# kills and harms a tiny project in every way; goes on where it was stopped; table in docs/faults.md
-crash: env
-	python crash/run.py
 
 # the pages that are written from the code, and the pictures of the concepts
 docs: env

@@ -1,14 +1,16 @@
-"""What all benchmarks share: options, timing in turns, the limits of the hardware, tables."""
+"""What all benchmarks share: options, sizes, timing in turns, limits of the hardware, tables."""
 
 import argparse
 import os
 import platform
-import sys
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from spheremap.base.files import write_csv
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "h5py", "timm")
 
+Row = dict[str, Any]  # of a table
+
 
 @dataclass(frozen=True)
 class Options:
@@ -33,12 +37,14 @@ class Options:
     device: torch.device
     out: Path  # folder of the CSV files
 
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
 
-def read_options(
-    description: str | None, arguments: Sequence[str] | None = None, repeats: int = 9
-) -> Options:
+
+def read_options(doc: str | None, arguments: Sequence[str] | None = None, repeats: int = 9) -> Options:
     """Parse the command line that all benchmarks have in common, and set the number of threads."""
-    parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
+    parser = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
     parser.add_argument("--tiny", action="store_true", help="the smallest size, to see that it works")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
     parser.add_argument("--repeats", type=int, default=repeats, help=f"timed runs (default: {repeats})")
@@ -47,6 +53,71 @@ def read_options(
     parsed = parser.parse_args(arguments)
     torch.set_num_threads(parsed.threads)
     return Options(parsed.tiny, parsed.threads, parsed.repeats, choose_device(parsed.device), parsed.out)
+
+
+def run(
+    name: str,
+    doc: str | None,
+    measure: Callable[[Options], Iterable[Row]],
+    arguments: Sequence[str] | None = None,
+    repeats: int = 9,
+) -> None:
+    """Measure; write `<name>.csv` with the hardware beside every row, and print it without."""
+    options = read_options(doc, arguments, repeats)
+    table = pd.DataFrame(measure(options))
+    if "runs" in table:
+        table["runs"] = table["runs"].astype("Int64")  # empty where nothing was timed
+    for column in table.select_dtypes("float"):
+        table[column] = [float(f"{value:.4g}") for value in table[column]]
+    size = "tiny" if options.tiny else "full"
+    write_csv(options.out / f"{name}.csv", table.assign(size=size, **hardware(options)))
+    print(f"\n{name}\n{table.to_string(index=False, na_rep='')}", flush=True)
+
+
+def hardware(options: Options) -> Row:
+    """Columns that say where and with what a row was measured."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "threads": options.threads,
+        "gpu": torch.cuda.get_device_name(options.device) if options.on_gpu else "none",
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    of = dict(re.findall(r"^(\S.*?)\s*:\s*(.*)$", text, re.MULTILINE))
+    family = f" (family {of['cpu family']}, model {of['model']})" if "cpu family" in of else ""
+    return of.get("model name", platform.machine()) + family
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Size of a training step."""
+
+    model: str  # backbone, of timm
+    block: int  # its last block
+    patch: int  # its patch size
+    dim: int
+    batch: int
+    side: int  # patches per row and column
+    categories: int
+    records: int  # in the cache
+
+
+TINY = Workload("vit_tiny_patch16_224", 0, 16, 192, batch=3, side=5, categories=2, records=8)
+SMALL = Workload("vit_small_patch14_dinov2", 9, 14, 384, batch=16, side=32, categories=18, records=64)
+PAPER = Workload("vit_base_patch14_dinov2", 11, 14, 768, batch=64, side=32, categories=18, records=512)
+
+
+def choose(options: Options, tiny: Any, on_cpu: Any, on_gpu: Any) -> Any:
+    """One of three sizes."""
+    return tiny if options.tiny else on_gpu if options.on_gpu else on_cpu
 
 
 # --- timing
@@ -86,19 +157,47 @@ def alternate(
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(warm_up + repeats):
         for name, function in functions.items():
-            wait_for(device)
-            start = time.perf_counter()
-            function()
-            wait_for(device)
+            passed = seconds_of(function, device)
             if turn >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(passed)
     return {name: Timing(tuple(of)) for name, of in seconds.items()}
+
+
+def seconds_of(function: Callable[[], object], device: torch.device | str = "cpu") -> float:
+    """Seconds of one call, the work of a GPU included."""
+    wait_for(device)
+    start = time.perf_counter()
+    function()
+    wait_for(device)
+    return time.perf_counter() - start
 
 
 def wait_for(device: torch.device | str) -> None:
     """Wait until a GPU has done all that it was given."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def in_process(options: Options, function: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float]:
+    """Call a function in a process of its own; returns its result, its seconds and its peak memory in MB."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_measured, options, function, arguments).result()
+
+
+def _measured(options: Options, function: Callable[..., Any], arguments: Any) -> tuple[Any, float, float]:
+    torch.set_num_threads(options.threads)
+    start = time.perf_counter()
+    result = function(*arguments)
+    wait_for(options.device)
+    return result, time.perf_counter() - start, peak_memory(options.device)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Peak memory in MB of this process: on a GPU what tensors took there, else the resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    # the peak that getrusage gives is inherited from the parent process
+    return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) * 1024 / 1e6
 
 
 # --- limits of the hardware
@@ -127,63 +226,3 @@ def copy_bandwidth(device: torch.device, tiny: bool = False) -> float:
     target = torch.empty_like(source)
     timing = alternate({"copy": lambda: target.copy_(source)}, repeats=7, device=device, warm_up=2)
     return 2 * source.nbytes / timing["copy"].median
-
-
-def allocated_peak(device: torch.device) -> float:
-    """Peak memory in MiB of this process: on a GPU what tensors took there, else the resident set."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    status = Path("/proc/self/status")
-    if status.exists():  # the peak that getrusage gives is inherited from the parent process
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) / 2**10
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-# --- tables
-
-
-def hardware(options: Options) -> dict[str, Any]:
-    """Columns that say where and with what a row was measured."""
-    on_gpu = options.device.type == "cuda"
-    return {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "threads": options.threads,
-        "gpu": torch.cuda.get_device_name(options.device) if on_gpu else "none",
-        "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-    }
-
-
-def write_rows(name: str, rows: Iterable[Mapping[str, Any]], options: Options) -> pd.DataFrame:
-    """Write `<name>.csv` with the hardware beside every row, and print it without."""
-    table = pd.DataFrame(rows)
-    if "runs" in table:
-        table["runs"] = table["runs"].astype("Int64")  # empty where nothing was timed
-    for column in table.select_dtypes("float"):
-        table[column] = [float(f"{value:.4g}") for value in table[column]]
-    write_csv(
-        options.out / f"{name}.csv",
-        table.assign(size="tiny" if options.tiny else "full", **hardware(options)),
-    )
-    print(show(name, table))
-    return table
-
-
-def show(name: str, table: pd.DataFrame) -> str:
-    """A table as text."""
-    return f"\n{name}\n{table.to_string(index=False, na_rep='')}"
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    of = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    family = f" (family {of['cpu family']}, model {of['model']})" if "cpu family" in of else ""
-    return of.get("model name", platform.machine()) + family

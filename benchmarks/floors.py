@@ -1,6 +1,4 @@
-"""Operations and bytes that our training step cannot do without."""
-
-import numpy as np
+"""Operations that our training step, and a ViT, cannot do without."""
 
 
 def step_operations(batch: float, patches: float, foreground: float, dim: float) -> float:
@@ -21,24 +19,6 @@ def step_operations(batch: float, patches: float, foreground: float, dim: float)
     ends = 2 * foreground * 3 * (half + dim) * 3
     prototypes = 2 * (2 * 2 * foreground * dim * 4 * dim * 3)  # the block is applied twice
     return embed + keys_values + queries_out + attention + mapper_mlp + ends + prototypes
-
-
-def step_bytes(
-    batch: float, patches: float, foreground: float, dim: float, parameters: float, itemsize: int
-) -> float:
-    """Bytes that one step has to move to and from memory, if everything else stayed in caches.
-
-    The float16 tokens once; every activation that the backward pass needs, written once and read once, in
-    `itemsize` bytes; gradients, parameters and Adam's two moments in float32.
-    """
-    half = dim / 2
-    of_token = half + half + 2 * half  # before GELU, normalised, keys and values
-    of_mapper = 4 * half + 2 * (4 * half)  # queries, attended, two norms; the MLP before and after GELU
-    of_prototypes = 2 * (dim + 2 * 4 * dim)
-    activations = batch * patches * of_token + foreground * (of_mapper + of_prototypes)
-    tokens = 2 * batch * patches * dim
-    adam = 4 * parameters * (2 * np.array([1, 1, 1]).sum() + 2)  # read and write three, gradient twice
-    return float(tokens + 2 * itemsize * activations + adam)
 
 
 def vit_operations(blocks: int, width: int, tokens: int) -> float:

@@ -6,15 +6,17 @@ CUDA graphs, so that the host's part does not count, and go round sets of inputs
 the kernels would be interpreted, and only the twins are timed: they are what runs there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
+import common
 import numpy as np
 import torch
-from common import Options, Timing, alternate, copy_bandwidth, read_options, write_rows
+from common import Options, Row, Timing, Workload
 from torch import Tensor
 
 from spheremap.kernels import Backend, cosine_reconstruction, draw_key, patch_coordinates, sphere_geometry
@@ -27,20 +29,6 @@ Call = Callable[[int], object]  # takes the number of a set of inputs
 
 
 @dataclass(frozen=True)
-class Size:
-    """Of the training step: B images of side² patches, a fifth of them foreground, width D."""
-
-    batch: int
-    side: int
-    dim: int
-
-
-TINY = Size(3, 6, 64)
-SMALL = Size(16, 32, 384)
-PAPER = Size(64, 32, 768)
-
-
-@dataclass(frozen=True)
 class Case:
     """One kernel at one size and precision."""
 
@@ -48,23 +36,19 @@ class Case:
     make: Callable[[int], Any]  # inputs from a seed
     run: Callable[[Any, Backend], object]
     bytes: float  # that one call must move
+    input_bytes: float  # of one set
     launches: int
-    input_bytes: float = 0.0  # of one set; `bytes` if 0
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = read_options(__doc__, arguments)
-    on_gpu = options.device.type == "cuda"
-    size = TINY if options.tiny else PAPER if on_gpu else SMALL
-    rows = [
-        row | {"triton": _triton_version()} for case in cases(size, options) for row in measure(case, options)
-    ]
-    write_rows("kernels", rows, options)
-    if not on_gpu:
+def measure(options: Options) -> Iterator[Row]:
+    triton = {"triton": version("triton") if find_spec("triton") else "none"}
+    for case in cases(common.choose(options, common.TINY, common.SMALL, common.PAPER), options):
+        yield from (row | triton for row in measure_case(case, options))
+    if not options.on_gpu:
         print("no GPU: the kernels were not timed, only their twins, which are what runs on a CPU")
 
 
-def cases(size: Size, options: Options) -> list[Case]:
+def cases(size: Workload, options: Options) -> list[Case]:
     return [
         *(reconstruction_case(size, options, kind) for kind in (torch.bfloat16, torch.float32)),
         geometry_case(size, options),
@@ -74,8 +58,8 @@ def cases(size: Size, options: Options) -> list[Case]:
 # --- what is measured
 
 
-def reconstruction_case(size: Size, options: Options, precision: torch.dtype) -> Case:
-    """Loss and gradient; the features are gathered from those of all patches."""
+def reconstruction_case(size: Workload, options: Options, precision: torch.dtype) -> Case:
+    """Loss and gradient, a fifth of the patches foreground; the features are gathered from those of all."""
     patches = size.batch * size.side**2
     foreground = patches // 5
 
@@ -91,20 +75,14 @@ def reconstruction_case(size: Size, options: Options, precision: torch.dtype) ->
         loss, _ = cosine_reconstruction(features, reconstruction, rows, backend=backend)
         return torch.autograd.grad(loss, reconstruction)
 
-    itemsize = precision.itemsize
-    both_ways = 2 * (2 + itemsize) * foreground * size.dim + itemsize * foreground * size.dim
+    inputs = (2 + precision.itemsize) * foreground * size.dim
+    gradient = precision.itemsize * foreground * size.dim
     index_and_factors = foreground * (2 * 8 + 2 * 8)
-    return Case(
-        f"cosine_reconstruction {_short(precision)}, {foreground} x {size.dim}",
-        make,
-        run,
-        bytes=both_ways + index_and_factors,
-        launches=3,
-        input_bytes=(2 + itemsize) * foreground * size.dim,
-    )
+    name = f"cosine_reconstruction {str(precision).removeprefix('torch.')}, {foreground} x {size.dim}"
+    return Case(name, make, run, 2 * inputs + gradient + index_and_factors, inputs, launches=3)
 
 
-def geometry_case(size: Size, options: Options) -> Case:
+def geometry_case(size: Workload, options: Options) -> Case:
     """Both losses and their gradient."""
     patches = size.side**2
     count = patches // 5
@@ -113,16 +91,11 @@ def geometry_case(size: Size, options: Options) -> Case:
         rng = np.random.default_rng(seed)
         counts = rng.integers(count // 2, count * 3 // 2, size.batch)
         counts[0] += count * size.batch - counts.sum()  # the same total in all sets
-        where = np.concatenate([np.sort(rng.permutation(patches)[:n]) for n in counts.clip(0, patches)])
+        counts = counts.clip(0, patches)
+        where = torch.from_numpy(np.concatenate([np.sort(rng.permutation(patches)[:n]) for n in counts]))
         points = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(len(where), 3))), dim=1)
-        sizes = torch.from_numpy(counts.clip(0, patches))
-        tensors = (
-            points.float(),
-            patch_coordinates((size.side, size.side))[torch.from_numpy(where)],
-            sizes.cumsum(0) - sizes,
-            sizes,
-            draw_key(0, seed),
-        )
+        coordinates, sizes = patch_coordinates((size.side, size.side))[where], torch.from_numpy(counts)
+        tensors = (points.float(), coordinates, sizes.cumsum(0) - sizes, sizes, draw_key(0, seed))
         points, *rest = (tensor.to(options.device) for tensor in tensors)
         return points.requires_grad_(), *rest
 
@@ -131,60 +104,44 @@ def geometry_case(size: Size, options: Options) -> Case:
         return torch.autograd.grad(sphere_geometry(points, *rest, backend=backend)[0].sum(), points)
 
     drawn = size.batch * TRIPLETS * 2 * 3
-    return Case(
-        f"sphere_geometry, {size.batch} images of {count} points",
-        make,
-        run,
-        bytes=2 * drawn * (12 + 8) + 12 * count * size.batch,
-        launches=4,
-    )
+    moved = 2 * drawn * (12 + 8) + 12 * count * size.batch
+    name = f"sphere_geometry, {size.batch} images of {count} points"
+    return Case(name, make, run, moved, moved, launches=4)
 
 
 # --- how
 
 
-def measure(case: Case, options: Options) -> list[dict[str, Any]]:
+def measure_case(case: Case, options: Options) -> Iterator[Row]:
     """Rows of one case: kernel (on a GPU), twin, and floors."""
-    device = options.device
-    on_gpu = device.type == "cuda"
-    sets = int(max(1, min(-(-COLD // (case.input_bytes or case.bytes)), GRAPH_CALLS))) if on_gpu else 1
+    device, on_gpu = options.device, options.on_gpu
+    sets = int(max(1, min(-(-COLD // case.input_bytes), GRAPH_CALLS))) if on_gpu else 1
     inputs = [case.make(seed) for seed in range(sets)]
     calls = -(-GRAPH_CALLS // sets) * sets if on_gpu else 1
+    backends: dict[str, Backend] = {"twin": "reference"} | ({"kernel": "triton"} if on_gpu else {})
 
-    def twin(i: int) -> object:
-        return case.run(inputs[i], "reference")
+    def repeated(backend: Backend) -> Callable[[], object]:
+        return _repeated(lambda i: case.run(inputs[i], backend), sets, calls, captured=on_gpu)
 
-    def kernel(i: int) -> object:
-        return case.run(inputs[i], "triton")
+    functions = {name: repeated(backend) for name, backend in backends.items()}
+    timings = common.alternate(functions, repeats=options.repeats, device=device, warm_up=2)
+    per_call = {name: Timing(tuple(s / calls for s in of.seconds)) for name, of in timings.items()}
 
-    variants = {"twin": twin} | ({"kernel": kernel} if on_gpu else {})
-    functions = {name: _repeated(call, sets, calls, captured=on_gpu) for name, call in variants.items()}
-    timings = alternate(functions, repeats=options.repeats, device=device, warm_up=2)
-    per_call = {name: _divide(timing, calls) for name, timing in timings.items()}
-
-    floor = case.bytes / copy_bandwidth(device, options.tiny)
-    ours = per_call["kernel" if on_gpu else "twin"].median
-    launches = case.launches * launch_time(device) if on_gpu else 0.0
-    rows: list[dict[str, Any]] = []
-    for name, timing in per_call.items():
-        shares = {"share_of_floor": floor / timing.median}
-        if on_gpu:
-            shares["share_with_launches"] = max(floor, launches) / timing.median
-        note = "in a CUDA graph" if on_gpu else ""
-        rows.append(
-            {"case": case.name, "variant": name, **timing.columns(), **shares}
-            | {"times_ours": timing.median / ours, "note": note}
-        )
-    rows.append(
-        {"case": case.name, "variant": "floor: bytes", "median_ms": floor * 1e3, "times_ours": floor / ours}
-        | {"note": f"{case.bytes / 1e6:.4g} MB"}
-    )
+    floors = {
+        "bytes": (case.bytes / common.copy_bandwidth(device, options.tiny), f"{case.bytes / 1e6:.4g} MB")
+    }
     if on_gpu:
-        rows.append(
-            {"case": case.name, "variant": "floor: launches", "median_ms": launches * 1e3}
-            | {"times_ours": launches / ours, "note": f"{case.launches} launches"}
-        )
-    return rows
+        floors["launches"] = (case.launches * launch_time(device), f"{case.launches} launches")
+    ours = per_call["kernel" if on_gpu else "twin"].median
+    for name, timing in per_call.items():
+        shares = {"share_of_floor": floors["bytes"][0] / timing.median}
+        if on_gpu:
+            shares["share_with_launches"] = max(seconds for seconds, _ in floors.values()) / timing.median
+        row = {"case": case.name, "variant": name, **timing.columns(), **shares}
+        yield row | {"times_ours": timing.median / ours, "note": "in a CUDA graph" if on_gpu else ""}
+    for name, (seconds, note) in floors.items():
+        row = {"case": case.name, "variant": f"floor: {name}", "median_ms": seconds * 1e3}
+        yield row | {"times_ours": seconds / ours, "note": note}
 
 
 def _repeated(call: Call, sets: int, calls: int, captured: bool) -> Callable[[], object]:
@@ -213,23 +170,10 @@ def launch_time(device: torch.device) -> float:
     """Seconds that the least of all kernels takes within a CUDA graph."""
     one = torch.zeros(1, device=device)
     replay = _repeated(lambda _: one.add_(1), 1, 1000, captured=True)
-    return alternate({"launch": replay}, repeats=9, device=device, warm_up=2)["launch"].median / 1000
+    return common.alternate({"launch": replay}, repeats=9, device=device, warm_up=2)["launch"].median / 1000
 
 
-def _divide(timing: Timing, calls: int) -> Timing:
-    return Timing(tuple(seconds / calls for seconds in timing.seconds))
-
-
-def _short(precision: torch.dtype) -> str:
-    return str(precision).removeprefix("torch.")
-
-
-def _triton_version() -> str:
-    try:
-        return version("triton")
-    except PackageNotFoundError:
-        return "none"
-
+main = partial(common.run, "kernels", __doc__, measure)
 
 if __name__ == "__main__":
     main()

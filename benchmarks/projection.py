@@ -11,33 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from common import RESULTS
+from common import RESULTS, SMALL
 from floors import step_operations, vit_operations
-from training_step import SMALL
 
 BEGIN, END = "<!-- begin: written by benchmarks/projection.py -->", "<!-- end -->"
 HOUR, DAY = 3600.0, 86400.0
+# what is assumed, not measured: option -> default, meaning
+ASSUMED = {
+    "gpu-tflops": (100.0, "a GPU's rate"),
+    "gpus": (1.0, "how many"),
+    "core-price": (0.04, "per core and hour"),
+    "gpu-price": (3.0, "per GPU and hour"),
+    "disk-price": (0.05, "per GB and month"),
+    "days": (7.0, "that one waits for a result"),
+    "disk": (4000.0, "GB that there are"),
+    "memory": (64.0, "GB that there are"),
+}
 
-
-@dataclass(frozen=True)
-class Chain:
-    """The paper's chain on SPair-71k: ViT-B/14, 448 px views, 840 px for evaluation."""
-
-    train_images: int = 1000
-    other_images: int = 800
-    test_pairs: int = 12_234
-    picture_bytes: float = 227e6 / 1800  # of an image, in the archive
-    width: int = 768
-    blocks: int = 12
-    view_tokens: int = 32**2
-    image_tokens: int = 60**2
-    views: int = 10  # cached per training image
-    batch: int = 64
-    foreground: float = 0.2  # share of the tokens
-    steps: int = 33_000
-
-
-PAPER = Chain()
+# the paper's chain on SPair-71k: ViT-B/14, 448 px views, 840 px for evaluation
+TRAIN_IMAGES, OTHER_IMAGES, TEST_PAIRS = 1000, 800, 12_234
+PICTURE_BYTES = 227e6 / 1800  # of an image, in the archive
+WIDTH, BLOCKS, VIEW_TOKENS, IMAGE_TOKENS = 768, 12, 32**2, 60**2
+VIEWS = 10  # cached per training image
+BATCH, STEPS, FOREGROUND = 64, 33_000, 0.2  # the last: share of the tokens
 
 
 @dataclass(frozen=True)
@@ -58,21 +54,6 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Assumptions:
-    """What was not measured."""
-
-    gpu_rate: float  # operations per second
-    gpus: int
-    core_price: float  # per hour
-    gpu_price: float  # per hour
-    disk_price: float  # per GB and month
-    patience: float  # seconds
-    disk: float  # bytes
-    memory: float  # bytes
-    square: bool  # pairs grow with the square of the images
-
-
-@dataclass(frozen=True)
 class Need:
     """What one size takes; times in seconds, sizes in bytes."""
 
@@ -84,38 +65,26 @@ class Need:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the benchmarks' tables")
-    parser.add_argument("--page", type=Path, help="Markdown page to write the result to, between its marks")
-    parser.add_argument("--times", type=int, nargs="+", default=[1, 10, 1000], help="of SPair-71k's images")
-    parser.add_argument("--square", action="store_true", help="pairs grow with the square of the images")
-    parser.add_argument("--gpu-tflops", type=float, default=100.0, help="a GPU's rate (default: 100)")
-    parser.add_argument("--gpus", type=int, default=1, help="how many (default: 1)")
-    parser.add_argument("--core-price", type=float, default=0.04, help="per core and hour (default: 0.04)")
-    parser.add_argument("--gpu-price", type=float, default=3.0, help="per GPU and hour (default: 3)")
-    parser.add_argument("--disk-price", type=float, default=0.05, help="per GB and month (default: 0.05)")
-    parser.add_argument("--days", type=float, default=7.0, help="that one waits for a result (default: 7)")
-    parser.add_argument("--disk", type=float, default=4000.0, help="GB that there are (default: 4000)")
-    parser.add_argument("--memory", type=float, default=64.0, help="GB that there are (default: 64)")
-    options = parser.parse_args(arguments)
-    assumed = Assumptions(
-        gpu_rate=options.gpu_tflops * 1e12,
-        gpus=options.gpus,
-        core_price=options.core_price,
-        gpu_price=options.gpu_price,
-        disk_price=options.disk_price,
-        patience=options.days * DAY,
-        disk=options.disk * 1e9,
-        memory=options.memory * 1e9,
-        square=options.square,
-    )
-    text = describe(read_rates(options.results), assumed, options.times)
+    options = read_assumed(arguments)
+    text = describe(read_rates(options.results), options)
     print(text)
     if options.page:
         page = options.page.read_text(encoding="utf-8")
         before, rest = page.split(BEGIN)
         after = rest.split(END)[1]
         options.page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def read_assumed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """What is assumed: the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the benchmarks' tables")
+    parser.add_argument("--page", type=Path, help="Markdown page to write the result to, between its marks")
+    parser.add_argument("--times", type=int, nargs="+", default=[1, 10, 1000], help="of SPair-71k's images")
+    parser.add_argument("--square", action="store_true", help="pairs grow with the square of the images")
+    for name, (default, text) in ASSUMED.items():
+        parser.add_argument(f"--{name}", type=float, default=default, help=f"{text} (default: {default:g})")
+    return parser.parse_args(arguments)
 
 
 def read_rates(folder: Path) -> Rates:
@@ -137,131 +106,114 @@ def read_rates(folder: Path) -> Rates:
     filled = tables["feature_cache"].set_index("variant").loc["bare backbone"]
     step = tables["training_step"].set_index(["case", "variant"]).loc[("features cached", "ours")]
     one, ten = (scale.loc[f"tables, {times} times the images"] for times in (1, 10))
-    images = PAPER.train_images + PAPER.other_images
-    tokens = SMALL.side**2
-    image = vit_operations(SMALL.block + 1, SMALL.dim, tokens)
-    small_step = step_operations(SMALL.batch, tokens, SMALL.batch * PAPER.foreground * tokens, SMALL.dim)
+    images, tokens = TRAIN_IMAGES + OTHER_IMAGES, SMALL.side**2
+    small_step = step_operations(SMALL.batch, tokens, SMALL.batch * FOREGROUND * tokens, SMALL.dim)
     return Rates(
         hardware=machine["cpu"].item(),
         cores=int(machine["cores"].item()),
         ingest=scale.loc["ingest", "seconds"] / images,
-        backbone=image * filled["images_per_s"],
+        backbone=vit_operations(SMALL.block + 1, SMALL.dim, tokens) * filled["images_per_s"],
         store=scale.loc["caching", "gb_per_s"] * 1e9,
         load=scale.loc["reading", "gb_per_s"] * 1e9,
         step=small_step / (step["median_ms"] / 1e3),
-        match=matching.loc["evaluation, intervals included", "median_ms"] / 1e3 / PAPER.test_pairs,
+        match=matching.loc["evaluation, intervals included", "median_ms"] / 1e3 / TEST_PAIRS,
         tables_time=ten["seconds"] / (10 * images),
         tables_memory=(ten["peak_mb"] - one["peak_mb"]) * 1e6 / (9 * images),
         tables_disk=ten["written_gb"] * 1e9 / (10 * images),
     )
 
 
-def project(rates: Rates, assumed: Assumptions, times: float) -> Need:
+def project(rates: Rates, assumed: argparse.Namespace, times: float) -> Need:
     """Time and storage of `times` SPair-71k.
 
     A stage that computes and moves data side by side takes the longer of the two.
     """
-    chain = PAPER
-    train, other = times * chain.train_images, times * chain.other_images
-    views = train * chain.views
-    cached = {
-        "views": 2.0 * views * chain.view_tokens * chain.width,
-        "images": 2.0 * other * chain.image_tokens * chain.width,
-    }
-    backbone = views * vit_operations(chain.blocks, chain.width, chain.view_tokens)
-    backbone += other * vit_operations(chain.blocks, chain.width, chain.image_tokens)
-    seen = chain.batch * chain.view_tokens  # tokens of a step
-    step = step_operations(chain.batch, chain.view_tokens, chain.foreground * seen, chain.width)
-    load = 0.0 if cached["views"] < assumed.memory / 2 else 2.0 * seen * chain.width / rates.load
+    train, other = times * TRAIN_IMAGES, times * OTHER_IMAGES
+    views = train * VIEWS
+    of_views, of_images = 2.0 * views * VIEW_TOKENS * WIDTH, 2.0 * other * IMAGE_TOKENS * WIDTH
+    backbone = views * vit_operations(BLOCKS, WIDTH, VIEW_TOKENS)
+    backbone += other * vit_operations(BLOCKS, WIDTH, IMAGE_TOKENS)
+    seen = BATCH * VIEW_TOKENS  # tokens of a step
+    step = step_operations(BATCH, VIEW_TOKENS, FOREGROUND * seen, WIDTH)
+    load = 0.0 if of_views < assumed.memory * 1e9 / 2 else 2.0 * seen * WIDTH / rates.load
 
     def stages(backbone_rate: float, step_rate: float) -> dict[str, float]:
         return {
             # ingested once; read by the cache, training and evaluation
             "tables": (train + other) * (rates.ingest + 3 * rates.tables_time),
-            "features": max(backbone / backbone_rate, sum(cached.values()) / rates.store),
-            "training": chain.steps * max(step / step_rate, load),
-            "evaluation": rates.match * chain.test_pairs * (times**2 if assumed.square else times),
+            "features": max(backbone / backbone_rate, (of_views + of_images) / rates.store),
+            "training": STEPS * max(step / step_rate, load),
+            "evaluation": rates.match * TEST_PAIRS * (times**2 if assumed.square else times),
         }
 
-    gpus = assumed.gpu_rate * assumed.gpus
-    return Need(
-        images=train + other,
-        on_cpu=stages(rates.backbone, rates.step),
-        on_gpu=stages(gpus, gpus),
-        storage={
-            "pictures": (train + other) * chain.picture_bytes,
-            "tables": (train + other) * rates.tables_disk,
-            **{f"cache of {name}": size for name, size in cached.items()},
-        },
-        memory=(train + other) * rates.tables_memory,
-    )
-
-
-def bottleneck(need: Need, assumed: Assumptions, stages: dict[str, float]) -> tuple[str, float]:
-    """What exceeds its limit most: the name, and by which factor (below 1: nothing is exceeded)."""
-    stage = max(stages, key=lambda name: stages[name])
-    kept = max(need.storage, key=lambda name: need.storage[name])
-    shares = {
-        f"time of {stage}": sum(stages.values()) / assumed.patience,
-        f"disk for the {kept}": sum(need.storage.values()) / assumed.disk,
-        "memory for the tables": need.memory / assumed.memory,
+    gpus = assumed.gpu_tflops * 1e12 * assumed.gpus
+    storage = {
+        "pictures": (train + other) * PICTURE_BYTES,
+        "tables": (train + other) * rates.tables_disk,
+        "cache of views": of_views,
+        "cache of images": of_images,
     }
-    name = max(shares, key=lambda name: shares[name])
-    return name, shares[name]
+    memory = (train + other) * rates.tables_memory
+    return Need(train + other, stages(rates.backbone, rates.step), stages(gpus, gpus), storage, memory)
 
 
-def describe(rates: Rates, assumed: Assumptions, factors: Sequence[int]) -> str:
+def bottleneck(need: Need, assumed: argparse.Namespace, stages: dict[str, float]) -> tuple[str, float]:
+    """What exceeds its limit most: the name, and by which factor (below 1: nothing is exceeded)."""
+    stage, kept = (max(of, key=lambda name, of=of: of[name]) for of in (stages, need.storage))
+    shares = {
+        f"time of {stage}": sum(stages.values()) / (assumed.days * DAY),
+        f"disk for the {kept}": sum(need.storage.values()) / (assumed.disk * 1e9),
+        "memory for the tables": need.memory / (assumed.memory * 1e9),
+    }
+    return max(shares.items(), key=lambda item: item[1])
+
+
+def describe(rates: Rates, assumed: argparse.Namespace) -> str:
     """The projection as Markdown tables."""
-    needs = {times: project(rates, assumed, times) for times in factors}
-    heads = [f"{times:,}× ({need.images:,.0f} images)" for times, need in needs.items()]
+    columns = {times: _cells(rates, assumed, times) for times in assumed.times}
     lines = [
         f"Measured: {rates.hardware}, {rates.cores} cores. Backbone {rates.backbone / 1e9:,.0f} GFLOP/s, "
         f"training step {rates.step / 1e9:,.0f} GFLOP/s, into the cache {rates.store / 1e9:.2f} GB/s, out of "
         f"it {rates.load / 1e9:.2f} GB/s, evaluation {rates.match * 1e3:.2f} ms per pair, tables "
         f"{rates.tables_memory / 1e3:.1f} kB of memory per image.",
         "",
-        f"Assumed, not measured: a GPU of {assumed.gpu_rate / 1e12:g} TFLOP/s sustained, {assumed.gpus} of "
+        f"Assumed, not measured: a GPU of {assumed.gpu_tflops:g} TFLOP/s sustained, {assumed.gpus:g} of "
         f"them; {assumed.core_price:g} per core and hour, {assumed.gpu_price:g} per GPU and hour, "
-        f"{assumed.disk_price:g} per GB and month; limits of {assumed.patience / DAY:g} days, "
-        f"{assumed.disk / 1e9:,.0f} GB of disk and {assumed.memory / 1e9:g} GB of memory; pairs grow with "
-        f"the {'square of the ' if assumed.square else ''}images.",
+        f"{assumed.disk_price:g} per GB and month; limits of {assumed.days:g} days, {assumed.disk:,.0f} GB "
+        f"of disk and {assumed.memory:g} GB of memory; pairs grow with the "
+        f"{'square of the ' if assumed.square else ''}images.",
         "",
-        "| | " + " | ".join(heads) + " |",
-        "|---" * (len(heads) + 1) + "|",
     ]
-
-    def row(name: str, cells: Sequence[str]) -> None:
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-
-    for title, kind in (("this machine", "on_cpu"), (f"with {assumed.gpus} GPU, assumed", "on_gpu")):
-        stages = {times: getattr(need, kind) for times, need in needs.items()}
-        row(f"**{title}**, in all", [_time(sum(of.values())) for of in stages.values()])
-        for stage in next(iter(stages.values())):
-            row(stage, [_time(of[stage]) for of in stages.values()])
-        price = rates.cores * assumed.core_price + (
-            assumed.gpus * assumed.gpu_price if kind == "on_gpu" else 0
-        )
-        row("cost", [f"{sum(of.values()) / HOUR * price:,.0f}" for of in stages.values()])
-        row(
-            "first bottleneck",
-            [_limit(bottleneck(need, assumed, stages[times])) for times, need in needs.items()],
-        )
-    row("**storage**, in all", [_size(sum(need.storage.values())) for need in needs.values()])
-    for name in next(iter(needs.values())).storage:
-        row(name, [_size(need.storage[name]) for need in needs.values()])
-    prices = [sum(need.storage.values()) / 1e9 * assumed.disk_price for need in needs.values()]
-    row("cost per month", [f"{price:,.0f}" for price in prices])
-    row("**memory** for the tables", [_size(need.memory) for need in needs.values()])
-    return "\n".join(lines)
+    rows = [[name for name, _ in next(iter(columns.values()))]]
+    rows += [[cell for _, cell in cells] for cells in columns.values()]
+    table = ["| " + " | ".join(row) + " |" for row in zip(*rows, strict=True)]
+    table[0] = table[0].replace("|  |", "| |")
+    return "\n".join([*lines, table[0], "|---" * len(rows) + "|", *table[1:]])
 
 
-def _limit(found: tuple[str, float]) -> str:
-    name, share = found
-    return (
-        f"{name} ({share:,.1f}× the limit)"
-        if share >= 1
-        else f"none; closest: {name} ({share:.0%} of the limit)"
-    )
+def _cells(rates: Rates, assumed: argparse.Namespace, times: int) -> list[tuple[str, str]]:
+    """A column of the table: name of the row and its text."""
+    need = project(rates, assumed, times)
+    cells = [("", f"{times:,}× ({need.images:,.0f} images)")]
+    cores, gpus = rates.cores * assumed.core_price, assumed.gpus * assumed.gpu_price
+    for title, stages, price in (
+        ("**this machine**", need.on_cpu, cores),
+        (f"**with {assumed.gpus:g} GPU, assumed**", need.on_gpu, cores + gpus),
+    ):
+        seconds = sum(stages.values())
+        cells += [(f"{title}, in all", _time(seconds)), *((name, _time(of)) for name, of in stages.items())]
+        cells += [("cost", f"{seconds / HOUR * price:,.0f}")]
+        cells += [("first bottleneck", _limit(*bottleneck(need, assumed, stages)))]
+    size = sum(need.storage.values())
+    cells += [("**storage**, in all", _size(size)), *((name, _size(of)) for name, of in need.storage.items())]
+    cells += [("cost per month", f"{size / 1e9 * assumed.disk_price:,.0f}")]
+    return [*cells, ("**memory** for the tables", _size(need.memory))]
+
+
+def _limit(name: str, share: float) -> str:
+    if share >= 1:
+        return f"{name} ({share:,.1f}× the limit)"
+    return f"none; closest: {name} ({share:.0%} of the limit)"
 
 
 def _time(seconds: float) -> str:

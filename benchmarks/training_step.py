@@ -7,25 +7,24 @@ loop, as in the paper, on pictures that are already decoded.
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+import common
 import numpy as np
 import torch
-from common import Options, alternate, copy_bandwidth, matmul_rate, read_options, write_rows
-from floors import step_bytes, step_operations
+from common import Options, Row, Workload
+from floors import step_operations
 from synthetic import Views as SyntheticViews
+from synthetic import make_backbone
 from torch import Tensor
 from transcription import Draw, PlainHead, plain_losses
 
-from spheremap.config.backbone import Backbone as BackboneSpec
-from spheremap.config.backbone import ImageSizes, WeightsSpec
 from spheremap.config.learning import PAPERS_TRAIN
 from spheremap.features.backbones.extractor import Extractor
-from spheremap.features.backbones.weights import fetch_weights
-from spheremap.kernels import draw_key, draw_triplets, patch_coordinates
+from spheremap.kernels import draw_key, draw_triplets
 from spheremap.model.head import Head
 from spheremap.model.training import TrainConfig, Views
 from spheremap.model.training.batches import Batch, batches, records_of_step
@@ -33,32 +32,6 @@ from spheremap.model.training.distributed import mean_over_processes
 from spheremap.model.training.step import Losses, build_losses
 
 LIMIT = 1e-4  # relative difference of losses and gradients that float32 may make
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Size of a step."""
-
-    model: str  # backbone, of timm
-    block: int  # its last block
-    patch: int  # its patch size
-    dim: int
-    batch: int
-    side: int  # patches per row and column
-    categories: int
-    records: int  # in the cache
-
-
-TINY = Workload("vit_tiny_patch16_224", 0, 16, 192, batch=3, side=5, categories=2, records=8)
-SMALL = Workload("vit_small_patch14_dinov2", 9, 14, 384, batch=16, side=32, categories=18, records=64)
-PAPER = Workload("vit_base_patch14_dinov2", 11, 14, 768, batch=64, side=32, categories=18, records=512)
-
-
-def choose_workload(options: Options) -> Workload:
-    """The paper's size on a GPU, ViT-S and batch 16 on a CPU."""
-    if options.tiny:
-        return TINY
-    return PAPER if options.device.type == "cuda" else SMALL
 
 
 class Engine:
@@ -107,11 +80,11 @@ class Transcription:
         precision: str = "float32",
     ) -> None:
         device = engine.head.device
-        self.config, self.coordinates = engine.config, patch_coordinates(data.grid, device)
+        self.config, self.coordinates = engine.config, engine.coordinates
         self.model = PlainHead(engine.head)
         self._optimiser = torch.optim.Adam(self.model.parameters(), lr=engine.config.learning_rate)
         self._weights = torch.tensor(engine.config.loss_weights(1), device=device)
-        self._tokens = torch.from_numpy(data.data).to(device)
+        self._tokens = torch.from_numpy(np.ascontiguousarray(data.data)).to(device)
         self._masks = torch.from_numpy(data.masks).to(device)
         images = data.tables().images
         names = engine.head.categories
@@ -184,108 +157,50 @@ def check_equal(engine: Engine, plain: Transcription) -> tuple[float, float]:
     return differences[0], differences[1]
 
 
-def backbone_spec(work: Workload) -> BackboneSpec:
-    """A backbone of the workload's size with random weights."""
-    size = work.side * work.patch
-    return BackboneSpec(
-        model=work.model,
-        weights=WeightsSpec(source="random", seed=0),
-        block=work.block,
-        norm=False,
-        facet="token",
-        image_size=ImageSizes(size, size),
-    )
+def floor_row(engine: Engine, work: Workload, options: Options, ours: float) -> Row:
+    """The least time that the arithmetic of our step needs here, and our share of it."""
+    precision = torch.bfloat16 if engine.config.precision == "bfloat16" else torch.float32
+    rate = common.matmul_rate(options.device, precision, options.tiny)
+    operations = step_operations(work.batch, work.side**2, engine.foreground * work.batch, work.dim)
+    seconds, note = operations / rate, f"{operations / 1e9:.1f} GFLOP at {rate / 1e9:.0f} GFLOP/s"
+    row = {"case": "floor", "variant": "arithmetic of our step", "median_ms": seconds * 1e3}
+    return row | {"times_ours": seconds / ours, "note": note}
 
 
-def make_backbone(
-    work: Workload, folder: Path, device: torch.device, precision: Any = "float32"
-) -> tuple[Extractor, Tensor]:
-    """A backbone with random weights and a picture `(records, S, S, 3)` uint8 per record, in main memory."""
-    size = work.side * work.patch
-    spec = backbone_spec(work)
-    file = folder / "backbone.safetensors"
-    if not file.exists():
-        fetch_weights(spec, file)
-    pictures = np.random.default_rng(0).integers(0, 256, (work.records, size, size, 3), dtype=np.uint8)
-    return Extractor(spec, file, device=device, precision=precision), torch.from_numpy(pictures)
-
-
-def floor_rows(engine: Engine, work: Workload, options: Options, ours: float) -> list[dict[str, Any]]:
-    """The least time that arithmetic and memory traffic of our step need here, and our share of it."""
-    mean = engine.foreground * work.batch
-    half = engine.config.precision == "bfloat16"
-    rate = matmul_rate(options.device, torch.bfloat16 if half else torch.float32, options.tiny)
-    parameters = sum(parameter.numel() for parameter in engine.head.trainable().values())
-    size = (work.batch, work.side**2, mean, work.dim)
-    floors = {
-        "arithmetic": step_operations(*size) / rate,
-        "memory": step_bytes(*size, parameters, 2 if half else 4)
-        / copy_bandwidth(options.device, options.tiny),
-    }
-    return [
-        {
-            "case": "floor",
-            "variant": f"{name} of our step",
-            "median_ms": seconds * 1e3,
-            "times_ours": seconds / ours,
-            "note": {
-                "arithmetic": f"{step_operations(*size) / 1e9:.1f} GFLOP at {rate / 1e9:.0f} GFLOP/s",
-                "memory": f"{step_bytes(*size, parameters, 2 if half else 4) / 1e6:.0f} MB",
-            }[name],
-        }
-        for name, seconds in floors.items()
-    ]
-
-
-def measure(
-    options: Options, work: Workload, precisions: Sequence[Any] = ("float32",)
-) -> list[dict[str, Any]]:
-    """Rows of the table."""
-    rows: list[dict[str, Any]] = []
+def measure(options: Options) -> Iterator[Row]:
+    work, device = common.choose(options, common.TINY, common.SMALL, common.PAPER), options.device
     data = SyntheticViews(work.records, (work.side, work.side), work.dim, work.categories)
-    device = options.device
-    for precision in precisions:
+    for precision in ("float32", "bfloat16") if options.on_gpu else ("float32",):
         config = replace(PAPERS_TRAIN, steps=1, batch=work.batch, precision=precision)
+        engine = Engine(work, data, config, device)
+        plain = Transcription(work, data, engine, precision=precision)
+        checked = ""
+        if precision == "float32":
+            checked = "losses differ by {:.0e}, gradients by {:.0e}".format(*check_equal(engine, plain))
         with tempfile.TemporaryDirectory() as folder:
-            engine = Engine(work, data, config, device)
-            plain = Transcription(work, data, engine, precision=precision)
-            if precision == "float32":
-                of_losses, of_gradients = check_equal(engine, plain)
-            backbone = make_backbone(work, Path(folder), device, precision)
-            looped = Transcription(work, data, engine, backbone, precision)
-            steps = {"ours": engine.step, "transcription": plain.step}
-            for _ in range(40 if device.type == "cuda" else 0):
-                engine.step()  # compiles, and records a graph of every shape
-            timings = alternate(steps, repeats=options.repeats, device=device, warm_up=2)
-            # the backbone takes many times longer: fewer turns, our step again in each
-            few = max(2, options.repeats // 3)
-            again = alternate({"ours": engine.step, "transcription": looped.step}, repeats=few, device=device)
-        note = f"{work.model}, batch {work.batch}, {work.side}x{work.side}, {precision}"
-        checked = (
-            f"losses differ by {of_losses:.0e}, gradients by {of_gradients:.0e}"
-            if precision == "float32"
-            else ""
-        )
-        for case, of in (("features cached", timings), ("backbone in the loop", again)):
-            for name, timing in of.items():
-                rows.append(
-                    {
-                        "case": case,
-                        "variant": name,
-                        **timing.columns(),
-                        "times_ours": timing.median / of["ours"].median,
-                        "note": note if name == "ours" else checked if case == "features cached" else "",
-                    }
-                )
-        rows += floor_rows(engine, work, options, timings["ours"].median)
-    return rows
+            backbone = make_backbone(work, Path(folder) / "weights.safetensors", device, precision)
+        looped = Transcription(work, data, engine, backbone, precision)
+        for _ in range(40 if options.on_gpu else 0):
+            engine.step()  # compiles, and records a graph of every shape
+        # the backbone takes many times longer: fewer turns, our step again in each
+        cases = {
+            "features cached": (plain.step, options.repeats, checked),
+            "backbone in the loop": (looped.step, max(2, options.repeats // 3), ""),
+        }
+        fastest = []
+        for case, (other, repeats, note) in cases.items():
+            steps = {"ours": engine.step, "transcription": other}
+            timings = common.alternate(steps, repeats=repeats, device=device, warm_up=2)
+            ours = timings["ours"].median
+            fastest.append(ours)
+            size = f"{work.model}, batch {work.batch}, {work.side}x{work.side}, {precision}"
+            for name, timing in timings.items():
+                row = {"case": case, "variant": name, **timing.columns(), "times_ours": timing.median / ours}
+                yield row | {"note": size if name == "ours" else note}
+        yield floor_row(engine, work, options, fastest[0])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = read_options(__doc__, arguments)
-    precisions = ("float32", "bfloat16") if options.device.type == "cuda" else ("float32",)
-    write_rows("training_step", measure(options, choose_workload(options), precisions), options)
-
+main = partial(common.run, "training_step", __doc__, measure)
 
 if __name__ == "__main__":
     main()

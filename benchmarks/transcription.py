@@ -10,15 +10,15 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from timm.layers import Mlp
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from spheremap.model.head import Head
 from spheremap.model.training import TrainConfig
 
-Draw = Callable[
-    [int, int, int], Tensor
-]  # image, foreground patches, which loss -> (T, 3) numbers below the count
+# image, foreground patches, which loss -> (T, 3) numbers below the count
+Draw = Callable[[int, int, int], Tensor]
 
 
 class CrossAttention(nn.Module):
@@ -41,21 +41,12 @@ class CrossAttention(nn.Module):
         return self.proj((weights @ v).transpose(1, 2).flatten(2))
 
 
-class Mlp(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.fc1, self.act, self.fc2 = nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
-
-
 class CrossBlock(nn.Module):
     def __init__(self, dim: int, categories: int, heads: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.attn = CrossAttention(dim, categories, heads)
-        self.mlp = Mlp(dim)
+        self.mlp = Mlp(dim, 4 * dim)
 
     def forward(self, x: Tensor, category: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x), category)

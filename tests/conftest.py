@@ -1,7 +1,11 @@
 """Fixtures that several test modules share."""
 
+import importlib
 import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -23,6 +27,16 @@ settings.load_profile("any machine")
 def root() -> Path:
     """The project's top folder."""
     return ROOT
+
+
+@pytest.fixture(scope="module")
+def load() -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a benchmark, which is a script in a folder of its own."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    threads = torch.get_num_threads()
+    yield importlib.import_module
+    torch.set_num_threads(threads)
+    sys.path.remove(str(ROOT / "benchmarks"))
 
 
 @pytest.fixture(scope="session")

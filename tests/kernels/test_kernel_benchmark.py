@@ -1,8 +1,7 @@
 """The benchmark of the kernels runs at its smallest size, and its floors are those of the kernels' work."""
 
-import importlib
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -12,14 +11,9 @@ import torch
 from kernel_checks import DEVICE, relative_error
 
 
-@pytest.fixture(scope="module")
-def kernels(root: Path) -> Iterator[ModuleType]:
-    """The benchmark, a script in a folder of its own."""
-    sys.path.insert(0, str(root / "benchmarks"))
-    threads = torch.get_num_threads()
-    yield importlib.import_module("kernels")
-    torch.set_num_threads(threads)
-    sys.path.remove(str(root / "benchmarks"))
+@pytest.fixture
+def kernels(load: Callable[[str], ModuleType]) -> ModuleType:
+    return load("kernels")
 
 
 def test_it_times_twins_and_floors_on_a_cpu(kernels: ModuleType, tmp_path: Path) -> None:
@@ -37,7 +31,7 @@ def test_it_times_twins_and_floors_on_a_cpu(kernels: ModuleType, tmp_path: Path)
 
 def test_bytes_by_hand(kernels: ModuleType) -> None:
     options = kernels.Options(True, 1, 1, torch.device("cpu"), Path())
-    size = kernels.Size(batch=5, side=4, dim=10)
+    size = replace(kernels.common.TINY, batch=5, side=4, dim=10)
     loss = kernels.reconstruction_case(size, options, torch.float32)
     # 16 rows of 10: features and reconstruction read twice, the gradient written; index and two factors twice
     assert loss.bytes == 16 * (10 * (2 * (2 + 4) + 4) + 2 * 8 + 2 * 8)
@@ -45,7 +39,7 @@ def test_bytes_by_hand(kernels: ModuleType) -> None:
 
 def test_the_kernels_accept_what_they_would_be_timed_on(kernels: ModuleType) -> None:
     options = kernels.Options(True, 1, 1, torch.device(DEVICE), Path())
-    for case in kernels.cases(kernels.TINY, options)[::2]:  # one of each kernel
+    for case in kernels.cases(kernels.common.TINY, options)[::2]:  # one of each kernel
         inputs = case.make(0)
         triton, reference = (case.run(inputs, backend)[0] for backend in ("triton", "reference"))
         assert relative_error(triton, reference) < 0.01

@@ -187,7 +187,7 @@ def test_parameters_have_the_papers_weights() -> None:
 )
 def test_impossible_weights(weights: dict[str, float], named: list[str]) -> None:
     with pytest.raises(ValueError, match="weights") as error:
-        dataclasses.replace(CONFIG, weights=weights)
+        dataclasses.replace(CONFIG, weights=LOSS_WEIGHTS | weights)
     assert all(word in str(error.value) for word in named)
 
 
@@ -609,7 +609,7 @@ def test_a_loss_is_a_file_and_a_weight(root: Path, tmp_path: Path, monkeypatch: 
     (tmp_path / "spread.py").write_text(text.split("```")[1])
     monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path)])
     assert "spread" in losses.loss_names()
-    with_it = dataclasses.replace(CONFIG, weights={"spread": 0.5}, log_every=1)
+    with_it = dataclasses.replace(CONFIG, weights=LOSS_WEIGHTS | {"spread": 0.5}, log_every=1)
     head, result = run(tmp_path / "with", with_it)
     plain, without = run(tmp_path / "without", dataclasses.replace(CONFIG, log_every=1))
     assert result.losses.columns.tolist() == [*without.losses.columns, "spread"]
@@ -617,7 +617,9 @@ def test_a_loss_is_a_file_and_a_weight(root: Path, tmp_path: Path, monkeypatch: 
     assert 0 < first["spread"] <= 1
     assert first["total"] == pytest.approx(expected["total"] + 0.5 * first["spread"], rel=1e-6)
     assert not same_head(head, plain)
-    measured, _ = run(tmp_path / "measured", dataclasses.replace(with_it, weights={"spread": 0.0}))
+    measured, _ = run(
+        tmp_path / "measured", dataclasses.replace(with_it, weights=LOSS_WEIGHTS | {"spread": 0.0})
+    )
     assert same_head(measured, plain)
 
 

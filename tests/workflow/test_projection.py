@@ -1,9 +1,6 @@
 """The projection to larger data sets follows from the committed measurements and from worked examples."""
 
-import importlib
-import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,11 +12,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 
-@pytest.fixture(scope="module")
-def projection(root: Path) -> Iterator[ModuleType]:
-    sys.path.insert(0, str(root / "benchmarks"))
-    yield importlib.import_module("projection")
-    sys.path.remove(str(root / "benchmarks"))
+@pytest.fixture
+def projection(load: Callable[[str], ModuleType]) -> ModuleType:
+    return load("projection")
 
 
 @pytest.fixture
@@ -27,14 +22,6 @@ def rates(projection: Any) -> Any:
     return projection.Rates(
         hardware="a machine", cores=2, ingest=0.001, backbone=1e11, store=1e8, load=1e9, step=1e11,
         match=0.01, tables_time=0.0, tables_memory=1000.0, tables_disk=500.0,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def assumed(projection: Any) -> Any:
-    return projection.Assumptions(
-        gpu_rate=1e14, gpus=1, core_price=1.0, gpu_price=2.0, disk_price=1.0, patience=86400.0,
-        disk=1e12, memory=64e9, square=False,
     )  # fmt: skip
 
 
@@ -48,8 +35,8 @@ def test_operations_of_a_vit_are_those_that_pytorch_counts(projection: Any) -> N
     assert counter.get_total_flops() == projection.vit_operations(12, 192, 50)
 
 
-def test_sizes_and_times_of_one_spair(projection: Any, rates: Any, assumed: Any) -> None:
-    need = projection.project(rates, assumed, 1)
+def test_sizes_and_times_of_one_spair(projection: Any, rates: Any) -> None:
+    need = projection.project(rates, projection.read_assumed([]), 1)
     assert need.images == 1800
     assert need.storage["cache of views"] == 1000 * 10 * 1024 * 768 * 2
     assert need.storage["cache of images"] == 800 * 3600 * 768 * 2
@@ -63,27 +50,28 @@ def test_sizes_and_times_of_one_spair(projection: Any, rates: Any, assumed: Any)
     assert need.on_gpu["training"] == pytest.approx(need.on_cpu["training"] / 1000)
 
 
-def test_what_grows_and_what_does_not(projection: Any, rates: Any, assumed: Any) -> None:
+def test_what_grows_and_what_does_not(projection: Any, rates: Any) -> None:
+    assumed = projection.read_assumed([])
     one, ten = (projection.project(rates, assumed, times) for times in (1, 10))
     assert ten.on_cpu["training"] == one.on_cpu["training"]  # the same number of steps
     for stage in ("tables", "features", "evaluation"):
         assert ten.on_cpu[stage] == pytest.approx(10 * one.on_cpu[stage])
     # views of 157 GB are no longer held in memory: each step reads its batch of 101 MB
     assert ten.on_gpu["training"] == pytest.approx(33_000 * 2 * 64 * 1024 * 768 / 1e9)
-    squared = projection.project(rates, replace(assumed, square=True), 10)
+    squared = projection.project(rates, projection.read_assumed(["--square"]), 10)
     assert squared.on_cpu["evaluation"] == pytest.approx(100 * one.on_cpu["evaluation"])
 
 
-def test_the_bottleneck_is_what_exceeds_its_limit_most(projection: Any, rates: Any, assumed: Any) -> None:
-    need = projection.project(rates, assumed, 1)
+def test_the_bottleneck_is_what_exceeds_its_limit_most(projection: Any, rates: Any) -> None:
+    need = projection.project(rates, projection.read_assumed([]), 1)
 
-    def name(**limits: float) -> str:
-        found, _ = projection.bottleneck(need, replace(assumed, **limits), need.on_cpu)
+    def name(limit: str) -> str:
+        found, _ = projection.bottleneck(need, projection.read_assumed([limit]), need.on_cpu)
         return str(found)
 
-    assert name(patience=1.0) == "time of training"
-    assert name(disk=1.0) == "disk for the cache of views"
-    assert name(memory=1.0) == "memory for the tables"
+    assert name("--days=1e-5") == "time of training"
+    assert name("--disk=1e-9") == "disk for the cache of views"
+    assert name("--memory=1e-9") == "memory for the tables"
 
 
 def test_tables_of_two_machines_are_not_mixed(projection: Any, root: Path, tmp_path: Path) -> None:

@@ -3,12 +3,10 @@
 import json
 import re
 import shutil
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 from project import Project, stages_run
@@ -314,36 +312,5 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_a_second_run_gives_the_same_bytes(made: Project, project: Project) -> None:
     for name in ("data", "models", "results", ".work", ".snakemake"):
         shutil.rmtree(project.folder / name)
-    project.snakemake()
-    assert project.bytes_of(*PRODUCTS) == made.bytes_of(*PRODUCTS)
-
-
-# command -> (what to delete, so that it runs again; the sign of work that is under way)
-KILLED = {
-    "render": (["data/shapes", "models/shapes", "results"], "data/shapes/.canonical.*/images/*/*.jpg"),
-    "cache": (["data/shapes/features", "models/shapes", "results"], "data/shapes/features/.views*"),
-    "train": (["models/shapes", "results"], ".work/shapes/train/*"),
-    "evaluate": (["results"], "logs/evaluate.log"),
-}
-
-
-@pytest.mark.parametrize(
-    "command", [name if name == "train" else pytest.param(name, marks=pytest.mark.slow) for name in KILLED]
-)
-def test_a_killed_run_ends_in_the_same_bytes(command: str, made: Project, project: Project) -> None:
-    stale, sign = KILLED[command]
-    for name in stale:
-        shutil.rmtree(project.folder / name)
-    shutil.rmtree(project.folder / "logs")
-    run = project.start("snakemake", "--cores", "all")
-    deadline = time.monotonic() + 120
-    while not list(project.folder.glob(sign)):
-        assert run.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, f"no sign of `{command}`"
-        time.sleep(0.01)
-    for process in [*psutil.Process(run.pid).children(recursive=True), run]:
-        process.kill()
-    run.wait()
-    assert not all((project.folder / name).exists() for name in PRODUCTS)
     project.snakemake()
     assert project.bytes_of(*PRODUCTS) == made.bytes_of(*PRODUCTS)

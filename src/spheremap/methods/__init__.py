@@ -40,11 +40,9 @@ def _make(entries: Entries, name: str, above: tuple[str, ...]) -> Method:
     cls = _class_of(kind)
     parameters = vars(parse(values, _spec(cls), where="params.yaml", key=where))
     if "of" in parameters:
-        parts = parameters["of"]
-        made = [
-            _make(entries, part, (*above, name)) for part in ([parts] if isinstance(parts, str) else parts)
-        ]
-        parameters["of"] = made[0] if isinstance(parts, str) else tuple(made)
+        of = parameters["of"]
+        made = [_make(entries, part, (*above, name)) for part in ([of] if isinstance(of, str) else of)]
+        parameters["of"] = made[0] if isinstance(of, str) else tuple(made)
     return cls(**parameters)
 
 
@@ -53,9 +51,8 @@ def _spec(cls: type[Method]) -> type:
     hints = get_type_hints(cls)
     named = {Method: str, tuple[Method, Method]: tuple[str, str]}
     fields = [(field.name, named.get(hints[field.name], hints[field.name])) for field in _fields(cls)]
-    return dataclass(frozen=True, config=STRICT)(
-        dataclasses.make_dataclass(cls.__name__, fields, frozen=True)
-    )
+    plain = dataclasses.make_dataclass(cls.__name__, fields, frozen=True)
+    return dataclass(frozen=True, config=STRICT)(plain)
 
 
 def _fields(cls: type[Method]) -> tuple["dataclasses.Field[Any]", ...]:

@@ -5,9 +5,12 @@ queues; memory does not grow with the number of images. A shard appears when it 
 begins the shard again, and finds the finished ones.
 """
 
+import errno
 import itertools
 import json
 import math
+import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -194,7 +197,11 @@ def _new_shard(out: Path, ids: Sequence[bytes], views: int, grid: Grid, dim: int
     }
     types = {**DTYPES, "image_id": f"S{max(map(len, ids), default=1)}"}
     # the file format of HDF5 1.10 has checksums for its own structures as well
-    with atomic_path(out) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+    with (
+        atomic_path(out) as temporary,
+        _room_for(2 * total * patches * dim, out),
+        h5py.File(temporary, "w", libver=("v110", "v110")) as file,
+    ):
         for name, shape in shapes.items():
             records = 1 if name in ("tokens", "masks") else max(1, min(total, 4096))
             # h5py wants room for a chunk, and there is none in a cache of nothing
@@ -204,6 +211,14 @@ def _new_shard(out: Path, ids: Sequence[bytes], views: int, grid: Grid, dim: int
                 track_times=False,
             )  # fmt: skip
         yield file
+
+
+@contextmanager
+def _room_for(size: int, out: Path) -> Iterator[None]:
+    """Say that the disk is too full for a file before it is computed: HDF5 says it late, and not of which."""
+    if shutil.disk_usage(out.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
+    yield
 
 
 def decode_views(source: Source, features: FeaturesSpec, kind: Kind, size: int, grid: Grid) -> list[View]:
