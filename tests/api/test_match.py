@@ -197,7 +197,7 @@ def test_bad_photographs_are_named(
         (["--points", "1,2", "--sphere-weight", "2"], "found: 2"),
         (["--points", "1,2", "--device", "gpu"], "--device"),
         (["--points", "1,2", "--size", "97"], "97"),
-        (["--points", "1,2", "--window", "4"], "found: 4"),
+        (["--points", "1,2", "--window", "4"], "found 4"),
         (["--points", "1,2", "--fit", "original"], "0.png"),
         (["--points", "1,2", "--picture", "p.nonsense"], "p.nonsense"),
         (["--warp", "p"], "in: p"),

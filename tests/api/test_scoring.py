@@ -101,7 +101,7 @@ def test_on_another_data_set_a_bundle_scores_as_the_workflows_commands_do(
     write_json(tmp_path / "evaluate.json", params | {"dataset": "own"})
     tables, images = "data/own/canonical", tmp_path / "images.h5"
     run("cache", "--params", tmp_path / "features.json", "--tables", tables, "--kind", "images",
-        "--weights", "models/backbones/tiny.safetensors", "--out", images, "--work", tmp_path / "work",
+        "--weights", "models/backbones/tiny.safetensors", "--out", images,
         "--device", "cpu")  # fmt: skip
     run("evaluate", "--params", tmp_path / "evaluate.json", "--tables", tables, "--images", images,
         "--head", "models/shapes/head.safetensors", "--out", tmp_path / "out", "--device", "cpu")  # fmt: skip

@@ -179,7 +179,7 @@ def test_the_adapter_of_the_docs(root: Path, tmp_path: Path, monkeypatch: pytest
     text = (root / "docs/contributing.md").read_text(encoding="utf-8")
     module, _ = text.split("adapters/example.py\n@@ -0,0 +1,44 @@\n")[1].split("--- a/params.yaml")
     source = "".join(line.removeprefix("+") for line in module.splitlines(keepends=True))
-    assert len(source.splitlines()) == 40
+    assert len(source.splitlines()) == 44
     (tmp_path / "example.py").write_text(source)
     monkeypatch.setattr(adapters, "__path__", [*adapters.__path__, str(tmp_path)])
     entries = []

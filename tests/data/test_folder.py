@@ -457,16 +457,16 @@ def test_bad_masks(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"bins": 0}, "'bins'"),
-        ({"max_pairs": 0}, "'max_pairs'"),
-        ({"min_shared_keypoints": 0}, "'min_shared_keypoints'"),
-        ({"seed": -1}, "'seed'"),
-        ({"shares": {"train": 0.5, "val": 0.5, "test": 0.5}}, "'shares'"),
-        ({"shares": {"train": 1.5, "val": -0.5, "test": 0.0}}, "'shares'"),
+        ({"bins": 0}, "bins: "),
+        ({"max_pairs": 0}, "max_pairs: "),
+        ({"min_shared_keypoints": 0}, "min_shared_keypoints: "),
+        ({"seed": -1}, "seed: "),
+        ({"shares": {"train": 0.5, "val": 0.5, "test": 0.5}}, "shares: "),
+        ({"shares": {"train": 1.5, "val": -0.5, "test": 0.0}}, "shares.train: "),
     ],
 )
 def test_wrong_parameters(folder: Path, changes: dict[str, Any], part: str) -> None:
-    refused(folder, part, "params.yaml", **changes)
+    refused(folder, part, **changes)
 
 
 def test_digests_follow_content_not_place(folder: Path, tmp_path: Path) -> None:

@@ -318,32 +318,32 @@ def test_existing_data_set_is_replaced_as_a_whole(
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "message"),
+    ("key", "value"),
     [
-        ("seed", -1, "0 or more"),
-        ("categories", ["car", "zebra"], "some of"),
-        ("categories", ["car", "car"], "each once"),
-        ("categories", [], "some of"),
-        ("image_size", 32, "64 pixels or more"),
-        ("instances", {"train": 0, "val": 0, "test": 0}, "1 or more in all"),
-        ("instances", {"train": -1, "val": 0, "test": 3}, "0 or more per split"),
-        ("views_per_instance", 12, "multiple of 8"),
-        ("views_per_instance", 0, "multiple of 8"),
-        ("azimuth_jitter", 30, "half a bin"),
-        ("elevation", [35, 0], "least <= most"),
-        ("elevation", [-5, 20], "0 <= least"),
-        ("roll", 90, "0 to 45"),
-        ("distance", [1, 3], "object radii"),
-        ("object_size", [0.5, 1.2], "picture's side"),
-        ("shift", -0.1, "0 to 0.5"),
-        ("pairs", {"train": -1, "val": 0, "test": 0}, "0 or more"),
-        ("min_shared_keypoints", 0, "1 or more"),
-        ("elevation", 20, "a list"),
-        ("layout", "spair", "'shapes'"),
+        ("seed", -1),
+        ("categories", ["car", "zebra"]),
+        ("categories", ["car", "car"]),
+        ("categories", []),
+        ("image_size", 32),
+        ("instances", {"train": 0, "val": 0, "test": 0}),
+        ("instances", {"train": -1, "val": 0, "test": 3}),
+        ("views_per_instance", 12),
+        ("views_per_instance", 0),
+        ("azimuth_jitter", 30),
+        ("elevation", [35, 0]),
+        ("elevation", [-5, 20]),
+        ("roll", 90),
+        ("distance", [1, 3]),
+        ("object_size", [0.5, 1.2]),
+        ("shift", -0.1),
+        ("pairs", {"train": -1, "val": 0, "test": 0}),
+        ("min_shared_keypoints", 0),
+        ("elevation", 20),
+        ("layout", "spair"),
     ],
 )
 def test_bad_parameters_are_refused_by_name(
-    key: str, value: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    key: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "slice.json"
     path.write_text(json.dumps(SLICE | {key: value}))
@@ -351,7 +351,6 @@ def test_bad_parameters_are_refused_by_name(
     assert main(["render", "--params", str(path), "--out", str(out)]) == 1
     error = capsys.readouterr().err
     assert key in error
-    assert message in error
     assert not out.exists()
 
 

@@ -942,7 +942,7 @@ def test_rendered_data_set_there_and_back(tmp_path: Path) -> None:
     }
     (tmp_path / "render.json").write_text(json.dumps(params))
     rendered, out, back = tmp_path / "rendered", tmp_path / "out", tmp_path / "back"
-    arguments = ["--params", str(tmp_path / "render.json"), "--work", str(tmp_path / "work")]
+    arguments = ["--params", str(tmp_path / "render.json")]
     assert main(["render", *arguments, "--out", str(rendered)]) == 0
     assert main(["export-spair", "--tables", str(rendered), "--out", str(out)]) == 0
     entry = {"layout": "spair", "root": str(out), "class_ids": {"quadruped": 21}}

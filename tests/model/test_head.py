@@ -139,7 +139,7 @@ def test_foreground_index_by_hand() -> None:
 
 def test_padded_foreground_index_by_hand() -> None:
     masks = np.array([[0, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]], dtype=bool)
-    padded = Foreground.from_masks(masks, grain=(5, 2))
+    padded = Foreground.from_masks(masks, pad_to=(5, 2))
     assert padded.width == 4  # more than the largest count: the last slots are free
     assert padded.rows.tolist() == [1, 2, 8, -1, -1]
     assert padded.image.tolist() == [0, 0, 2, 3, 3]
@@ -147,7 +147,7 @@ def test_padded_foreground_index_by_hand() -> None:
     assert padded.slots.tolist() == [0, 1, 8, 3, 3]
     assert padded.counts.tolist() == [2, 0, 1]
     assert padded.offsets.tolist() == [0, 2, 2]
-    exact = Foreground.from_masks(masks, grain=(3, 1))
+    exact = Foreground.from_masks(masks, pad_to=(3, 1))
     assert (len(exact.rows), exact.width) == (3, 3)
 
 
@@ -158,7 +158,7 @@ def test_padding_changes_no_point() -> None:
     tokens = torch.randn(4, 30, 128, generator=generator)
     mapper = SphereMapper(128)
     expected = mapper(tokens, Foreground.from_masks(masks))
-    found = mapper(tokens, Foreground.from_masks(masks, grain=(50, 8)))
+    found = mapper(tokens, Foreground.from_masks(masks, pad_to=(50, 8)))
     assert found.shape == (100, 3)
     torch.testing.assert_close(found[: len(expected)], expected)
     assert found.isfinite().all()

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.base.provenance import provenance
 from spheremap.cli import main
+from spheremap.config import learning
 from spheremap.config.learning import LOSS_WEIGHTS, PAPERS_TRAIN
 from spheremap.config.slices import parse
 from spheremap.data.tables import Tables, tables_digest, write_tables
@@ -608,6 +609,7 @@ def test_a_loss_is_a_file_and_a_weight(root: Path, tmp_path: Path, monkeypatch: 
     text = (root / "docs/contributing.md").read_text().partition("## A loss")[2]
     (tmp_path / "spread.py").write_text(text.split("```")[1])
     monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path)])
+    monkeypatch.setattr(learning, "loss_files", losses.loss_names)
     assert "spread" in losses.loss_names()
     with_it = dataclasses.replace(CONFIG, weights=LOSS_WEIGHTS | {"spread": 0.5}, log_every=1)
     head, result = run(tmp_path / "with", with_it)
@@ -715,7 +717,8 @@ class Project:
         self.params(steps=steps, **train)
 
     def params(self, **train: Any) -> None:
-        values = {"batch": 4, "triplets": 8, "log_every": 5, "validate_every": 4, "save_every": 2} | train
+        values = dataclasses.asdict(PAPERS_TRAIN)
+        values |= {"batch": 4, "triplets": 8, "log_every": 5, "validate_every": 4, "save_every": 2} | train
         (self.folder / "params.json").write_text(json.dumps({"train": values, "dataset": "fake"}))
 
     def arguments(self, out: str, *extra: str) -> list[str]:

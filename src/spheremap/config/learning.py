@@ -29,12 +29,16 @@ Decay = Literal["none", "cosine"]
 LOSS_WEIGHTS = {"reconstruction": 1.0, "distance": 0.3, "orientation": 0.3, "viewpoint": 0.1}
 
 
+def loss_files() -> list[str]:
+    """Names of the losses that there are."""
+    return sorted(path.stem for path in (Path(__file__).parents[1] / "model" / "losses").glob("[!_]*.py"))
+
+
 def _complete(weights: dict[str, float]) -> dict[str, float]:
     """The weights in the order of the curves' columns: the paper's, and others that there are."""
     missing = [name for name in LOSS_WEIGHTS if name not in weights]
     need(not missing, f"missing: {', '.join(missing)}")
-    files = (Path(__file__).parents[1] / "model" / "losses").glob("[!_]*.py")
-    known = sorted(path.stem for path in files)
+    known = loss_files()
     for name in weights:
         near = difflib.get_close_matches(name, known, n=1)
         advice = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
