@@ -54,7 +54,8 @@ def page() -> str:
     for key, node in SCHEMA["properties"].items():
         if key == "datasets":
             parts.append(f"## `datasets.NAME`\n\n{node['description']}\n")
-            for layout in map(_resolved, _entry(node)["oneOf"]):
+            layouts = [_resolved(choice) for choice in _entry(node)["oneOf"]]
+            for layout in layouts[:-1]:  # the last one stands for those that only an adapter's file knows
                 own = {name: part for name, part in layout["properties"].items() if name not in shared}
                 title = f"`layout: {own['layout']['const']}`"
                 parts.append(_table(title, layout["description"], layout | {"properties": own}, level=3))

@@ -257,6 +257,19 @@ def test_names_lead_to_entries(key: str, value: Any, named: str) -> None:
     assert named in line
 
 
+def test_a_layout_may_be_described_by_its_adapter_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "example.py").touch()
+    monkeypatch.setattr(data_sets, "ADAPTERS", tmp_path)
+    entry = {"layout": "example", "root": "a", "masks": {"source": "none"}, "of_its_own": 3}
+    check_params(json.loads(json.dumps(changed(("datasets.new", entry)))))
+    with pytest.raises(InputError, match=r"datasets\.new\.masks"):
+        check_params(changed(("datasets.new", entry | {"masks": 3})))
+    with pytest.raises(InputError, match=r"datasets\.new\.layout"):
+        check_params(changed(("datasets.new", entry | {"layout": "exampel"})))
+
+
 def test_the_baseline_is_one_of_the_methods() -> None:
     (line,) = complaints(changed(("evaluate.baseline", "adapted")))
     assert line.startswith("evaluate: baseline")

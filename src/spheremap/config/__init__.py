@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from spheremap.config.backbone import Backbone, Features
-from spheremap.config.data_sets import Download, Entry
+from spheremap.config.data_sets import Download, Entry, without_its_own
 from spheremap.config.fields import STRICT, Count, Name, Named, one_of
 from spheremap.config.learning import Adapt, Train
 from spheremap.config.methods import Methods
@@ -109,7 +109,10 @@ def check_params(params: Mapping[str, Any], where: Path | str = "params.yaml") -
     Raises:
         InputError: with a line for every mistake.
     """
-    checked: Params = parse(params, Params, where=where)
+    told = dict(params)
+    if isinstance(told.get("datasets"), dict):
+        told["datasets"] = {name: without_its_own(entry) for name, entry in told["datasets"].items()}
+    checked: Params = parse(told, Params, where=where)
     return checked
 
 

@@ -1,5 +1,7 @@
 """Sections `datasets` and `downloads`: a layout and a root each, and where the files come from."""
 
+from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -283,11 +285,33 @@ class Folder(Stored):
     seed: Seed = Field(description="Of splits and pairs.")
 
 
+@dataclass(frozen=True, config=STRICT)
+class Other(Stored):
+    """A layout whose keys are described in the file of its adapter; see `without_its_own`."""
+
+    layout: Literal["other"] = Field(description="Any other module of spheremap.data.adapters.")
+    root: Root = Field(description="Where its files lie.")
+
+
 Entry = Annotated[
-    Shapes | SPair | SPairU | FreiburgCars | PFPascal | AP10K | AwaPose | Folder,
+    Shapes | SPair | SPairU | FreiburgCars | PFPascal | AP10K | AwaPose | Folder | Other,
     Field(discriminator="layout"),
 ]
-_INCOMPLETE: Any = (Borrow, Stored, SPair, SPairU, FreiburgCars, PFPascal, AP10K, AwaPose, Folder)
+LAYOUTS = ("shapes", "spair", "spair_u", "freiburg_cars", "pf_pascal", "ap10k", "awa_pose", "folder")
+ADAPTERS = Path(__file__).parents[1] / "data" / "adapters"
+
+
+def without_its_own(entry: Any) -> Any:
+    """An entry as it is, or, if only an adapter's file knows its layout, what all data sets share of it."""
+    layout = entry.get("layout") if isinstance(entry, dict) else None
+    known = layout in LAYOUTS or not isinstance(layout, str) or not layout.isidentifier()
+    if known or not (ADAPTERS / f"{layout}.py").is_file():
+        return entry
+    shared = {field.name for field in fields(Stored)} | {"root"}
+    return {key: value for key, value in entry.items() if key in shared} | {"layout": "other"}
+
+
+_INCOMPLETE: Any = (Borrow, Stored, SPair, SPairU, FreiburgCars, PFPascal, AP10K, AwaPose, Folder, Other)
 for _class in _INCOMPLETE:
     rebuild_dataclass(_class)
 
