@@ -607,7 +607,7 @@ def test_a_validation_score_must_be_a_number(tmp_path: Path) -> None:
 def test_a_loss_is_a_file_and_a_weight(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example of docs/contributing.md, with no other change."""
     text = (root / "docs/contributing.md").read_text().partition("## A loss")[2]
-    (tmp_path / "spread.py").write_text(text.split("```")[1])
+    (tmp_path / "spread.py").write_text(text.split("```text")[1].split("```")[0])
     monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path)])
     monkeypatch.setattr(learning, "loss_files", losses.loss_names)
     assert "spread" in losses.loss_names()

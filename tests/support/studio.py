@@ -44,12 +44,13 @@ class Studio:
         """
         params = yaml.safe_load(self.params.read_text())
         params["features"]["fit"] = fit
-        params["evaluate"] |= {"bootstrap": 0, "sweep": [], **settings}
+        params["evaluate"] |= {"bootstrap": 0, **settings}
+        params["evaluate"]["sweep"]["values"] = []
         work = self.folder / "evaluation"
         write_tables(work / "tables", tables, {})
         slices = {
             "cache": {"features": params["features"], "backbone": self.backbone, "dataset": "own"},
-            "evaluate": {"evaluate": params["evaluate"], "dataset": "own"},
+            "evaluate": {key: params[key] for key in ("evaluate", "methods")} | {"dataset": "own"},
         }
         for name, content in slices.items():
             write_json(work / f"{name}.json", content)

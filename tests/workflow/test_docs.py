@@ -29,7 +29,7 @@ from spheremap.cli import command_names, main
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 SLOW = {"docs/quick-start.md", "docs/workflow.md"}  # pages that run the workflow or DVC
-LANGUAGES = {"sh", "bash", "python", "yaml", "csv", "text", "json"}
+LANGUAGES = {"diff", "sh", "bash", "python", "yaml", "csv", "text", "json"}
 NEEDED = ("Makefile", "presets", "pyproject.toml", "requirements.txt", "src")
 
 
