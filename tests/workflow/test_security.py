@@ -757,7 +757,6 @@ def test_free_texts_reach_no_command(sandbox: Sandbox, root: Path) -> None:
             "datasets": {"own": entry},
             "downloads": {"evil": {"licence": evil, "citation": evil, "homepage": evil, "files": [file]}},
             "backbones": {"tiny": BACKBONE | {"weights": {"source": "file", "path": evil}}},
-            "evaluate.baseline": evil,
         }
     )
     with sandbox.unharmed():
