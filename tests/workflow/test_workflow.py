@@ -184,7 +184,7 @@ def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None
     assert "methods.mine: unknown parameter 'off'; did you mean 'of'?" in output
     for change, said in (
         ({"evaluate.methods": ["features", "mine"], "report.compare": ["features", "mine"]}, "mine"),
-        ({"evaluate.baseline": "adapted"}, "evaluate.baseline"),
+        ({"evaluate.baseline": "adapted"}, "baseline: expected one of methods"),
         ({"evaluate.methods": ["features", "fused", "adapted_fused"]}, "adapter.enabled"),
     ):
         project.run("git", "checkout", "--quiet", "params.yaml")
@@ -198,7 +198,7 @@ def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None
     project.edit(impossible | {"methods.fused.sphere_weight": float("nan")})
     output = project.snakemake("--dry-run", ok=False)
     assert "evaluate.window: expected an odd number, found 14" in output
-    assert "methods.fused.sphere_weight: expected a finite number, found nan" in output
+    assert "methods.fused: sphere_weight: expected a finite number, found nan" in output
     assert "features.crop_scale: expected [least, most] in ascending order, found [1.5, 0.5]" in output
     assert "datasets.mine.shares: expected three shares adding up to 1" in output
     malformed = {"features.crop_scale": 3, "features.crop_ratio": ["a", 1], "evaluate.window": "x"}

@@ -6,6 +6,7 @@ without loading the file and PyTorch with it; values where the method is made.
 
 import ast
 import difflib
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,9 @@ def _check(entry: dict[str, Any]) -> dict[str, Any]:
         near = difflib.get_close_matches(key, known, n=1)
         advice = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(known)}"
         need(key in known, f"unknown parameter {key!r}; {advice}")
+    for key, value in entry.items():
+        finite = not isinstance(value, float) or math.isfinite(value)
+        need(finite, f"{key}: expected a finite number, found {value}")
     missing = [key for key in known if key not in entry]
     need(not missing, f"missing: {', '.join(missing)}")
     return entry
