@@ -24,7 +24,7 @@ from transcription import Draw, PlainHead, plain_losses
 
 from spheremap.config.learning import PAPERS_TRAIN
 from spheremap.features.backbones.extractor import Extractor
-from spheremap.kernels import draw_key, draw_triplets
+from spheremap.kernels import draw_key, draw_triplets, patch_coordinates
 from spheremap.model.head import Head
 from spheremap.model.training import TrainConfig, Views
 from spheremap.model.training.batches import Batch, batches, records_of_step
@@ -80,7 +80,8 @@ class Transcription:
         precision: str = "float32",
     ) -> None:
         device = engine.head.device
-        self.config, self.coordinates = engine.config, engine.coordinates
+        self.config = engine.config
+        self.coordinates = patch_coordinates((work.side, work.side), device)
         self.model = PlainHead(engine.head)
         self._optimiser = torch.optim.Adam(self.model.parameters(), lr=engine.config.learning_rate)
         self._weights = torch.tensor(engine.config.loss_weights(1), device=device)

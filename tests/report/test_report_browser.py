@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import chromium
-from test_report import EVALUATE, GRID, REPORT, ROWS, Project, data_of, unpacked
+from test_report import EVALUATE, GRID, REPORT, ROWS, SLICE, Project, data_of, unpacked
 
 from spheremap.config import Report as ReportParams
 from spheremap.config import ReportSlice
@@ -35,7 +35,7 @@ def browser() -> Iterator[Any]:
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = Project(tmp_path_factory.mktemp("browser"), azimuths=[0.0, 90.0, 180.0])
     report = ReportParams(**REPORT | {"explorer_mb": 1.0})  # all directions of the features
-    project.build(project.folder / "report.html", ReportSlice("toy", report, EVALUATE))
+    project.build(project.folder / "report.html", ReportSlice("toy", report, EVALUATE, SLICE.methods))
     return project.folder / "report.html"
 
 
