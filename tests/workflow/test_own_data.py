@@ -166,6 +166,30 @@ def test_a_clone_that_pulled(engine: str, first: Project, project: Project, tmp_
     assert tables_of(clone) == expected_tables(clone, tmp_path / "expected") != tables_of(first)
 
 
+@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+def test_an_older_state(engine: str, first: Project, project: Project, tmp_path: Path) -> None:
+    """What counts is the folder as it lies there; one that DVC keeps goes back with the rest."""
+    root = project.folder / "data/raw/mine"
+    project.run("dvc", "add", "--quiet", "data/raw/mine")
+    project.commit("The photographs")
+    correct_azimuths(root)
+    project.run("dvc", "add", "--quiet", "data/raw/mine")
+    make(project, engine, "data")
+    project.run("dvc", "commit", "--force", "--quiet", "data")
+    project.commit("Azimuths corrected")
+    project.run("git", "checkout", "--quiet", "HEAD~1")
+    project.run("dvc", "checkout", "--quiet")
+    assert tables_of(project) == tables_of(first)
+    if engine == "snakemake":
+        project.snakemake("data")  # what it remembers is the newer run: it makes them once more
+        assert tables_of(project) == tables_of(first)
+        assert "Nothing to be done" in project.snakemake("data")
+    assert stages_run(project.run("dvc", "repro", "data")) == []
+    move_a_keypoint(root)
+    make(project, engine, "data")
+    assert tables_of(project) == expected_tables(project, tmp_path / "expected")
+
+
 @pytest.fixture(scope="module")
 def changed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that has never seen anything but the folder after all changes."""

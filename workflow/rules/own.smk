@@ -72,7 +72,6 @@ def digest_of(found, memory):
         whole.update(f"{path}\0{known[path][0]}\n".encode())
     kept = {path: known[path] for path in found if now - signs[path][2] > RECENT}
     if kept != before:
-        memory.parent.mkdir(parents=True, exist_ok=True)
         partial = memory.with_suffix(f".{os.getpid()}.partial")
         partial.write_text(json.dumps(kept))
         partial.replace(memory)
@@ -121,6 +120,7 @@ def own_files(record):
                 f"params.yaml: datasets.{DATASET} lies in {path!r}, expected another folder than data/{DATASET}, where "
                 f"its tables and features are written; move it, to data/raw/{DATASET} say, and correct the entry"
             )
+    told.parent.mkdir(parents=True, exist_ok=True)
     found, links = {}, []
     try:
         for path in paths:
