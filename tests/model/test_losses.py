@@ -17,7 +17,9 @@ from spheremap.kernels.cosine_reconstruction import reconstruction_loss
 from spheremap.kernels.sphere_geometry import distance_loss, orientation_loss, sphere_turn
 from spheremap.kernels.vectors import masked_mean, unit
 from spheremap.model.head import Foreground
-from spheremap.model.losses.viewpoint import anchored_viewpoint, mean_directions, relative_viewpoint
+from spheremap.model.losses.anchor import anchored
+from spheremap.model.losses.order import MARGIN, ordered
+from spheremap.model.losses.viewpoint import mean_directions, relative_viewpoint
 
 X, Y, Z = torch.eye(3, dtype=torch.float64)
 YES = torch.tensor([True])
@@ -334,12 +336,12 @@ def test_images_of_unknown_azimuth_or_without_foreground_sit_out() -> None:
     assert float(relative_viewpoint(directions.detach(), unknown, torch.ones(4, dtype=torch.bool))[0]) == 0
 
 
-def test_anchored_viewpoint_by_hand() -> None:
+def test_anchor_by_hand() -> None:
     azimuth = torch.tensor([0, math.pi / 2, math.pi, math.nan, 0], dtype=torch.float64)
     counts = torch.tensor([True, True, True, True, False])
 
     def loss(*directions: object) -> float:
-        return float(anchored_viewpoint(rows(*directions), azimuth, counts)[0])
+        return float(anchored(rows(*directions), azimuth, counts)[0])
 
     assert loss(X, Y, -X, Z, Z) == pytest.approx(0)
     assert loss(X, X, X, X, X) == pytest.approx((0 + 1 + 2) / 3)
@@ -347,7 +349,40 @@ def test_anchored_viewpoint_by_hand() -> None:
     # its minimum is one of the relative loss, which allows any rotation
     turned = rows(Y, -X, -Y, Z, Z)
     assert float(relative_viewpoint(turned, azimuth, counts)[0]) == pytest.approx(0)
-    assert float(anchored_viewpoint(turned, azimuth, counts)[0]) == pytest.approx(1)
+    assert float(anchored(turned, azimuth, counts)[0]) == pytest.approx(1)
+
+
+def test_order_by_hand() -> None:
+    def at(longitude: float, height: float = 0.0) -> list[float]:
+        flat = math.sqrt(1 - height**2)
+        return [flat * math.cos(longitude), flat * math.sin(longitude), height]
+
+    points = rows(at(0), at(0.3), at(0.05), at(2), at(0.3, 0.8))
+    column = torch.tensor([0.0, 1.0, 1.0, 0.0, 3.0])
+
+    def loss(*pairs: tuple[int, int], valid: bool = True) -> tuple[float, int]:
+        mean, count = ordered(points, column, torch.tensor(pairs), torch.full((len(pairs),), valid))
+        return float(mean), int(count)
+
+    assert loss((0, 1)) == loss((1, 0)) == (0, 1)  # further right, and further along by enough
+    assert loss((0, 2)) == (pytest.approx(MARGIN - math.sin(0.05)), 1)
+    assert loss((3, 1)) == (pytest.approx(MARGIN + math.sin(1.7)), 1)  # further right, but less far along
+    assert loss((0, 4))[0] == pytest.approx(max(0, MARGIN - 0.6 * math.sin(0.3)))  # nearer to the axis
+    assert loss((0, 3)) == loss((1, 2)) == (0, 0)  # in one column
+    assert loss((0, 2), (3, 1), (0, 3)) == (
+        pytest.approx((2 * MARGIN - math.sin(0.05) + math.sin(1.7)) / 2),
+        2,
+    )
+    assert loss((0, 2), valid=False) == (0, 0)
+
+
+def test_gradient_of_order() -> None:
+    scene = Scene(6)
+    points = scene.points.double().requires_grad_()
+    column = torch.randn(len(points), dtype=torch.float64)
+    pairs = torch.randint(len(points), (20, 2))
+    keep = torch.arange(20) % 3 > 0
+    assert torch.autograd.gradcheck(lambda x: ordered(x, column, pairs, keep)[0], points)
 
 
 def test_mean_direction_is_that_of_all_tokens_with_zero_background() -> None:

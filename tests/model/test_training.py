@@ -922,22 +922,24 @@ def test_rate_rises_and_falls() -> None:
     assert 0 < falling[9] < falling[8] < 4
 
 
-def test_anchored_spheres_look_where_they_are_told() -> None:
-    views = make_views()
+def test_terms_that_need_all_round_views_are_silent_without() -> None:
+    """From two opposite azimuths nobody can tell which way azimuth rises."""
+    cache = FakeCache()
+    tables = cache.tables()
     head = Head.initialise(DIM, CATEGORIES, seed=0)
-    batch = views.batch(np.arange(5))
-    losses = {
-        kind: compute_losses(head, batch, dataclasses.replace(CONFIG, viewpoint=kind), draw_key(0, 1))
-        for kind in ("relative", "anchored")
-    }
-    assert torch.equal(losses["relative"][:3], losses["anchored"][:3])
-    points = head.mapper(batch.tokens, batch.foreground)
-    directions = torch.stack(
-        [torch.nn.functional.normalize(points[batch.foreground.image == i].sum(0), dim=0) for i in range(5)]
-    )
-    wanted = torch.stack([batch.azimuth.cos(), batch.azimuth.sin(), torch.zeros(5)], dim=1)
-    expected = (1 - (directions * wanted).sum(1))[batch.azimuth.isfinite() & (batch.foreground.counts > 0)]
-    torch.testing.assert_close(losses["anchored"][3], expected.mean(), rtol=1e-5, atol=1e-6)
+    config = dataclasses.replace(CONFIG, weights=LOSS_WEIGHTS | {"anchor": 0.5, "order": 0.3})
+    of_category = tables.images["category"] == CATEGORIES[0]
+
+    def losses(azimuths: list[float]) -> torch.Tensor:
+        images = tables.images.assign(azimuth=np.resize(azimuths, len(tables.images)))
+        images.loc[~of_category, "azimuth"] = np.nan
+        views = make_views(cache, tables=dataclasses.replace(tables, images=images))
+        batch = views.batch(views.usable[:5])
+        return compute_losses(head, batch, config, draw_key(0, 1))[4:]
+
+    assert (losses([0.0, 90.0, 180.0]) > 0).all()
+    for few in ([0.0, 180.0], [90.0], [90.0, np.nan], [np.nan]):
+        assert torch.equal(losses(few), torch.zeros(2))
 
 
 def test_viewpoint_comes_in_between_two_steps() -> None:

@@ -88,7 +88,7 @@ class Project:
             "10,1,1.5,0.9,0.5,1.0,0.4\n20,1,1.2,0.8,0.4,0.7,0.2\n"
         )
         (training / "health.csv").write_text(
-            "step,resultant_length,coverage,orientation_kept\n0,0.99,0.1,0.5\n20,0.6,0.5,\n"
+            "step,resultant_length,coverage,orientation_kept,chirality\n0,0.99,0.1,0.5,-0.2\n20,0.6,0.5,,0.9\n"
         )
         (training / "validation.csv").write_text("step,pck_point\n0,30.0\n10,25.5\n20,24.0\n")
 
@@ -250,7 +250,7 @@ def test_pictures_have_alternative_texts_and_headings_are_nested(html: str) -> N
     pictures = page.all("img")
     # legend, 2 maps in 2 categories, 3 panels for each of 3 pairs, the best and the worst, 4 of the explorer;
     # charts by gap and category, of training, and confusion in 2 categories
-    assert len(pictures) == 1 + 2 * 2 + 3 * 5 + 4 + (2 + 2 + 3 + 2)
+    assert len(pictures) == 1 + 2 * 2 + 3 * 5 + 4 + (2 + 2 + 4 + 2)
     named = [picture for picture in pictures if picture["src"] != "data:,"]
     assert len(named) == len(pictures) - 4  # the script fills those of the explorer
     assert all(len(picture["alt"] or "") > 10 for picture in named)
@@ -307,7 +307,11 @@ def test_methods_stand_in_their_order_and_are_explained(html: str, tmp_path: Pat
 
 def test_a_data_set_without_viewpoints_and_validation(tmp_path: Path) -> None:
     project = Project(tmp_path, azimuths=[float("nan")] * 3)
-    (project.results / "training" / "validation.csv").write_text("step,pck_point\n")
+    training = project.results / "training"
+    (training / "validation.csv").write_text("step,pck_point\n")
+    (training / "health.csv").write_text(
+        "step,resultant_length,coverage,orientation_kept,chirality\n0,1,0.1,0.5,\n"
+    )
     html = project.build(
         tmp_path / "report.html", replace(SLICE, report=ReportParams(COMPARED, 2, 0, 1, 0, 0))
     )

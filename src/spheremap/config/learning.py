@@ -43,6 +43,10 @@ def _complete(weights: dict[str, float]) -> dict[str, float]:
         near = difflib.get_close_matches(name, known, n=1)
         advice = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
         need(name in known, f"unknown loss {name!r}; {advice}")
+    need(
+        not weights.get("order") or bool(weights.get("anchor")),
+        "order turns about the axis that anchor settles: give both",
+    )
     return {name: weights[name] for name in LOSS_WEIGHTS | weights}
 
 
@@ -79,9 +83,6 @@ class Train:
     weights: Annotated[dict[str, NotNegative], AfterValidator(_complete)] = Field(
         description="Factor of each loss, by the name of its file in model/losses; 0: only measured."
     )
-    viewpoint: Literal["relative", "anchored"] = Field(
-        description="Viewpoint loss between all pairs (the paper's), or anchored to fixed directions."
-    )
     viewpoint_ramp: Ascending[Natural] = Field(
         description="Steps between which the weight of the viewpoint loss rises from 0."
     )
@@ -117,7 +118,7 @@ class Train:
 # of Mariotti et al. 2024, for use from Python: `dataclasses.replace(PAPERS_TRAIN, steps=…)`
 PAPERS_TRAIN = Train(
     steps=1, seed=0, batch=64, learning_rate=1e-3, warmup=0, decay="none", gradient_clip=None,
-    precision="float32", backend="auto", weights=LOSS_WEIGHTS, viewpoint="relative",
+    precision="float32", backend="auto", weights=LOSS_WEIGHTS,
     viewpoint_ramp=(0, 0), triplets=32, distance_margin=0.5, orientation_threshold=0.7, viewpoint_bins=8,
     log_every=10, validate_every=100, save_every=100, validation=Validation(0.2, 0.1, 200),
 )  # fmt: skip

@@ -21,6 +21,7 @@ T = TypeVar("T")
 MOVED = {
     "evaluate.sphere_weight": "methods.fused.sphere_weight",
     "evaluate.sweep": "evaluate.sweep.values, with method: fused and parameter: sphere_weight,",
+    "train.viewpoint": "train.weights.anchor (for anchored; beside or instead of viewpoint)",
     "evaluate.further": "evaluate.methods, and fused_subpatch, fused_mutual, fused_viewpoint in methods",
 }
 

@@ -190,8 +190,15 @@ def _training_charts(curves: Mapping[str, pd.DataFrame]) -> list[Chart]:
             "Coverage: share of the sphere in use. Orientation kept: share of triplets that turn the "
             "same way on the sphere as in the image; 0.5 is chance."
         )
-        drawing = figures.curves(health, _labels(HEALTH, health), upper=1.02)
+        drawing = figures.curves(health, _labels(HEALTH, health.drop(columns="chirality")), upper=1.02)
         charts.append(Chart("Health of the sphere", caption, drawing))
+        if health["chirality"].notna().any():
+            caption = (
+                "Correlation of longitude on the sphere and column in the image, of the category where it is "
+                "lowest. Near 1 parts stay in place on the sphere as the camera moves, near -1 they slide."
+            )
+            drawing = figures.curves(health, {"chirality": "chirality"}, lower=-1.05, upper=1.05)
+            charts.append(Chart("Chirality", caption, drawing))
     if len(validation):
         caption = "PCK per point of the fused similarity on validation pairs; the best head is kept."
         charts.append(Chart("Validation", caption, figures.validation(validation)))

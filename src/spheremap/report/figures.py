@@ -121,7 +121,9 @@ def confusion(matrix: Confusion, rows: Sequence[str]) -> Drawing:
     return _drawing(draw, (3.4 * len(rows), 0.8 + 0.115 * count))
 
 
-def curves(frame: pd.DataFrame, labels: Mapping[str, str], *, upper: float | None = None) -> Drawing:
+def curves(
+    frame: pd.DataFrame, labels: Mapping[str, str], *, lower: float = 0, upper: float | None = None
+) -> Drawing:
     """Columns of a table, chosen and named by `labels`, against its column `step`; "total" in ink."""
 
     def draw(axes: Axes, theme: Theme) -> None:
@@ -129,7 +131,7 @@ def curves(frame: pd.DataFrame, labels: Mapping[str, str], *, upper: float | Non
         for column, label in labels.items():
             look = {"color": theme["ink"]} if column == "total" else next(looks)
             axes.plot(frame["step"], frame[column], label=label, linewidth=1.8, **look)
-        axes.set_ylim(bottom=0, top=upper)
+        axes.set_ylim(bottom=lower, top=upper)
         _steps(axes)
 
     legend = math.ceil(len(labels) / 3)  # lines; the first two fit into the usual height

@@ -1,4 +1,4 @@
-"""Viewpoint loss: relative (Mariotti et al. 2024, Section 3.2) or anchored."""
+"""Relative viewpoint loss (Mariotti et al. 2024, Section 3.2)."""
 
 import torch
 from torch import Tensor
@@ -9,13 +9,11 @@ from spheremap.model.training.step import Outputs
 
 
 def loss(outputs: Outputs) -> tuple[Tensor, Tensor]:
-    """Over the views of all processes, by `train.viewpoint`: `relative_viewpoint` or `anchored_viewpoint`."""
+    """Over the views of all processes, see `relative_viewpoint`."""
     batch = outputs.batch
     directions = mean_directions(outputs.points, batch.foreground.image, len(batch.tokens))
     valid = batch.foreground.counts > 0
-    views = gather_views(batch.whole, directions, batch.azimuth, valid)
-    kinds = {"relative": relative_viewpoint, "anchored": anchored_viewpoint}
-    return kinds[outputs.config.viewpoint](*views)
+    return relative_viewpoint(*gather_views(batch.whole, directions, batch.azimuth, valid))
 
 
 def mean_directions(points: Tensor, image: Tensor, images: int) -> Tensor:
@@ -52,23 +50,3 @@ def relative_viewpoint(directions: Tensor, azimuth: Tensor, valid: Tensor) -> tu
     azimuth = torch.where(known, azimuth, 0.0).to(directions.dtype)
     error = directions @ directions.T - torch.cos(azimuth.unsqueeze(1) - azimuth)
     return masked_mean(error.square(), known.unsqueeze(1) & known)
-
-
-def anchored_viewpoint(directions: Tensor, azimuth: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """An image's mean direction shall be the point of the equator at its azimuth: (cos, sin, 0).
-
-    Not in the paper. Where it is 0, so is the relative loss, whose minimum leaves a rotation open; this one
-    settles it, and with that which way a sphere is turned. It spares a plateau: as long as directions say
-    nothing about viewpoint, the gradients of the relative loss cancel over the pairs, and it stays near 5/6,
-    the value of unrelated directions, until chance breaks the symmetry.
-
-    Args:
-        directions, azimuth, valid: as for `relative_viewpoint`.
-
-    Returns:
-        Scalar, the mean of 1 - cos, 0 if no image counts; and the number of images.
-    """
-    known = valid & azimuth.isfinite()
-    azimuth = torch.where(known, azimuth, 0.0).to(directions.dtype)
-    along = directions[:, 0] * torch.cos(azimuth) + directions[:, 1] * torch.sin(azimuth)
-    return masked_mean(1 - along, known)

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,6 +20,7 @@ from spheremap.model.head.foreground import Foreground
 from spheremap.model.training.store import ViewCache, choose_store, upload
 
 _INDEX = ("counts", "offsets", "rows", "image", "patch", "slots")  # the tensors of a `Foreground`
+ALL_ROUND = 3  # azimuths
 _QUEUED = 2  # steps that a GPU may have before it
 
 
@@ -31,6 +33,7 @@ class Batch:
         foreground: index of the M foreground tokens.
         category: `(M,)` int64, category of each of them.
         azimuth: `(B,)` float32 radians, the centre of the view's bin; NaN where unknown.
+        all_round: `(B,)` bool, views of categories that are seen from all round, see `Views`.
         coordinates: `(N, 2)` image positions of the patches, see `patch_coordinates`.
         whole: views that all processes have together in this batch.
     """
@@ -39,6 +42,7 @@ class Batch:
     foreground: Foreground
     category: Tensor
     azimuth: Tensor
+    all_round: Tensor
     coordinates: Tensor
     whole: int
 
@@ -51,6 +55,8 @@ class Views:
         grid, dim: as in the cache.
         category: of every record, its number among the head's.
         azimuth: of every record, radians, the centre of its bin; NaN where unknown.
+        all_round: of every record, whether the views of its category are known from at least `ALL_ROUND`
+            azimuths. From two opposite ones nobody can tell which way it rises.
         image: of every record, the number of its image.
         place: where the tokens are kept, see `store.choose_store`.
         device: where batches are put.
@@ -106,6 +112,9 @@ class Views:
             )
         self.category = np.array([categories.index(name) for name in images["category"]])
         self.azimuth = bin_centre(images["azimuth"].to_numpy(np.float64), bins)
+        views = pd.DataFrame({"category": self.category, "azimuth": self.azimuth})
+        azimuths = views.groupby("category")["azimuth"].nunique()
+        self.all_round = azimuths.loc[self.category].to_numpy() >= ALL_ROUND
         self.image = np.unique(cache.image_ids, return_inverse=True)[1]
         self._masks = cache.masks
         self._store = choose_store(cache, device, memory)
@@ -129,14 +138,16 @@ class Views:
         on_host = Foreground.from_masks(self._masks[own], pad_to=pad_to)
         category = torch.from_numpy(np.append(self.category[own], 0))[on_host.image]  # padding has 0
         azimuth = torch.from_numpy(self.azimuth[own]).view(torch.int64)  # bits, to travel along
-        *index, category, azimuth = upload(
-            [*(getattr(on_host, name) for name in _INDEX), category, azimuth], self.device
+        all_round = torch.from_numpy(self.all_round[own].astype(np.int64))
+        *index, category, azimuth, all_round = upload(
+            [*(getattr(on_host, name) for name in _INDEX), category, azimuth, all_round], self.device
         )
         return Batch(
             tokens=self._store.gather(own),
             foreground=Foreground(**dict(zip(_INDEX, index, strict=True)), width=on_host.width),
             category=category,
             azimuth=azimuth.view(torch.float64).float(),
+            all_round=all_round.bool(),
             coordinates=self._coordinates,
             whole=len(records),
         )
@@ -214,7 +225,7 @@ class _Copies:
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(self._copied)
         index = [getattr(batch.foreground, name) for name in _INDEX]
-        for tensor in (batch.tokens, batch.category, batch.azimuth, *index):
+        for tensor in (batch.tokens, batch.category, batch.azimuth, batch.all_round, *index):
             tensor.record_stream(stream)
 
     def step_is_queued(self) -> None:

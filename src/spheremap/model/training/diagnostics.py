@@ -1,16 +1,21 @@
 """Is the sphere a good one? Diagnostics that small losses cannot fake."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from spheremap.kernels import draw_key, draw_triplets
 from spheremap.kernels.sphere_geometry import STREAMS, image_turn, sphere_turn
+from spheremap.kernels.vectors import unit
 from spheremap.model.head import Head
 from spheremap.model.training.batches import Views
+from spheremap.model.training.chirality import image_chirality, rising_axis
 
-MEASURES = ("resultant_length", "coverage", "orientation_kept")
+MEASURES = ("resultant_length", "coverage", "orientation_kept", "chirality")
 VIEWS = 64  # measured, spread evenly over the cache
+CHIRAL_VIEWS = 16  # measured of each category, spread evenly over its azimuths
 TRIPLETS = 256  # per view
 BANDS, SECTORS = 8, 16  # equal steps in height and longitude: cells of equal area (Archimedes)
 _BATCH = 16
@@ -25,6 +30,7 @@ class Diagnostics:
       cells; 1 is an even spread over the whole sphere, 1 / 128 a single cell.
     - orientation_kept: share of the triplets with `|det| > threshold` in the image that turn the same way on
       the sphere; 0.5 is chance. NaN if there is no such triplet.
+    - chirality: see `chirality`; of the category where it is lowest. NaN where no category has one.
     """
 
     def __init__(self, views: Views, threshold: float, seed: int) -> None:
@@ -32,6 +38,30 @@ class Diagnostics:
         chosen = views.usable[np.linspace(0, len(views.usable) - 1, count).round().astype(int)]
         self._parts = np.array_split(chosen, -(-count // _BATCH))
         self._views, self._threshold, self._seed = views, threshold, seed
+        self._chiral = {}
+        for category in np.unique(views.category[views.usable]):
+            known = views.all_round & np.isfinite(views.azimuth) & (views.category == category)
+            records = views.usable[known[views.usable]]
+            if len(records):
+                by_azimuth = records[np.argsort(views.azimuth[records], kind="stable")]
+                spread = np.linspace(0, len(records) - 1, min(CHIRAL_VIEWS, len(records))).round().astype(int)
+                self._chiral[int(category)] = by_azimuth[spread]
+
+    @torch.inference_mode()
+    def chirality(self, head: Head) -> dict[str, float]:
+        """Mean chirality of the views of each category that is seen from all round (`Views`), from -1 to 1.
+
+        NaN where it is undefined; see `spheremap.model.training.chirality`.
+        """
+        found = {}
+        for category, records in self._chiral.items():
+            batch = self._views.batch(records)
+            points = head.mapper(batch.tokens, batch.foreground).split(batch.foreground.counts.tolist())
+            column = batch.coordinates[batch.foreground.patch][:, 1].split(batch.foreground.counts.tolist())
+            axis = rising_axis(torch.stack([unit(of.mean(0)) for of in points]), batch.azimuth)
+            each = [image_chirality(*of, axis) for of in zip(points, column, strict=True)]
+            found[head.categories[category]] = float(torch.stack(each).nanmean())
+        return found
 
     @torch.inference_mode()
     def __call__(self, head: Head) -> dict[str, float]:
@@ -55,7 +85,15 @@ class Diagnostics:
             kept.append(agrees[turn.abs() > self._threshold])
         share = cells[cells > 0].double() / cells.sum()
         effective = torch.exp(-(share * share.log()).sum())
-        values = (torch.stack(lengths).mean(), effective / len(cells), torch.cat(kept).double().mean())
+        chirality = min(
+            (value for value in self.chirality(head).values() if value == value), default=math.nan
+        )
+        values: tuple[Tensor | float, ...] = (
+            torch.stack(lengths).mean(),
+            effective / len(cells),
+            torch.cat(kept).double().mean(),
+            chirality,
+        )
         return dict(zip(MEASURES, map(float, values), strict=True))
 
 

@@ -20,6 +20,8 @@ from spheremap.model.training.distributed import check_same, mean_over_processes
 from spheremap.model.training.state import TrainState, load_state, save_state
 from spheremap.model.training.step import build_losses
 
+CHIRALITY = 0.5  # below it a category's sphere counts as turned
+
 Validator = Callable[[Head], float]  # the higher the better; must not change the head
 
 
@@ -115,6 +117,8 @@ def train(
                 save_state(state_path, state, head, optimiser, identity)
 
     state.restore_best(head)
+    if rank() == 0:
+        _tell_chirality(diagnostics.chirality(head))
     return TrainResult(
         best_step=state.best_step,
         losses=pd.DataFrame(state.losses, columns=["step", "epoch", "total", *config.weights]),
@@ -165,6 +169,17 @@ def _examine(
         state.best_step = state.step
         return
     state.note_score(float(validator(head)), head, keep=state.step > 0)
+
+
+def _tell_chirality(by_category: dict[str, float]) -> None:
+    turned = [f"{name} {value:.2f}" for name, value in by_category.items() if value < CHIRALITY]
+    if turned:
+        say(
+            f"warning: chirality below {CHIRALITY} ({', '.join(turned)}): parts slide over the sphere as the "
+            "camera moves, so that matching gains little; see docs/concepts.md"
+        )
+    elif by_category:
+        say(f"chirality {min(by_category.values()):.2f} or more in each category")
 
 
 def _require_finite(state: TrainState, config: TrainConfig) -> None:
