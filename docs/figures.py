@@ -43,8 +43,11 @@ def picture(subject: Solid, view: Camera, seed: int = 4) -> NDArray[np.uint8]:
     return render(subject, view, np.random.default_rng(seed)).rgb
 
 
-def sphere_picture(subject: Solid, view: Camera) -> NDArray[np.uint8]:
-    """The object coloured by the direction of each surface point from its middle, on white."""
+def sphere_picture(subject: Solid, view: Camera, turned: bool = False) -> NDArray[np.uint8]:
+    """The object coloured by the direction of each surface point from its middle, on white.
+
+    If `turned`, all of them are turned by half a turn about their mean.
+    """
     fine = view.resized(2 * SIDE)
     vertices = subject.mesh.vertices
     buffers = rasterise(fine, vertices, subject.mesh.faces)
@@ -52,8 +55,12 @@ def sphere_picture(subject: Solid, view: Camera) -> NDArray[np.uint8]:
     places = np.einsum("pk,pkd->pd", buffers.weights, vertices[seen])
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     places = (places - (low + high) / 2) / (high - low)  # as if the object were a cube
+    places /= np.linalg.norm(places, axis=1, keepdims=True)
+    if turned:
+        mean = places.mean(axis=0) / np.linalg.norm(places.mean(axis=0))
+        places = 2 * np.outer(places @ mean, mean) - places
     canvas = np.full((4 * SIDE * SIDE, 3), 255, dtype=np.uint8)
-    canvas[buffers.pixels] = 255 * colours(places / np.linalg.norm(places, axis=1, keepdims=True))
+    canvas[buffers.pixels] = 255 * colours(places)
     image = Image.fromarray(canvas.reshape(2 * SIDE, 2 * SIDE, 3))
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
 
@@ -100,6 +107,24 @@ def sphere(subject: Solid) -> Figure:
     axes.imshow(draw_legend(SIDE))
     axes.set_title("the sphere", fontsize=9)
     bare(axes)
+    return figure
+
+
+def basins(subject: Solid, part: NDArray[np.float64]) -> Figure:
+    """The right sphere, and the one that satisfies the paper's losses as well; with one part's colour."""
+    figure = Figure(figsize=(8.2, 3.3), layout="constrained")
+    names = ("right: the part keeps its colour", RIGHT), ("turned: colours slide over the part", WRONG)
+    for row, (rows, (name, colour)) in enumerate(zip(figure.subplots(2, 5), names, strict=True)):
+        for column, axes in enumerate(rows):
+            view = camera(subject, 40 + 22 * column)
+            drawn = sphere_picture(subject, view, turned=bool(row))
+            (at,) = view.project(part[None])[0]
+            axes.imshow(drawn[20:192], extent=(0, SIDE, 192, 20))
+            patch = drawn[int(at[1]) - 5 : int(at[1]) + 6, int(at[0]) - 5 : int(at[0]) + 6].reshape(-1, 3)
+            axes.add_patch(Circle((at[0], 40), 16, color=np.median(patch, axis=0) / 255))
+            axes.plot([at[0], at[0]], [56, at[1]], color=INK, linewidth=0.8)
+            bare(axes)
+        rows[2].set_title(name, color=colour, fontsize=10)
     return figure
 
 
@@ -216,7 +241,11 @@ def main() -> None:
     points = {name: np.asarray(point, dtype=np.float64) for name, point in instance.keypoints.items()}
     OUT.mkdir(exist_ok=True)
     with matplotlib.rc_context(STYLE):
-        for name, figure in (("confusion", confusion(subject, points)), ("sphere", sphere(subject))):
+        for name, figure in (
+            ("confusion", confusion(subject, points)),
+            ("sphere", sphere(subject)),
+            ("basins", basins(subject, points["door_handle_left"])),
+        ):
             figure.set_dpi(110)
             FigureCanvasAgg(figure).print_png(OUT / f"{name}.png", metadata={"Software": None})
         for name, figure in (("losses", losses()), ("metrics", metrics())):
