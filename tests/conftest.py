@@ -1,7 +1,9 @@
 """Fixtures that several test modules share."""
 
+import fcntl
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,9 +52,20 @@ def real() -> Path:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project in which `snakemake --cores all` has run and DVC has recorded it."""
-    project = Project.copy(ROOT, tmp_path_factory.mktemp("made"), TINY)
-    project.snakemake()
-    project.run("dvc", "commit", "--force", "--quiet")
-    project.commit("First results")
-    return project
+    """A project in which `snakemake --cores all` has run and DVC has recorded it.
+
+    The first process of pytest-xdist makes it, each has a copy of its own.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            project = Project.copy(ROOT, tmp_path_factory.mktemp("making"), TINY)
+            project.snakemake()
+            project.run("dvc", "commit", "--force", "--quiet")
+            project.commit("First results")
+            project.folder.rename(shared)
+    folder = tmp_path_factory.mktemp("made") / "project"
+    shutil.copytree(shared, folder, symlinks=True)
+    return Project(folder)

@@ -133,9 +133,8 @@ def project_for(root: Path, folder: Path, name: str, site: str) -> Project:
     return Project.copy(root, folder, TINY | changes)
 
 
-@pytest.mark.parametrize(
-    "name", [DOWNLOADED[0], *(pytest.param(name, marks=pytest.mark.slow) for name in DOWNLOADED[1:])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DOWNLOADED)
 def test_the_chain_is_planned_and_runs_to_metrics(root: Path, tmp_path: Path, site: str, name: str) -> None:
     project = project_for(root, tmp_path, name, site)
     plan = project.snakemake("-n")

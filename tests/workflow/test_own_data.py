@@ -99,11 +99,26 @@ def expected_tables(project: Project, out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def first(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with a folder inside it, run from end to end and recorded."""
+    """A project with a folder inside it, whose tables are made and recorded."""
     folder = tmp_path_factory.mktemp("first")
     write_folder(folder / "data/raw/mine", count=8)
     entry = FOLDER | {"root": "data/raw/mine"}
     project = Project.copy(root, folder, TINY | {"datasets.mine": entry, "dataset": "mine"})
+    project.snakemake("data")
+    project.run("dvc", "commit", "--force", "--quiet", "data")
+    project.commit("First tables")
+    return project
+
+
+def copy_of(project: Project, folder: Path) -> Project:
+    shutil.copytree(project.folder, folder, symlinks=True)
+    return Project(folder)
+
+
+@pytest.fixture(scope="module")
+def scored(first: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same, run from end to end."""
+    project = copy_of(first, tmp_path_factory.mktemp("scored") / "project")
     project.snakemake()
     project.run("dvc", "commit", "--force", "--quiet")
     project.commit("First results")
@@ -113,18 +128,24 @@ def first(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def project(first: Project, tmp_path: Path) -> Project:
     """A copy that a test may change."""
-    shutil.copytree(first.folder, tmp_path / "project", symlinks=True)
-    return Project(tmp_path / "project")
+    return copy_of(first, tmp_path / "project")
 
 
 def test_nothing_runs_when_nothing_changed(first: Project) -> None:
-    assert "Nothing to be done" in first.snakemake()
-    assert stages_run(first.run("dvc", "repro")) == []
-    assert "up to date" in first.run("dvc", "status")
+    assert "Nothing to be done" in first.snakemake("data")
+    assert stages_run(first.run("dvc", "repro", "data")) == []
+    assert "up to date" in first.run("dvc", "status", "data")
     assert "deps:\n      - data/raw/mine" in (first.folder / "dvc.yaml").read_text()
 
 
-@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+@pytest.mark.slow
+def test_nothing_runs_of_the_whole_chain(scored: Project) -> None:
+    assert "Nothing to be done" in scored.snakemake()
+    assert stages_run(scored.run("dvc", "repro")) == []
+    assert "up to date" in scored.run("dvc", "status")
+
+
+@pytest.mark.parametrize("engine", ["snakemake", pytest.param("dvc", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.__name__)
 def test_a_change_is_seen(
     recipe: Callable[[Path], None], engine: str, project: Project, tmp_path: Path
@@ -205,7 +226,10 @@ def changed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
-def test_scores_are_those_of_the_changed_folder(engine: str, project: Project, changed: Project) -> None:
+def test_scores_are_those_of_the_changed_folder(
+    engine: str, scored: Project, changed: Project, tmp_path: Path
+) -> None:
+    project = copy_of(scored, tmp_path / "project")
     before = project.bytes_of(*SCORES)
     for recipe in RECIPES:
         recipe(project.folder / "data/raw/mine")

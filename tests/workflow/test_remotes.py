@@ -95,16 +95,6 @@ def clone(project: Project, folder: Path, remote: Remote) -> Project:
     return other
 
 
-@pytest.fixture(scope="module")
-def made(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project in which all has run and DVC has recorded it."""
-    project = Project.copy(root, tmp_path_factory.mktemp("made"), TINY)
-    project.snakemake()
-    project.run("dvc", "commit", "--force", "--quiet")
-    project.commit("First results")
-    return project
-
-
 # --- the three kinds ----------------------------------------------------------------------------------------
 
 

@@ -129,6 +129,7 @@ def test_stages_match_rules(adapter: bool, made: Project, project: Project) -> N
     assert {row["rule"] for row in rows} <= set(allowed)
 
 
+@pytest.mark.slow
 def test_another_data_set_and_back_trains_nothing_twice(project: Project) -> None:
     params = yaml.safe_load((project.folder / "params.yaml").read_text())
     other = params["datasets"]["shapes"] | {"root": "data/other/canonical", "seed": 1}
@@ -152,6 +153,7 @@ def test_dvc_sees_an_edited_download(project: Project) -> None:
     assert stages_run(project.run("dvc", "repro")) == []
 
 
+@pytest.mark.slow
 def test_a_train_parameter_reruns_training_and_evaluation_alone(project: Project) -> None:
     project.edit({"train.learning_rate": 2e-4})
     assert stages_run(project.run("dvc", "repro")) == ["train", "evaluate"]
@@ -309,6 +311,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_a_second_run_gives_the_same_bytes(made: Project, project: Project) -> None:
     for name in ("data", "models", "results", ".work", ".snakemake"):
         shutil.rmtree(project.folder / name)
