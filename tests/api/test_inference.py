@@ -376,6 +376,16 @@ def test_a_bundle_of_version_1_answers_as_it_did(studio: Studio, matcher: Matche
     np.testing.assert_array_equal(found.xy, expected.xy)
 
 
+def test_a_bundle_that_names_no_head_has_the_paper_s(studio: Studio, tmp_path: Path) -> None:
+    state, metadata = read_tensors(studio.bundle)
+    assert metadata.pop("head") == "spherical_map"
+    write_tensors(tmp_path / "old", state, metadata)
+    old, new = read_bundle(tmp_path / "old").head, read_bundle(studio.bundle).head
+    assert old.name == new.name == "spherical_map"
+    for name, tensor in new.state_dict().items():
+        assert torch.equal(old.state_dict()[name], tensor)
+
+
 def test_what_is_no_bundle_is_refused(studio: Studio, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     (tmp_path / "short").write_bytes(studio.bundle.read_bytes()[:-1000])

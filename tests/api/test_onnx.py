@@ -10,7 +10,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from spheremap.api.onnx_export import Part, compare, export_onnx
-from spheremap.base.errors import ProvenanceError
+from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.cli import main
 from spheremap.model.head import Head, save_head
 
@@ -87,6 +87,14 @@ def test_a_wrong_model_would_be_noticed(head: Head, monkeypatch: pytest.MonkeyPa
         with pytest.raises(ProvenanceError, match="differs from PyTorch"):
             export_onnx(head, tmp_path / "m.onnx", part)
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_part_that_is_not_the_paper_s_is_refused(head: Head, tmp_path: Path) -> None:
+    head.mapper = torch.nn.Sequential(torch.nn.Linear(128, 3))
+    with pytest.raises(InputError, match=r"(?s)the mapper of this head cannot.*Sequential of the head"):
+        export_onnx(head, tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+    assert export_onnx(head, tmp_path / "m.onnx", "prototypes") < 1e-4
 
 
 def test_a_head_without_finite_numbers_is_refused(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_the_paper_s_training_is_that_of_its_preset(tmp_path: Path) -> None:
     path.write_bytes((ROOT / "params.yaml").read_bytes())
     apply_preset(ROOT / "presets" / "spair-71k.yaml", path)
     train = parse(read_params(path), Params, where=path).train
-    for name in ("batch", "learning_rate", "gradient_clip", "weights", "triplets", "distance_margin",
+    for name in ("head", "batch", "learning_rate", "gradient_clip", "weights", "triplets", "distance_margin",
                  "orientation_threshold", "viewpoint_bins"):  # fmt: skip
         assert getattr(train, name) == getattr(PAPERS_TRAIN, name), name
 
@@ -187,7 +187,7 @@ WRONG: list[tuple[str, Any]] = [
     # training
     *(("train.orientation_threshold", value) for value in (-0.1, 1)),
     *(("train.viewpoint_ramp", value) for value in ([5, 2], [-1, 2], [1.5, 2])),
-    *((f"train.{key}", "other") for key in ("decay", "precision", "backend", "viewpoint")),
+    *((f"train.{key}", "other") for key in ("head", "decay", "precision", "backend", "viewpoint")),
     ("adapter.enabled", "yes"),
     ("adapter.chain", 1),
     *(("adapter.angle", value) for value in (0, 181)),
@@ -268,6 +268,11 @@ def test_a_layout_may_be_described_by_its_adapter_alone(
         check_params(changed(("datasets.new", entry | {"masks": 3})))
     with pytest.raises(InputError, match=r"datasets\.new\.layout"):
         check_params(changed(("datasets.new", entry | {"layout": "exampel"})))
+
+
+def test_an_unknown_head_is_told_the_nearest() -> None:
+    (line,) = complaints(changed(("train.head", "sphericl_map")))
+    assert line.startswith("train.head: unknown head 'sphericl_map'; did you mean 'spherical_map'?")
 
 
 def test_the_baseline_is_one_of_the_methods() -> None:

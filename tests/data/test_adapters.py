@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diffs import diff_of, new_file
 from PIL import Image
 from small_sets import SMALL, DataSet, Small
 
@@ -174,13 +175,9 @@ def test_values_are_told_in_a_few_characters() -> None:
 # --- a new layout -------------------------------------------------------------------------------------------
 
 
-def test_the_adapter_of_the_docs(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_adapter_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module in docs/contributing.md is found by its name and reads a data set."""
-    text = (root / "docs/contributing.md").read_text(encoding="utf-8")
-    module, _ = text.split("adapters/example.py\n@@ -0,0 +1,44 @@\n")[1].split("--- a/params.yaml")
-    source = "".join(line.removeprefix("+") for line in module.splitlines(keepends=True))
-    assert len(source.splitlines()) == 44
-    (tmp_path / "example.py").write_text(source)
+    (tmp_path / "example.py").write_text(new_file(diff_of("data set")))
     monkeypatch.setattr(adapters, "__path__", [*adapters.__path__, str(tmp_path)])
     entries = []
     for name in "ab":
@@ -188,6 +185,7 @@ def test_the_adapter_of_the_docs(root: Path, tmp_path: Path, monkeypatch: pytest
         entry = {
             "file": f"{name}.png",
             "category": "cat",
+            "split": "test",
             "box": [1, 2, 30, 20],
             "points": [1, 2, 3, 4, 5, 6],
         }
@@ -200,3 +198,5 @@ def test_the_adapter_of_the_docs(root: Path, tmp_path: Path, monkeypatch: pytest
     assert tables.keypoints[["x", "y"]].to_numpy().tolist() == [[1, 2], [3, 4], [5, 6]] * 2
     data.edit("annotations.json", lambda v: v["images"][1].update(points=[1, None]))
     data.refused("annotations.json", "no. 2 of 'images'", "'points'", "[1, None]")
+    data.edit("annotations.json", lambda v: v["images"][1].update(split="dev"))
+    data.refused("annotations.json", "no. 2 of 'images'", "'split'", "train, val or test")

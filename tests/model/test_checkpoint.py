@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from spheremap.base.errors import ProvenanceError
 from spheremap.base.tensors import read_tensors, write_tensors
-from spheremap.model.head import Head, Prototypes, SphereMapper, load_head, save_head
+from spheremap.model import heads
+from spheremap.model.head import Head, Prototypes, SphereMapper, checkpoint, load_head, save_head
 
 NAMES = ["bicycle", "car", "chair"]
 PROVENANCE = {"step": "train", "params": {"b": 1, "a": [0.1, 2]}}
@@ -91,10 +92,53 @@ def test_equal_heads_are_equal_bytes(tmp_path: Path, head: Head) -> None:
     _, content = read_tensors(tmp_path / "a.safetensors")
     assert content == {
         "schema": "spheremap-head-1",
+        "head": "spherical_map",
         "dim": 128,
         "categories": NAMES,
         "provenance": {"x": 1, "y": 2, "z": 3},
     }
+
+
+def test_a_head_of_before_heads_had_names_loads(tmp_path: Path, head: Head) -> None:
+    save_head(tmp_path / "head.safetensors", head, PROVENANCE)
+    state, content = read_tensors(tmp_path / "head.safetensors")
+    assert content is not None
+    del content["head"]
+    write_tensors(tmp_path / "old.safetensors", state, content)
+    found = load_head(tmp_path / "old.safetensors")
+    assert (found.name, found.categories, found.provenance) == ("spherical_map", NAMES, PROVENANCE)
+    for name, tensor in head.state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor), name
+
+
+OTHER = """
+from torch import nn
+
+def build(dim, categories):
+    blocks = nn.Module()
+    blocks.blocks = nn.ModuleList([nn.Linear(3, dim), nn.Linear(dim, dim)])
+    return nn.Linear(dim, 3), blocks
+"""
+
+
+def test_a_head_of_another_file_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parameters are its own: none of the authors', and blocks of one name need not be one."""
+    (tmp_path / "other.py").write_text(OTHER)
+    path = tmp_path / "head.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(heads, "__path__", [*heads.__path__, str(tmp_path)])
+        patch.setattr(checkpoint, "head_files", lambda: ["other", "spherical_map"])
+        head = Head.initialise(6, NAMES, seed=3, name="other")
+        save_head(path, head, PROVENANCE)
+        found = load_head(path)
+    assert (found.name, found.dim, found.categories) == ("other", 6, NAMES)
+    assert len(found.state_dict()) == 6
+    for name, tensor in head.state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor), name
+    with pytest.raises(ProvenanceError, match=r"(?s)code that is not here.*spherical_map.*'other'"):
+        load_head(path)
+    torch.save(copies(head), tmp_path / "theirs.pth")
+    refused(tmp_path / "theirs.pth", "not a sphere head")
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, head: Head) -> None:

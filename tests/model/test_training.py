@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from diffs import diff_of, new_file
 from safetensors.torch import load_file
 
 from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
@@ -604,10 +605,9 @@ def test_a_validation_score_must_be_a_number(tmp_path: Path) -> None:
         run(tmp_path, scores={0: 0.0, 1: float("nan")})
 
 
-def test_a_loss_is_a_file_and_a_weight(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_is_a_file_and_a_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example of docs/contributing.md, with no other change."""
-    text = (root / "docs/contributing.md").read_text().partition("## A loss")[2]
-    (tmp_path / "spread.py").write_text(text.split("```text")[1].split("```")[0])
+    (tmp_path / "spread.py").write_text(new_file(diff_of("loss")))
     monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path)])
     monkeypatch.setattr(learning, "loss_files", losses.loss_names)
     assert "spread" in losses.loss_names()

@@ -57,7 +57,7 @@ from spheremap.features.backbones.weights import create_vit, fetch_weights
 from spheremap.features.backbones.wheel import dinov2_state_dict
 from spheremap.features.cache.index import write_index
 from spheremap.features.cache.reader import INDEX_SCHEMA, SCHEMA, FeatureCache
-from spheremap.model.head import Head, Prototypes, SphereMapper, load_head
+from spheremap.model.head import Head, Prototypes, SphereMapper, load_head, save_head
 
 
 class Sandbox:
@@ -522,6 +522,9 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
         (lambda about: about.update(dim=2**20), "another shape"),
         (lambda about: about.update(categories=["a"] * 100_000), "another shape"),
         (lambda about: about.update(run="touch pwned"), "unknown parameter"),
+        (lambda about: about.update(head="checkpoint"), "code that is not here"),
+        (lambda about: about.update(head="..losses.distance"), "code that is not here"),
+        (lambda about: about.update(head=["spherical_map"]), "head: "),
     ],
 )  # fmt: skip
 def test_hostile_bundles(
@@ -536,6 +539,23 @@ def test_hostile_bundles(
 def test_the_honest_bundle_is_read(bundle: Path) -> None:
     with read_bundle(bundle).weights(Path("weights.safetensors")) as path:
         assert path.read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"head": "os"}, {"head": "../x"}, {"head": 3}, {"dim": "8"}, {"dim": -2}, {"dim": 10**12},
+        {"dim": 2**20}, {"categories": 2}, {"categories": ["a"] * 100_000}, {"run": "touch pwned"},
+    ],
+    ids=lambda lie: str(lie)[:30],
+)  # fmt: skip
+def test_heads_that_lie_about_themselves(sandbox: Sandbox, lie: dict[str, Any]) -> None:
+    path = Path("head.safetensors")
+    save_head(path, head(), {})
+    assert load_head(path).categories == ["a", "b"]
+    edit(path, lambda about: about.update(lie))
+    with sandbox.unharmed(), pytest.raises(SpheremapError, match=r"head\.safetensors"):
+        load_head(path)
 
 
 def test_models_are_named_not_addressed() -> None:

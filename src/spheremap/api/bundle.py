@@ -1,12 +1,13 @@
 """The portable file: a head, what its backbone is, and how to recognise the backbone's weights.
 
-It is a safetensors file with the head's tensors under the authors' names and, if wanted, the whole weights
-file of the backbone as bytes. Its content, sealed as `spheremap.base.tensors` does it:
+It is a safetensors file with the head's tensors, named as in the head's file, and, if wanted, the whole
+weights file of the backbone as bytes. Its content, sealed as `spheremap.base.tensors` does it:
 
 | key              | content                                                                        |
 |------------------|--------------------------------------------------------------------------------|
 | schema           | "spheremap-bundle-2"                                                           |
-| dim, categories  | of the head                                                                    |
+| head             | its name; the paper's where there is none                                      |
+| dim, categories  | of it                                                                          |
 | provenance       | how the head was made                                                          |
 | backbone         | the backbone's entry in params.yaml: model, weights, block, norm, facet, sizes |
 | weights_sha256   | SHA-256 of the weights file that the features were made with                   |
@@ -45,6 +46,7 @@ from spheremap.features.backbones.extractor import Precision
 from spheremap.features.backbones.weights import fetch_weights
 from spheremap.features.cache.space import feature_space
 from spheremap.model.head import Head
+from spheremap.model.heads import PAPERS
 
 SCHEMA = "spheremap-bundle-2"
 _FIRST = "spheremap-bundle-1"
@@ -65,6 +67,7 @@ class About:
         precision: of the backbone.
         sphere_weight: default weight of the sphere in the fused similarity.
         protocol: how photographs are fitted, points described and places read by default.
+        head: its name, see `spheremap.model.heads`.
     """
 
     dim: int
@@ -75,6 +78,7 @@ class About:
     precision: Precision
     sphere_weight: Share
     protocol: Protocol
+    head: str = PAPERS
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,7 @@ def write_bundle(
         precision=precision,
         sphere_weight=sphere_weight,
         protocol=protocol or Protocol(),
+        head=head.name,
     )
     tensors = head.state_dict()
     if embed:
@@ -203,7 +208,14 @@ def read_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
         )
     about = parse(metadata, About, where=path)
     embedded = state.pop(EMBEDDED, None)
-    head = Head.restore(state, path, dim=about.dim, categories=about.categories, provenance=about.provenance)
+    head = Head.restore(
+        state,
+        path,
+        name=about.head,
+        dim=about.dim,
+        categories=about.categories,
+        provenance=about.provenance,
+    )
     return Bundle(path, about, head.to(device), None if embedded is None else embedded.numpy().tobytes())
 
 

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
-from spheremap.base.errors import ProvenanceError
+from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import atomic_path
 from spheremap.model.head import Head, Prototypes, SphereMapper
 
@@ -97,10 +97,11 @@ def export_onnx(head: Head, path: Path, part: Part = "mapper") -> float:
         The largest difference to PyTorch on random input.
 
     Raises:
-        ProvenanceError: if that is above `TOLERANCE`.
+        InputError: if the part is not the paper's.
+        ProvenanceError: if that difference is above `TOLERANCE`.
     """
     head = head.to("cpu")
-    model = _mapper(head.mapper, head.dim) if part == "mapper" else _prototypes(head.prototypes, head.dim)
+    model = _part(head, path, part)
     helper.set_model_props(
         model, {"part": part, "dim": str(head.dim), "categories": "\n".join(head.categories)}
     )
@@ -134,6 +135,21 @@ def compare(head: Head, part: Part, run: Callable[[Inputs], Any], seed: int = 0)
             expected = head.prototypes(points, category)
     found = run({name: tensor.numpy() for name, tensor in inputs.items()})[0]
     return float(np.abs(found - expected.numpy()).max())
+
+
+def _part(head: Head, path: Path, part: Part) -> onnx.ModelProto:
+    module = head.mapper if part == "mapper" else head.prototypes
+    if isinstance(module, SphereMapper):
+        return _mapper(module, head.dim)
+    if isinstance(module, Prototypes):
+        return _prototypes(module, head.dim)
+    raise InputError(
+        f"the {part} of this head cannot be exported",
+        where=path,
+        expected="SphereMapper or Prototypes, whose layers are spelled out here",
+        found=f"{type(module).__name__} of the head {head.name!r}",
+        fix="spell out its layers in src/spheremap/api/onnx_export.py",
+    )
 
 
 def _mapper(mapper: SphereMapper, dim: int) -> onnx.ModelProto:

@@ -77,7 +77,7 @@ def _train(args: argparse.Namespace, device: torch.device) -> None:
                 "features": digest(feature_space(views_cache.provenance)),
             },
         )
-        head = Head.initialise(views_cache.dim, tables.categories, config.seed).to(device)
+        head = Head.initialise(views_cache.dim, tables.categories, config.seed, config.head).to(device)
         views = Views(
             views_cache,
             tables,

@@ -31,18 +31,35 @@ LOSS_WEIGHTS = {"reconstruction": 1.0, "distance": 0.3, "orientation": 0.3, "vie
 
 def loss_files() -> list[str]:
     """Names of the losses that there are."""
-    return sorted(path.stem for path in (Path(__file__).parents[1] / "model" / "losses").glob("[!_]*.py"))
+    return _files("losses")
+
+
+def head_files() -> list[str]:
+    """Names of the heads that there are."""
+    return _files("heads")
+
+
+def _files(folder: str) -> list[str]:
+    return sorted(path.stem for path in (Path(__file__).parents[1] / "model" / folder).glob("[!_]*.py"))
+
+
+def _need_known(what: str, name: str, known: list[str]) -> None:
+    near = difflib.get_close_matches(name, known, n=1)
+    advice = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+    need(name in known, f"unknown {what} {name!r}; {advice}")
+
+
+def _is_head(name: str) -> str:
+    _need_known("head", name, head_files())
+    return name
 
 
 def _complete(weights: dict[str, float]) -> dict[str, float]:
     """The weights in the order of the curves' columns: the paper's, and others that there are."""
     missing = [name for name in LOSS_WEIGHTS if name not in weights]
     need(not missing, f"missing: {', '.join(missing)}")
-    known = loss_files()
     for name in weights:
-        near = difflib.get_close_matches(name, known, n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
-        need(name in known, f"unknown loss {name!r}; {advice}")
+        _need_known("loss", name, loss_files())
     need(
         not weights.get("order") or bool(weights.get("anchor")),
         "order turns about the axis that anchor settles: give both",
@@ -63,6 +80,9 @@ class Validation:
 class Train:
     """How the spherical head is trained."""
 
+    head: Annotated[str, AfterValidator(_is_head)] = Field(
+        description="Which one is trained, by the name of its file in model/heads."
+    )
     steps: Count = Field(description="Optimiser steps.")
     seed: Seed = Field(description="Of everything drawn in training.")
     batch: Count = Field(description="Views per step.")
@@ -117,8 +137,8 @@ class Train:
 
 # of Mariotti et al. 2024, for use from Python: `dataclasses.replace(PAPERS_TRAIN, steps=…)`
 PAPERS_TRAIN = Train(
-    steps=1, seed=0, batch=64, learning_rate=1e-3, warmup=0, decay="none", gradient_clip=None,
-    precision="float32", backend="auto", weights=LOSS_WEIGHTS,
+    head="spherical_map", steps=1, seed=0, batch=64, learning_rate=1e-3, warmup=0, decay="none",
+    gradient_clip=None, precision="float32", backend="auto", weights=LOSS_WEIGHTS,
     viewpoint_ramp=(0, 0), triplets=32, distance_margin=0.5, orientation_threshold=0.7, viewpoint_bins=8,
     log_every=10, validate_every=100, save_every=100, validation=Validation(0.2, 0.1, 200),
 )  # fmt: skip

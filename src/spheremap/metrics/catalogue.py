@@ -31,7 +31,8 @@ METRICS = {
     "kap": Metric("KAP", by_category=True),
     "kap_pair": Metric(),
 }
-FAMILIES = (pck.statistic, repeated_parts.statistic, kap.statistic)  # each gives one metric or more
+# each gives one metric or more
+FAMILIES = (pck.statistic, repeated_parts.statistic, kap.statistic)
 SHOWN = {name: metric.title for name, metric in METRICS.items() if metric.title}
 BY_GAP = [name for name, metric in METRICS.items() if metric.by_gap]
 BY_CATEGORY = [*BY_GAP, *(name for name, metric in METRICS.items() if metric.by_category)]

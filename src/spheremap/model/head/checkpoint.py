@@ -1,4 +1,4 @@
-"""The head as one object, and its file: safetensors under the authors' parameter names."""
+"""The head as one object, and its file: safetensors, the paper's head under the authors' parameter names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +9,16 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass as strict
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from spheremap.base.errors import ProvenanceError
 from spheremap.base.tensors import DamagedError, read_tensors, write_tensors
-from spheremap.model.head.mapper import SphereMapper
-from spheremap.model.head.prototypes import Prototypes
+from spheremap.config.fields import STRICT
+from spheremap.config.learning import head_files
+from spheremap.config.slices import parse
+from spheremap.model.heads import PAPERS, find_head
 
 MAPPER, PROTOTYPES = "sphere_mapper.", "prototypes."
 LEFTOVER = "sphere.weight"  # in the authors' checkpoints; nothing uses it
@@ -26,7 +29,7 @@ PICKLED = (".pth", ".pt")
 
 @dataclass
 class Head:
-    """Sphere mapper and prototypes of a set of categories.
+    """Mapper and prototypes of a set of categories (`spheremap.model.heads`).
 
     Attributes:
         mapper: tokens to points on the sphere.
@@ -34,29 +37,32 @@ class Head:
         categories: names in the order of the prototypes.
         dim: D, width of the features.
         provenance: how the head was made.
+        name: of its file in `spheremap.model.heads`.
         leftover: `(1024, 3)`, the unused parameter of the authors' checkpoints, kept for a faithful round
-            trip.
+            trip of the paper's head.
     """
 
-    mapper: SphereMapper
-    prototypes: Prototypes
+    mapper: nn.Module
+    prototypes: nn.Module
     categories: list[str]
     dim: int
     provenance: dict[str, Any] = field(default_factory=dict)
+    name: str = PAPERS
     leftover: Tensor = field(default_factory=lambda: torch.zeros(LEFTOVER_SHAPE))
 
     @classmethod
-    def initialise(cls, dim: int, categories: Sequence[str], seed: int) -> Self:
+    def initialise(cls, dim: int, categories: Sequence[str], seed: int, name: str = PAPERS) -> Self:
         """An untrained head; the same seed gives the same weights whatever was drawn before."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return cls(SphereMapper(dim), Prototypes(dim, len(categories)), list(categories), dim)
+            return cls(*find_head(name)(dim, len(categories)), list(categories), dim, name=name)
 
     @staticmethod
     def restore(
         state: Mapping[str, Tensor],
         where: Path,
         *,
+        name: str,
         dim: int,
         categories: Sequence[str],
         provenance: Mapping[str, Any],
@@ -67,12 +73,20 @@ class Head:
         of any size.
 
         Raises:
-            ProvenanceError: as `check_state` does.
+            ProvenanceError: as `check_state` does, or if there is no head of this name.
         """
+        if name not in head_files():
+            raise ProvenanceError(
+                "the head was trained with code that is not here",
+                where=where,
+                expected=f"one of {', '.join(head_files())}",
+                found=f"{name!r:.100}",
+                fix="put its file into src/spheremap/model/heads",
+            )
 
         def build() -> "Head":
-            count = len(categories)
-            return Head(SphereMapper(dim), Prototypes(dim, count), list(categories), dim, dict(provenance))
+            modules = find_head(name)(dim, len(categories))
+            return Head(*modules, list(categories), dim, dict(provenance), name)
 
         try:
             with torch.device("meta"):
@@ -108,27 +122,29 @@ class Head:
         }
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All parameters under the authors' names; the shared block appears as `blocks.0` and `blocks.1`."""
+        """All parameters, shared ones under each of their names; the paper's head has the authors' names."""
         return {
             **{MAPPER + name: tensor for name, tensor in self.mapper.state_dict().items()},
             **{PROTOTYPES + name: tensor for name, tensor in self.prototypes.state_dict().items()},
-            LEFTOVER: self.leftover,
+            **({LEFTOVER: self.leftover} if self.name == PAPERS else {}),
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor], where: Path) -> None:
         """Copy all parameters in.
 
         Raises:
-            ProvenanceError: as `check_state` does, or if the two copies of the shared block differ.
+            ProvenanceError: as `check_state` does, or if copies of a shared parameter differ.
         """
         self.check_state(state, where)
         own = self.state_dict()
-        for name, tensor in state.items():
-            if name.startswith(_FIRST) and not torch.equal(tensor, state[name.replace(_FIRST, _SECOND, 1)]):
+        first: dict[int, str] = {}
+        for name in state:
+            twin = first.setdefault(own[name].data_ptr(), name)
+            if not torch.equal(state[name], state[twin]):
                 raise ProvenanceError(
-                    f"parameter {name!r} of the head differs from its second copy",
+                    f"parameter {twin!r} of the head differs from its second copy",
                     where=where,
-                    expected="blocks.0 and blocks.1 to be the same block",
+                    expected=f"{name} to be the same",
                     fix=_NAME_ANOTHER,
                 )
         with torch.no_grad():
@@ -163,7 +179,6 @@ class Head:
             )
 
 
-_FIRST, _SECOND = PROTOTYPES + "blocks.0.", PROTOTYPES + "blocks.1."
 _IS_HEAD = "a trained head (models/<dataset>/head.safetensors), or a state dict in " + ", ".join(PICKLED)
 _NAME_ANOTHER = (
     "name a trained head: `snakemake --cores all` makes models/<dataset>/head.safetensors, "
@@ -176,10 +191,12 @@ _RETRAIN = "delete the file and run `snakemake --cores all` to train the head ag
 def save_head(path: Path, head: Head, provenance: Mapping[str, Any]) -> None:
     """Write a head atomically; equal heads and provenance give equal bytes.
 
-    The sealed content (`spheremap.base.tensors`) is `schema`, `dim`, `categories` and `provenance`.
+    The sealed content (`spheremap.base.tensors`) is `schema`, `head` (its name), `dim`, `categories` and
+    `provenance`. Files that name no head, of older versions and the authors', hold the paper's.
     """
     metadata = {
         "schema": SCHEMA,
+        "head": head.name,
         "dim": head.dim,
         "categories": head.categories,
         "provenance": dict(provenance),
@@ -201,32 +218,60 @@ def load_head(
     Raises:
         ProvenanceError: if the file is missing, damaged or holds something else.
     """
-    state, metadata = _read(Path(path))
+    state, content = _read(Path(path))
+    about = _authors(state, categories, path) if content is None else parse(content, _About, where=path)
+    names = about.categories
+    if categories is not None and names != list(categories):
+        raise ProvenanceError(
+            "the head was trained on other categories",
+            where=path,
+            expected=", ".join(categories),
+            found=", ".join(names),
+            fix=_NAME_ANOTHER,
+        )
+    head = Head.restore(
+        state, Path(path), name=about.head, dim=about.dim, categories=names, provenance=about.provenance
+    )
+    return head.to(device)
+
+
+@strict(frozen=True, config=STRICT)
+class _About:
+    """What the file of a head says of it."""
+
+    dim: int
+    categories: list[str]
+    provenance: dict[str, Any]
+    head: str = PAPERS
+    schema: str = SCHEMA
+
+
+def _authors(state: Mapping[str, Tensor], categories: Sequence[str] | None, path: Path) -> _About:
+    """The same of the authors' file, which says nothing: by the shapes of the paper's head."""
     try:
         dim = state[MAPPER + "0.weight"].shape[1]
-        count = state[_FIRST + "attn.v.weight"].shape[1]
+        count = state[PROTOTYPES + "blocks.0.attn.v.weight"].shape[1]
     except (KeyError, IndexError) as error:
         raise ProvenanceError(
             "not a sphere head",
             where=path,
-            expected=f"{_IS_HEAD}, with sphere_mapper.* and prototypes.*",
+            expected=f"{_IS_HEAD}, with sphere_mapper.* and prototypes.* of the paper's",
             found=f"other tensors{_names('', sorted(state))}",
             fix=_NAME_ANOTHER,
         ) from error
-    names = list(metadata.get("categories") or categories or map(str, range(count)))
-    if len(names) != count or (categories is not None and names != list(categories)):
+    names = list(categories or map(str, range(count)))
+    if len(names) != count:
         raise ProvenanceError(
             "the head was trained on other categories",
             where=path,
-            expected=f"{count}: {', '.join(names)}" if categories is None else ", ".join(categories),
-            found=f"{count} categories" if categories is None else ", ".join(names),
+            expected=", ".join(names),
+            found=f"{count} categories",
             fix=_NAME_ANOTHER,
         )
-    provenance = metadata.get("provenance", {})
-    return Head.restore(state, Path(path), dim=dim, categories=names, provenance=provenance).to(device)
+    return _About(dim, names, {})
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     try:
         if path.suffix in PICKLED:
             state, metadata = dict(torch.load(path, map_location="cpu", weights_only=True)), None
@@ -273,7 +318,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             found=str(metadata.get("schema", "no schema")),
             fix=_NAME_ANOTHER,
         )
-    return state, metadata or {}
+    return state, metadata
 
 
 def _names(label: str, names: Sequence[str]) -> str:

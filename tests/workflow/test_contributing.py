@@ -1,0 +1,156 @@
+"""What docs/contributing.md says that an idea costs: two files, with which the whole chain shows it."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from diffs import ROOT, diff_of, files_of, new_file
+from PIL import Image, ImageDraw
+from project import Project
+from tiny import TINY
+
+from spheremap.base.files import sha256_file
+from spheremap.base.tensors import read_tensors
+
+Patch = Callable[..., Project]
+
+
+@pytest.mark.parametrize("what", ["data set", "loss", "head", "method", "metric"])
+def test_a_diff_touches_two_files_and_fits(what: str) -> None:
+    diff = diff_of(what)
+    files = files_of(diff)
+    assert len(files) == 2
+    assert all(name == "params.yaml" or name.startswith("src/spheremap/") for name in files)
+    subprocess.run(["git", "apply", "--check"], input=diff, text=True, cwd=ROOT, check=True)
+    (added,) = (name for name in files if not (ROOT / name).exists())
+    for command in (["check"], ["format", "--check"]):
+        subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--quiet", "--stdin-filename", added, "-"],
+            input=new_file(diff), text=True, cwd=ROOT, check=True,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def patch(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Patch:
+    """Applies a diff to a copy of the finished tiny project, in which that copy's code runs."""
+
+    def patched(what: str, changes: Mapping[str, Any] | None = None) -> Project:
+        project = Project(tmp_path / "project")
+        shutil.copytree(made.folder, project.folder, symlinks=True)
+        shutil.copytree(ROOT / "src", project.folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copyfile(ROOT / "params.yaml", project.folder / "params.yaml")
+        (tmp_path / "diff").write_text(diff_of(what))
+        project.run("git", "apply", str(tmp_path / "diff"))
+        project.edit(TINY | dict(changes or {}))
+        monkeypatch.setenv("PYTHONPATH", str(project.folder / "src"))
+        where = project.run("python", "-c", "import spheremap; print(spheremap.__file__)")
+        assert Path(where.strip()) == project.folder / "src/spheremap/__init__.py"
+        return project
+
+    return patched
+
+
+def metrics(project: Project) -> Any:
+    return json.loads((project.folder / "results/metrics.json").read_text())
+
+
+def page(project: Project) -> str:
+    return (project.folder / "results/report.html").read_text()
+
+
+def charts(project: Project) -> str:
+    """The drawings of the page."""
+    found = re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", page(project))
+    return "".join(base64.b64decode(drawing).decode() for drawing in found)
+
+
+@pytest.mark.slow
+def test_a_loss_has_its_curve(made: Project, patch: Patch) -> None:
+    project = patch("loss")
+    project.snakemake()
+    curves = pd.read_csv(project.folder / "results/training/losses.csv")
+    assert curves.columns[-1] == "spread"
+    assert curves["spread"].between(0, 1, inclusive="right").all()
+    assert ">spread</text>" in charts(project)
+    assert ">spread</text>" not in charts(made)
+
+
+@pytest.mark.slow
+def test_a_head_is_trained_kept_and_evaluated(made: Project, patch: Patch) -> None:
+    project = patch("head")
+    project.snakemake()
+    head = project.folder / "models/shapes/head.safetensors"
+    state, content = read_tensors(head)
+    assert content is not None
+    assert content["head"] == "per_token"
+    assert "sphere_mapper.embed.weight" in state
+    record = json.loads((project.folder / "results/provenance.json").read_text())
+    assert record["inputs"]["head"] == sha256_file(head)
+    found, before = metrics(project), metrics(made)
+    assert found["features"] == before["features"]
+    assert found["sphere"] != before["sphere"]
+    project.run("spheremap", "bundle", "--out", "a.spheremap")
+    project.run(
+        "spheremap", "export-onnx", "--model", "a.spheremap", "--part", "prototypes", "--out", "p.onnx"
+    )
+
+
+@pytest.mark.slow
+def test_a_method_has_its_lines(made: Project, patch: Patch) -> None:
+    project = patch("method")
+    project.snakemake()
+    found, before = metrics(project), metrics(made)
+    assert found["features"] == before["features"] != found["centred"]
+    for name in ("by_category.csv", "by_azimuth_gap.csv", "predictions.csv.gz"):
+        assert "centred" in set(pd.read_csv(project.folder / "results" / name)["method"])
+    assert "Features without what all patches of an image have in common (share 1.0)" in page(project)
+
+
+@pytest.mark.slow
+def test_a_metric_has_its_columns(patch: Patch) -> None:
+    project = patch("metric")
+    project.snakemake("--forcerun", "evaluate")
+    found = metrics(project)
+    lowest = pd.read_csv(project.folder / "results/by_category.csv").groupby("method")["pck_point@0.10"].min()
+    for method, value in lowest.items():
+        assert found[method]["pck_worst@0.10"] == value
+        assert found[method]["pck_worst@0.10_low"] <= found[method]["pck_worst@0.10_high"]
+    assert "pck_worst@0.10" in pd.read_csv(project.folder / "results/weight_sweep.csv")
+    assert "PCK, worst category" in page(project)
+    assert "PCK, worst category" in project.run("spheremap", "table", "results/metrics.json")
+
+
+@pytest.mark.slow
+def test_a_data_set_has_its_tables_and_scores(patch: Patch) -> None:
+    project = patch("data set", {"dataset": "example"})
+    folder = project.folder / "data/raw/example"
+    folder.mkdir(parents=True)
+    entries = []
+    for number, split in enumerate(["train"] * 4 + ["val"] * 2 + ["test"] * 3):
+        picture = Image.new("RGB", (60, 40), "grey")
+        ImageDraw.Draw(picture).rectangle((10 + number, 10, 40 + number, 30), fill=(20 * number, 90, 0))
+        picture.save(folder / f"{number}.png")
+        x = 10 + number
+        box, points = [x, 10, x + 30, 30], [x + 2, 12, x + 28, 12, x + 15, 28]
+        entry = {"file": f"{number}.png", "category": "box", "split": split, "box": box, "points": points}
+        entries.append(entry)
+    (folder / "annotations.json").write_text(json.dumps({"images": entries}))
+    project.snakemake()
+    images = pd.read_csv(project.folder / "data/example/canonical/images.csv")
+    assert images["image_id"].tolist() == [f"box/{number}" for number in range(9)]
+    found = metrics(project)
+    assert (found["dataset"], found["n_pairs"], found["n_points"]) == ("example", 6, 18)
+    assert 0 <= found["fused"]["pck_point@0.10"] <= 100
+    assert set(pd.read_csv(project.folder / "results/by_category.csv")["category"]) == {"box"}
+    assert (
+        sha256_file(project.folder / "models/example/head.safetensors")
+        in (project.folder / "results/provenance.json").read_text()
+    )
