@@ -193,7 +193,7 @@ def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None
     for change, said in (
         ({"evaluate.methods": ["features", "mine"], "report.compare": ["features", "mine"]}, "mine"),
         ({"evaluate.baseline": "adapted"}, "baseline: expected one of methods"),
-        ({"adapter.enabled": True}, "adapter: moved; set methods.adapted"),
+        ({"adapter": {"enabled": True}}, "adapter: moved; set methods.adapted"),
     ):
         project.run("git", "checkout", "--quiet", "params.yaml")
         project.edit(change)
