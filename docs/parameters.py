@@ -10,7 +10,6 @@ from pydantic import TypeAdapter
 
 from spheremap.config import Params
 from spheremap.config.data_sets import Stored
-from spheremap.config.methods import fields_of, kinds
 
 ROOT = Path(__file__).parents[1]
 INTRODUCTION = """<!-- Written by `make docs`; change src/spheremap/config instead. -->
@@ -66,11 +65,10 @@ def page() -> str:
             parts.append(_table("`masks: {source: maskrcnn}`", masks["description"], masks, level=3))
         elif key == "methods":
             parts.append(f"## `methods.NAME`\n\n{node['description']}\n")
-            parts.append("| kind | parameters |\n|---|---|")
-            parts += [
-                f"| `{kind}` | {', '.join(f'`{name}`' for name in fields_of(kind))} |" for kind in kinds()
-            ]
-            parts.append("")
+            for kind in map(_resolved, _entry(node)["oneOf"]):
+                own = {name: part for name, part in kind["properties"].items() if name != "kind"}
+                title = f"`kind: {kind['properties']['kind']['const']}`"
+                parts.append(_table(title, kind["description"], kind | {"properties": own}, level=3))
         elif "patternProperties" in node:
             parts.append(_table(f"`{key}.NAME`", node["description"], _resolved(_entry(node))))
         elif "$ref" in node:
@@ -88,7 +86,7 @@ def _entry(node: dict[str, Any]) -> dict[str, Any]:
 def _table(title: str, text: str, node: dict[str, Any], level: int = 2) -> str:
     head = [f"{'#' * level} {title}", ""] + ([text, ""] if text else [])
     rows = [f"| `{key}` | {value} | {meaning} |" for key, value, meaning in _rows(node)]
-    return "\n".join([*head, "| key | value | meaning |", "|---|---|---|", *rows, ""])
+    return "\n".join([*head, *(["| key | value | meaning |", "|---|---|---|", *rows, ""] if rows else [])])
 
 
 def _rows(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str, str]]:

@@ -102,26 +102,38 @@ COUNTS = [
         f"train.{key}"
         for key in ("steps", "batch", "triplets", "viewpoint_bins", "log_every", "validate_every")
     ),
-    *(f"adapter.{key}" for key in ("steps", "batch", "width", "viewpoint_bins", "matches", "log_every")),
-    *("train.save_every", "adapter.validate_every", "adapter.save_every"),
-    *("train.validation.pairs", "adapter.validation.pairs"),
+    *(f"methods.adapted.{key}" for key in ("steps", "batch", "width", "viewpoint_bins", "matches")),
+    *(f"methods.adapted.{key}" for key in ("log_every", "validate_every", "save_every")),
+    *("train.save_every", "train.validation.pairs", "methods.adapted.validation.pairs"),
 ]
 NATURALS = [
-    *("train.warmup", "adapter.hop", "evaluate.bootstrap", "report.pairs", "report.extremes", "report.maps"),
+    *("train.warmup", "evaluate.bootstrap", "report.pairs", "report.extremes", "report.maps"),
+    *("methods.adapted.hop", "methods.adapted.seed", "methods.chance.seed"),
     *("datasets.shapes.instances.val", "datasets.shapes.pairs.test", "backbones.dino-s8.block"),
-    *(f"{section}.seed" for section in ("features", "train", "adapter", "evaluate", "report")),
+    *(f"{section}.seed" for section in ("features", "train", "evaluate", "report")),
     *(f"datasets.{name}.seed" for name in ("shapes", "mine", "ap-10k", "awa-pose")),
 ]
 SHARES = [
-    *("train.validation.sphere_weight", "adapter.sphere_weight", "adapter.validation.sphere_weight"),
+    *("train.validation.sphere_weight", "methods.adapted.sphere_weight", "methods.fused.sphere_weight"),
+    *(
+        "methods.adapted.validation.sphere_weight",
+        "methods.fused_viewpoint.near",
+        "methods.fused_viewpoint.far",
+    ),
 ]
 POSITIVE = [
-    *("train.learning_rate", "train.gradient_clip", "train.validation.alpha", "adapter.learning_rate"),
-    *("adapter.temperature", "adapter.validation.alpha", "evaluate.temperature"),
+    *("train.learning_rate", "train.gradient_clip", "train.validation.alpha", "evaluate.temperature"),
+    *(f"methods.adapted.{key}" for key in ("learning_rate", "temperature", "validation.alpha")),
 ]
 NOT_NEGATIVE = [
     *(f"train.weights.{name}" for name in ("reconstruction", "distance", "orientation", "viewpoint")),
-    *("train.distance_margin", "adapter.cycle_radius", "adapter.spread", "report.explorer_mb"),
+    *(
+        "train.distance_margin",
+        "report.explorer_mb",
+        "methods.fused_mutual.radius",
+        "methods.fused_mutual.penalty",
+    ),
+    *("methods.adapted.cycle_radius", "methods.adapted.spread"),
 ]
 WRONG: list[tuple[str, Any]] = [
     *((key, value) for key in COUNTS for value in (0, -1, 1.5, "1", True)),
@@ -129,7 +141,7 @@ WRONG: list[tuple[str, Any]] = [
     *((key, value) for key in SHARES for value in (-0.1, 1.1, float("nan"), "0.2", False)),
     *((key, value) for key in POSITIVE for value in (0, -1, float("nan"), float("inf"), "3e-4", 10**400)),
     *((key, value) for key in NOT_NEGATIVE for value in (-0.1, float("inf"), [1])),
-    *((f"{section}.seed", 2**63) for section in ("train", "adapter")),
+    *((f"{section}.seed", 2**63) for section in ("train", "methods.adapted")),
     *(("device", value) for value in ("gpu", 3, None)),
     # data sets
     *((f"datasets.{name}.root", "a{b}") for name in ("shapes", "spair-71k", "mine")),
@@ -187,10 +199,9 @@ WRONG: list[tuple[str, Any]] = [
     # training
     *(("train.orientation_threshold", value) for value in (-0.1, 1)),
     *(("train.viewpoint_ramp", value) for value in ([5, 2], [-1, 2], [1.5, 2])),
-    *((f"train.{key}", "other") for key in ("head", "decay", "precision", "backend", "viewpoint")),
-    ("adapter.enabled", "yes"),
-    ("adapter.chain", 1),
-    *(("adapter.angle", value) for value in (0, 181)),
+    *((f"train.{key}", "other") for key in ("head", "decay", "precision", "backend")),
+    ("methods.adapted.chain", 1),
+    *(("methods.adapted.angle", value) for value in (0, 181)),
     # evaluation
     *((f"evaluate.{key}", "other")
       for key in ("split", "threshold", "frame", "source", "readout", "kap_labels")),
@@ -201,6 +212,7 @@ WRONG: list[tuple[str, Any]] = [
     *(("evaluate.methods", value) for value in ([], ["fused", "fused"], "fused")),
     *(("evaluate.sweep", value) for value in ([0.5], 0.5)),
     *(("evaluate.sweep.values", value) for value in ([0.5, 0.5], [float("nan")], 0.5)),
+    *(("methods.fused.of", value) for value in (["features"], "features")),
     ("report.compare", ["features"]),
     *(("methods.fused", value) for value in ({"kind": "other"}, {"kind": "fused", "of": ["sphere"]})),
 ]  # fmt: skip
@@ -275,6 +287,23 @@ def test_an_unknown_head_is_told_the_nearest() -> None:
     assert line.startswith("train.head: unknown head 'sphericl_map'; did you mean 'spherical_map'?")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        (
+            "evaluate.sweep.values",
+            [0.1, 1.5],
+            "methods.fused.sphere_weight: expected less than or equal to 1",
+        ),
+        ("evaluate.sweep.parameter", "radius", "methods.fused: unknown parameter 'radius'"),
+    ],
+)
+def test_what_a_sweep_tries_could_stand_in_the_method_s_entry(key: str, value: Any, named: str) -> None:
+    (line,) = complaints(changed((key, value)))
+    assert line.startswith("evaluate.sweep: ")
+    assert named in line
+
+
 def test_the_baseline_is_one_of_the_methods() -> None:
     (line,) = complaints(changed(("evaluate.baseline", "adapted")))
     assert line.startswith("evaluate: baseline")
@@ -288,9 +317,9 @@ def keys_of(section: Any, place: str = "") -> list[str]:
     keys = []
     for key, value in section.items() if isinstance(section, dict) else ():
         inside = place + key
-        entry = place in ("datasets.", "downloads.", "backbones.")
+        entry = place in ("datasets.", "downloads.", "backbones.", "methods.")
         named = ("class_ids.", "classes.", "weights.")  # told by the mapping that lacks them
-        if not (entry or key in OPTIONAL or place.endswith(named) or place.startswith("methods.")):
+        if not (entry or key in OPTIONAL or place.endswith(named)):
             keys.append(inside)
         keys += keys_of(value, f"{inside}.") if not inside.endswith("wheel.weights") else []
     return keys
@@ -335,6 +364,7 @@ def test_several_mistakes_are_told_at_once() -> None:
         ("downloads.spair-u.licens", "licence"),
         ("backbones.dino-s8.weights.sha265", "sha256"),
         ("methods.fused_mutual.radus", "radius"),
+        ("methods.adapted.step", "steps"),
     ],
 )
 def test_unknown_keys_name_the_nearest(key: str, near: str) -> None:
@@ -343,6 +373,11 @@ def test_unknown_keys_name_the_nearest(key: str, near: str) -> None:
     assert line.startswith(f"{place or 'the top level'}: ")
     assert repr(unknown) in line
     assert repr(near) in line
+
+
+def test_what_has_moved_is_named_with_its_place() -> None:
+    (line,) = complaints(changed(("adapter", {"enabled": True})))
+    assert line.startswith("adapter: moved; set methods.adapted")
 
 
 def test_far_off_keys_name_all_that_are_known() -> None:
@@ -496,7 +531,7 @@ def test_the_schema_knows_what_it_can_say() -> None:
     assert not list(validator.iter_errors(shipped()))
     for key, value in WRONG[::20]:
         told = bool(list(validator.iter_errors(changed((key, value)))))
-        told |= key.startswith(("methods.", "features.crop"))  # files of the kinds say it; order
+        told |= key.startswith("features.crop")  # order
         assert told or isinstance(value, float) or value == 10**400, key  # NaN, and 1.0 for a whole number
     for key in ("trian", "train.step", "datasets.shapes.sed", "datasets.spair-u.borrow.entry.class_id"):
         assert list(validator.iter_errors(changed((key, 1))))

@@ -59,11 +59,9 @@ def test_there_and_back_keeps_every_value_and_comment(root: Path, params: Path, 
 def test_every_row_is_every_method(root: Path, params: Path) -> None:
     apply_preset(root / "presets" / "every-row.yaml", params)
     now = yaml.safe_load(params.read_text())
-    assert now["adapter"]["enabled"] is True
     assert now["evaluate"]["methods"] == list(make_methods(now["methods"], now["methods"]))
     apply_preset(root / "presets" / "spair-71k.yaml", params)
     now = yaml.safe_load(params.read_text())
-    assert now["adapter"]["enabled"] is False  # the paper has none of them
     assert now["evaluate"]["methods"] == ["features", "sphere", "fused", "chance"]
 
 

@@ -171,8 +171,8 @@ def test_a_folder_of_one_s_own_runs_to_metrics(root: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_a_folder_without_keypoints_gives_a_head_to_use(root: Path, tmp_path: Path) -> None:
     project = own_folder(root, tmp_path / "project", count=4, keypoints=False)
-    project.snakemake("trained")
-    assert "Nothing to be done" in project.snakemake("trained")
+    project.snakemake("train")
+    assert "Nothing to be done" in project.snakemake("train")
     assert stages_run(project.run("dvc", "repro", "train")) == ["data", "weights", "features", "train"]
     project.run("spheremap", "bundle", "--out", "mine.spheremap")
     project.run("spheremap", "map", "mine/photos/mug/0.png", "--model", "mine.spheremap", "--out", "map.png")
@@ -195,10 +195,11 @@ def test_the_paper_s_settings_plan_exactly_these_jobs(root: Path, tmp_path: Path
         "cache_index": 2,
         "features": 1,
         "train": 1,
+        "fitted": 1,
         "curves": 1,
         "evaluate": 1,
         "report_page": 1,
         "all": 1,
     }
     due = re.findall(r"^(\w+):$", project.run("dvc", "status"), re.MULTILINE)
-    assert due == ["data", "weights", "features", "train", "evaluate"]
+    assert due == ["data", "weights", "features", "train", "fit", "evaluate"]

@@ -18,6 +18,7 @@ MILESTONES = {
     "weights": ["weights"],
     "features": ["cache views", "cache images", "cache-index views", "cache-index images", "features"],
     "train": ["train"],
+    "fitted": ["methods"],
     "results": ["evaluate", "report"],
 }
 SIGNALS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
@@ -32,7 +33,7 @@ def words(tool: str, target: str) -> tuple[str, ...]:
     """The command line that makes a milestone."""
     if tool == "snakemake":
         return "snakemake", "--cores", "all", "--", target
-    return "dvc", "repro", "evaluate" if target == "results" else target
+    return "dvc", "repro", {"results": "evaluate", "fitted": "fit"}.get(target, target)
 
 
 def outputs(trial: Trial, target: str) -> list[str]:

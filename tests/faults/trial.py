@@ -28,8 +28,9 @@ REPEATS = int(os.environ.get("FAULT_REPEATS", "0"))  # of each kill in the long 
 PATIENCE = 600  # seconds after which a command counts as hanging
 PRODUCTS = ("data", "models", "results")
 CANONICAL = "data/shapes/canonical"
-# steps in the order of the workflow; "features" and "training" only copy files
-KINDS = ("render", "weights", "cache", "cache-index", "features", "train", "training", "evaluate", "report")
+# steps in the order of the workflow; "features", "methods" and "training" only copy files
+KINDS = ("render", "weights", "cache", "cache-index", "features", "train", "methods", "training",
+         "evaluate", "report")  # fmt: skip
 COMMANDS = (
     *("render", "weights", "cache images", "cache views", "cache-index images", "cache-index views"),
     *("train", "evaluate", "report"),

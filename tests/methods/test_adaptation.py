@@ -1,4 +1,4 @@
-"""The feature adapter: chains, pseudo-labels against slow loops, the loss, training, resuming, its file."""
+"""The feature adapter: chains, pseudo-labels against slow loops, the loss, training, resuming."""
 
 import dataclasses
 import math
@@ -10,31 +10,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
-from spheremap.base.tensors import write_tensors
+from spheremap.base.errors import InputError, SpheremapError
+from spheremap.config.learning import Validation
 from spheremap.data.tables import Tables
 from spheremap.data.viewpoint_bins import UNKNOWN
-from spheremap.methods.adaptation import (
-    Adapter,
-    AdapterConfig,
-    AdaptResult,
-    adapt,
-    load_adapter,
-    save_adapter,
-)
+from spheremap.methods.adaptation.adapter import Bottleneck
 from spheremap.methods.adaptation.chains import Chains
 from spheremap.methods.adaptation.loss import contrastive_loss, soft_targets
 from spheremap.methods.adaptation.pseudo_labels import Matches, Rules, pseudo_labels
+from spheremap.methods.adapted import Adapted
+from spheremap.methods.engine.fitting import Fitted, Fitting, save_fitted
 from spheremap.model.head import Foreground
-from spheremap.model.training import Views
-from spheremap.model.training.config import ValidationConfig
 
 GRID = (5, 6)
 PATCHES = GRID[0] * GRID[1]
-CONFIG = AdapterConfig(
-    enabled=True,
+CONFIG = Adapted(
     seed=0,
     steps=12,
     batch=2,
@@ -52,7 +43,7 @@ CONFIG = AdapterConfig(
     log_every=5,
     validate_every=4,
     save_every=3,
-    validation=ValidationConfig(0.2, 0.1, 200),
+    validation=Validation(0.2, 0.1, 200),
 )
 
 
@@ -111,7 +102,7 @@ def test_a_chain_ends_where_there_is_no_further_view() -> None:
 
 def test_without_neighbours_there_is_no_chain() -> None:
     alone = {"category": np.zeros(3, int), "azimuth_bin": np.array([0, 2, UNKNOWN]), "image": np.arange(3)}
-    with pytest.raises(InputError, match=r"(?s)no chain.*2 views.*adapter.hop"):
+    with pytest.raises(InputError, match=r"(?s)no chain.*2 views.*hop of the method"):
         Chains(np.arange(3), **alone, bins=8, length=3, hop=1)
 
 
@@ -241,56 +232,28 @@ def test_the_loss_equals_a_loop_over_matches() -> None:
 # --- the adapter
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_an_untrained_adapter_is_the_identity(dtype: Any) -> None:
-    tokens = (30 * np.random.default_rng(0).normal(size=(2, PATCHES, 32))).astype(dtype)
-    tokens[0, 3] = 0
-    adapted = Adapter.initialise(32, 8, seed=0)(tokens)
-    assert adapted.dtype == torch.float32
-    assert torch.equal(adapted, torch.from_numpy(tokens).float())
-
-
-def trained_adapter() -> Adapter:
-    adapter = Adapter.initialise(32, 8, seed=0)
+def adapter(dim: int = 32) -> Bottleneck:
+    """One that was trained."""
+    network = dataclasses.replace(CONFIG, width=8).untrained(dim)
     with torch.no_grad():
-        adapter.network.up.weight.copy_(torch.randn(32, 8, generator=torch.Generator().manual_seed(1)))
-    return adapter
+        network.up.weight.copy_(torch.randn(dim, 8, generator=torch.Generator().manual_seed(1)))
+    return network.requires_grad_(False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_an_untrained_adapter_is_the_identity(dtype: Any) -> None:
+    tokens = (30 * torch.randn(2, PATCHES, 32, generator=torch.Generator().manual_seed(0))).to(dtype)
+    tokens[0, 3] = 0
+    adapted = CONFIG.untrained(32)(tokens)
+    assert adapted.dtype == torch.float32
+    assert torch.equal(adapted, tokens.float())
 
 
 def test_the_length_of_a_token_does_not_matter() -> None:
-    tokens = np.random.default_rng(0).normal(size=(1, PATCHES, 32)).astype(np.float32)
-    adapter = trained_adapter()
-    assert not torch.allclose(adapter(tokens), torch.from_numpy(tokens), atol=0.1)
-    assert torch.allclose(adapter(7 * tokens), 7 * adapter(tokens), rtol=1e-3, atol=1e-3)
-
-
-def test_the_file_brings_everything_back(tmp_path: Path) -> None:
-    adapter, path = trained_adapter(), tmp_path / "adapter.safetensors"
-    save_adapter(path, adapter, {"step": "adapt"})
-    loaded = load_adapter(path)
-    assert (loaded.dim, loaded.provenance) == (32, {"step": "adapt"})
-    tokens = np.ones((1, 4, 32), dtype=np.float16)
-    assert torch.equal(loaded(tokens), adapter(tokens))
-    before = path.read_bytes()
-    save_adapter(path, loaded, loaded.provenance)
-    assert path.read_bytes() == before
-
-
-def test_other_files_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "adapter.safetensors"
-    with pytest.raises(ProvenanceError, match="cannot be read"):
-        load_adapter(path)
-    path.write_bytes(b"\0" * 90)
-    with pytest.raises(ProvenanceError, match="cannot be read"):
-        load_adapter(path)
-    save_file({"a": torch.zeros(2)}, path)
-    with pytest.raises(ProvenanceError, match="not an adapter of this version"):
-        load_adapter(path)
-    write_tensors(path, {"a": torch.zeros(2)}, {"schema": "spheremap-adapter-1", "provenance": {}})
-    with pytest.raises(ProvenanceError, match="parameters of the adapter"):
-        load_adapter(path)
-    with pytest.raises(ProvenanceError, match="do not fit the adapter"):
-        trained_adapter()(np.ones((1, 4, 16), dtype=np.float16))
+    tokens = torch.randn(1, PATCHES, 32, generator=torch.Generator().manual_seed(0))
+    network = adapter()
+    assert not torch.allclose(network(tokens), tokens, atol=0.1)
+    assert torch.allclose(network(7 * tokens), 7 * network(tokens), rtol=1e-3, atol=1e-3)
 
 
 # --- training
@@ -329,12 +292,11 @@ class Toy:
         images = pd.DataFrame({"image_id": self.image_ids, "category": "toy", "azimuth": azimuth})
         return Tables(images, pd.DataFrame(), pd.DataFrame())
 
-    def views(self) -> Views:
-        return Views(self, self.tables(), ["toy"], bins=8, memory=1.0)
-
     def head(self) -> Any:
         class Reader:
             """Stands for a head: the place on the sphere is written in the token."""
+
+            categories = ("toy",)
 
             @staticmethod
             def mapper(tokens: torch.Tensor, foreground: Foreground) -> torch.Tensor:
@@ -342,9 +304,11 @@ class Toy:
 
         return Reader()
 
-    def right(self, adapter: Adapter, first: int, last: int) -> float:
+    @torch.no_grad()
+    def right(self, network: Bottleneck, first: int, last: int) -> float:
         """Share of the parts that find themselves in another image, among images `first` to `last`."""
-        adapted = torch.nn.functional.normalize(adapter(self.data[first:last]), dim=-1)
+        tokens = torch.from_numpy(self.data[first:last])
+        adapted = torch.nn.functional.normalize(network(tokens), dim=-1)
         right = []
         for a in range(last - first):
             for b in range(last - first):
@@ -361,40 +325,45 @@ class Interrupted(Exception):
 
 def run(
     folder: Path,
-    config: AdapterConfig = CONFIG,
+    config: Adapted = CONFIG,
     *,
     toy: Toy | None = None,
     scores: list[float] | None = None,
     stop_at: int | None = None,
     identity: str = "same",
-) -> tuple[Adapter, AdaptResult]:
+) -> Fitted:
     """Train with the validation scores given, one per call; a run can be stopped at one of the calls."""
     toy = toy or Toy()
-    adapter = Adapter.initialise(toy.dim, config.width, config.seed)
     left = list(scores or [])
     calls = 0
 
-    def validator(_: Adapter) -> float:
+    def validator(_: Bottleneck) -> float:
         nonlocal calls
         if calls == stop_at:
             raise Interrupted
         calls += 1
         return left.pop(0)
 
-    result = adapt(
-        adapter,
-        toy.head(),
-        toy.views(),
-        config,
-        state_path=folder / "state.safetensors",
+    def validation(*given: Any) -> Any:
+        assert given == (config, config.validation, config.seed)
+        return validator if scores is not None else None
+
+    fitting = Fitting(
+        toy.tables(),
+        views=toy,
+        images=None,
+        head=toy.head(),
+        device=torch.device("cpu"),
+        memory=1.0,
+        state=folder / "state.safetensors",
         identity=identity,
-        validator=validator if scores is not None else None,
+        validation=validation,
     )
-    return adapter, result
+    return config.fit(fitting)
 
 
-def same(a: Adapter, b: Adapter) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.trainable().values(), b.trainable().values(), strict=True))
+def same(a: Bottleneck, b: Bottleneck) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
 
 def test_the_adapter_learns_to_tell_repeated_parts_apart(tmp_path: Path) -> None:
@@ -405,17 +374,17 @@ def test_the_adapter_learns_to_tell_repeated_parts_apart(tmp_path: Path) -> None
     config = dataclasses.replace(
         CONFIG, steps=60, batch=4, learning_rate=2e-2, hop=2, log_every=20, save_every=100
     )
-    adapter, result = run(tmp_path, config, toy=toy)
+    result = run(tmp_path, config, toy=toy)
     toy.masks = masks
-    before = toy.right(Adapter.initialise(toy.dim, 16, 0), seen, len(masks))
-    after = toy.right(adapter, seen, len(masks))
+    before = toy.right(config.untrained(toy.dim), seen, len(masks))
+    after = toy.right(result.network, seen, len(masks))
     assert before < 0.6  # about as often as not
     assert after > 0.8
     assert result.curve["loss"].iloc[-1] < 0.5 * result.curve["loss"].iloc[0]
 
 
 def test_rows_of_the_curve(tmp_path: Path) -> None:
-    _, result = run(tmp_path, scores=[2.0, 1.0, 3.0, 3.0])
+    result = run(tmp_path, scores=[2.0, 1.0, 3.0, 3.0])
     assert result.curve.columns.tolist() == ["step", "loss", "matches", "kept", "pck_point"]
     assert result.curve["step"].tolist() == [0, 4, 5, 8, 10, 12]
     assert result.curve["pck_point"].dropna().tolist() == [2, 1, 3, 3]
@@ -427,17 +396,17 @@ def test_rows_of_the_curve(tmp_path: Path) -> None:
 def test_the_best_is_kept_and_be_it_the_identity(tmp_path: Path) -> None:
     for folder in ("a", "b", "c"):
         (tmp_path / folder).mkdir()
-    best, result = run(tmp_path / "a", scores=[2.0, 1.0, 3.0, 3.0])
-    assert result.best_step == 8
-    until_then, _ = run(tmp_path / "b", dataclasses.replace(CONFIG, steps=8))
-    assert same(best, until_then)
-    untouched, result = run(tmp_path / "c", scores=[2.0, 1.0, 1.0, 1.0])
-    assert result.best_step == 0
-    assert same(untouched, Adapter.initialise(32, 16, 0))
+    best = run(tmp_path / "a", scores=[2.0, 1.0, 3.0, 3.0])
+    assert best.best_step == 8
+    until_then = run(tmp_path / "b", dataclasses.replace(CONFIG, steps=8))
+    assert same(best.network, until_then.network)
+    untouched = run(tmp_path / "c", scores=[2.0, 1.0, 1.0, 1.0])
+    assert untouched.best_step == 0
+    assert same(untouched.network, CONFIG.untrained(32))
 
 
 def test_without_validation_the_last_is_kept(tmp_path: Path) -> None:
-    _, result = run(tmp_path)
+    result = run(tmp_path)
     assert result.best_step == 12
     assert result.curve["pck_point"].isna().all()
 
@@ -448,40 +417,40 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
 ) -> None:
     (tmp_path / "whole").mkdir()
     scores = [0.0, 7.0, 5.0, 8.0]
-    whole, expected = run(tmp_path / "whole", scores=scores)
+    expected = run(tmp_path / "whole", scores=scores)
     with pytest.raises(Interrupted):
         run(tmp_path, scores=scores, stop_at=stop_at)
     capsys.readouterr()
-    resumed, found = run(tmp_path, scores=scores[stop_at:])
+    found = run(tmp_path, scores=scores[stop_at:])
     assert f"going on from step {3 * stop_at if stop_at < 3 else 9}" in capsys.readouterr().err
     assert found.best_step == expected.best_step == 12
     pd.testing.assert_frame_equal(found.curve, expected.curve, check_exact=True)
     files = tmp_path / "whole.safetensors", tmp_path / "resumed.safetensors"
-    for path, adapter in zip(files, (whole, resumed), strict=True):
-        save_adapter(path, adapter, {})
+    for path, fitted in zip(files, (expected, found), strict=True):
+        save_fitted(path, fitted.network, {})
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_foreign_state_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "whole").mkdir()
-    whole, _ = run(tmp_path / "whole")
+    whole = run(tmp_path / "whole")
     run(tmp_path, identity="other")
-    found, _ = run(tmp_path)
+    found = run(tmp_path)
     assert "starting anew" in capsys.readouterr().err
-    assert same(found, whole)
+    assert same(found.network, whole.network)
 
 
 def test_no_pseudo_label_at_all_is_an_error(tmp_path: Path) -> None:
     toy = Toy()
     toy.data[:, :, -3:] = np.random.default_rng(3).normal(size=(*toy.data.shape[:2], 3))  # a senseless sphere
-    with pytest.raises(SpheremapError, match=r"(?s)no match passed.*none in 5 steps.*adapter.angle"):
+    with pytest.raises(SpheremapError, match=r"(?s)no match passed.*none in 5 steps.*raise angle"):
         run(tmp_path, dataclasses.replace(CONFIG, angle=0.01), toy=toy)
 
 
 def test_divergence_stops_with_a_message(tmp_path: Path) -> None:
     toy = Toy()
     toy.data[:, 20] = np.inf
-    with pytest.raises(SpheremapError, match=r"(?s)training diverged.*adapter.learning_rate"):
+    with pytest.raises(SpheremapError, match=r"(?s)training diverged.*lower learning_rate"):
         run(tmp_path, toy=toy)
     assert not (tmp_path / "state.safetensors").exists()
 
@@ -499,6 +468,6 @@ def test_a_validation_score_must_be_a_number(tmp_path: Path) -> None:
 def test_every_parameter_reaches_the_adapter(tmp_path: Path, name: str, value: Any) -> None:
     config = dataclasses.replace(CONFIG, steps=3, sphere_weight=0.1, angle=90.0)
     assert getattr(config, name) != value
-    before, _ = run(tmp_path / "a", config)
-    after, _ = run(tmp_path / "b", dataclasses.replace(config, **{name: value}))
+    before = run(tmp_path / "a", config).network
+    after = run(tmp_path / "b", dataclasses.replace(config, **{name: value})).network
     assert not same(before, after)

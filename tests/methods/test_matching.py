@@ -22,8 +22,9 @@ from world import (
 )
 
 from spheremap.base.errors import InputError, ProvenanceError
+from spheremap.config.methods import KINDS, learning
 from spheremap.data.tables import Tables
-from spheremap.methods import kinds, make_methods
+from spheremap.methods import make_methods
 from spheremap.methods.chance import Chance
 from spheremap.methods.engine.comparison import Comparison
 from spheremap.methods.engine.descriptors import unit, weighted_sum
@@ -52,13 +53,11 @@ def compare(cache, head, **options):
 
 def test_every_kind_can_be_made_and_is_made_of_others() -> None:
     made = methods(*entries())
-    assert {entry["kind"] for entry in entries().values()} == set(kinds())
+    assert {entry["kind"] for entry in entries().values()} == set(KINDS)
     assert made["adapted_fused"] == Fused((made["adapted"], SPHERE), 0.2)
     assert made["fused_mutual"].of == made["fused"]
-    assert [name for name, method in made.items() if any(each.learns for each in method.members())] == [
-        "adapted",
-        "adapted_fused",
-    ]
+    assert learning(entries(), entries()) == learning(entries(), ["adapted_fused"]) == ["adapted"]
+    assert learning(entries(), ["fused", "fused_mutual"]) == []
     nested = entries() | {"both": {"kind": "subpatch", "of": "fused_mutual"}}
     both = make_methods(nested, ["both"])["both"]
     assert both.parts() == made["fused"].parts()
@@ -80,6 +79,8 @@ def test_every_kind_can_be_made_and_is_made_of_others() -> None:
         ("fused", {"sphere_weight": "much"}, "methods.fused.sphere_weight"),
         ("fused_mutual", {"radius": -1.0}, "radius"),
         ("fused_viewpoint", {"far": 1.5}, "far"),
+        ("adapted", {"chain": 1}, "methods.adapted.chain"),
+        ("adapted", {"validation": {}}, "methods.adapted.validation.alpha: missing"),
     ],
 )
 def test_bad_entries_are_named(name: str, entry: dict, said: str) -> None:
@@ -344,7 +345,7 @@ def test_methods_need_what_they_use() -> None:
     cache, tables, head = make_world(0)
     queries = build_queries(cache, tables, tables.pairs)
     for name, own in (("sphere", None), ("fused_viewpoint", None), ("adapted", head)):
-        with pytest.raises(InputError, match="adapted" if own else "sphere"):
+        with pytest.raises(InputError, match="fitted .*first" if own else "sphere"):
             list(Comparison(cache, methods(name).values(), own).blocks(queries))
 
 

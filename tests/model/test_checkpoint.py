@@ -176,7 +176,7 @@ def test_sound_files_of_other_things_are_not_to_be_deleted(tmp_path: Path) -> No
     path = tmp_path / "other.safetensors"
     save_file({"patch_embed.proj.bias": torch.zeros(8)}, path)
     assert "other tensors: patch_embed.proj.bias" in refused(path, "not a sphere head")
-    write_tensors(path, {"down.weight": torch.zeros(8)}, {"schema": "spheremap-adapter-1"})
+    write_tensors(path, {"down.weight": torch.zeros(8)}, {"schema": "spheremap-fitted-1"})
     refused(path, "not a head of this version")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

@@ -17,6 +17,12 @@ from spheremap.metrics.evaluate import evaluate
 from spheremap.metrics.results import Results
 
 PAPER = ("features", "sphere", "fused", "chance")
+ADAPTED = {
+    "kind": "adapted", "seed": 0, "steps": 4, "batch": 2, "learning_rate": 1e-2, "width": 6,
+    "sphere_weight": 0.2, "chain": 3, "hop": 1, "viewpoint_bins": 8, "cycle_radius": 1.0, "angle": 30.0,
+    "matches": 20, "temperature": 0.1, "spread": 0.0, "log_every": 2, "validate_every": 2, "save_every": 2,
+    "validation": {"sphere_weight": 0.2, "alpha": 0.1, "pairs": 200},
+}  # fmt: skip
 FURTHER = ("fused_subpatch", "fused_mutual", "fused_viewpoint")
 
 
@@ -32,7 +38,7 @@ def entries(
         "fused_subpatch": {"kind": "subpatch", "of": "fused"},
         "fused_mutual": {"kind": "mutual", "of": "fused", "radius": 1.0, "penalty": 0.5},
         "fused_viewpoint": {"kind": "fused_viewpoint", **pair, "near": 0.125, "far": 0.5},
-        "adapted": {"kind": "adapted"},
+        "adapted": ADAPTED,
         "adapted_fused": {"kind": "fused", "of": ["adapted", "sphere"], "sphere_weight": sphere_weight},
         "chance": {"kind": "chance", "seed": seed},
     }

@@ -58,7 +58,7 @@ def test_slurm_profile_bounds_the_time_of_every_job_that_takes_a_machine(root: P
 
 
 def test_every_rule_names_its_memory(root: Path) -> None:
-    small = {"data", "results", "features", "trained", "curves", "slice"}  # run nothing, or copy files
+    small = {"data", "results", "features", "fitted", "curves", "slice"}  # run nothing, or copy files
     assert {rule for rule, text in rules(root).items() if "mem_mb=" not in text} == small
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from spheremap.config.methods import entries_of, learning
 
 DATASET = config["dataset"]
 BACKBONE = config["features"]["backbone"]
@@ -124,23 +125,6 @@ def hold_folder():
             "again"
         )
     HELD.append(lock)
-
-
-def entries_of(names):
-    """The entries of `methods` that are called `names`, and those that they are made of."""
-    entries, left = {}, list(names)
-    while left:
-        name = left.pop()
-        if name not in entries:
-            entries[name] = config["methods"][name]
-            of = entries[name].get("of", [])
-            left += [of] if isinstance(of, str) else of
-    return entries
-
-
-SCORED = entries_of(
-    [*config["evaluate"]["methods"], config["evaluate"]["sweep"]["method"]]
-)
 
 
 def downloads(entry):

@@ -1,11 +1,6 @@
 """Milestone `evaluate`: metrics, training curves and the report page."""
 
 RESULTS = "results"
-LEARNING = [name for name, entry in SCORED.items() if entry["kind"] == "adapted"]
-if LEARNING and not ADAPTER:
-    raise WorkflowError(
-        f"params.yaml: adapter.enabled is false, expected true for the method {LEARNING[0]!r}"
-    )
 
 
 rule curves:
@@ -56,7 +51,8 @@ rule evaluate:
         provenance=f"{CANONICAL}/provenance.json",
         images=cache_files("images"),
         head=rules.train.output.head,
-        adapter=ADAPTER if LEARNING else [],
+        fitted=expand(f"{MODEL}/methods/{{method}}.safetensors", method=LEARNING),
+        learning=rules.fitted.output[0],
     output:
         metrics=report(
             f"{RESULTS}/metrics.json",
@@ -97,13 +93,11 @@ rule evaluate:
         # if this fails, no page of other results shall stay
         stale=[f"{RESULTS}/report.html", f"{RESULTS}/report.params.json"],
         device=config["device"],
-        adapter=lambda wildcards, input: (
-            f"--adapter {input.adapter}" if input.adapter else ""
-        ),
+        fitted=subpath(input.learning, parent=True),
     shell:
         "rm -f {params.stale} && logged {log} spheremap evaluate --params {input.params} --tables {params.tables} "
-        "--images {input.images[0]} --head {input.head} {params.adapter} --out {params.out} --device {params.device} "
-        "--threads {threads} "
+        "--images {input.images[0]} --head {input.head} --fitted {params.fitted} --out {params.out} "
+        "--device {params.device} --threads {threads} "
         "&& cp {input.params} {output.params}"
 
 

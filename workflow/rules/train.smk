@@ -1,4 +1,4 @@
-"""Milestone `train`: the spherical head and, where asked for, the feature adapter."""
+"""Milestones `train` and `fit`: the spherical head, and the methods that learn."""
 
 
 rule train:
@@ -41,31 +41,45 @@ rule train:
         "&& cp {input.params} {output.params}"
 
 
-rule adapt:
-    """Train the feature adapter on pseudo-labels that the head confirms, choosing it on validation."""
+CHOSEN = {
+    "methods": config["evaluate"]["methods"],
+    "sweep": config["evaluate"]["sweep"]["method"],
+}
+# those that learn, among the chosen ones and those that these are made of
+LEARNING = learning(config["methods"], [*CHOSEN["methods"], CHOSEN["sweep"]])
+FIT_PARAMS = {
+    name: params_slice(
+        f"fit-{name}",
+        {"dataset": DATASET, "methods": entries_of(config["methods"], [name])},
+        f"{MODEL}/methods/{name}.params.json",
+    )
+    for name in LEARNING
+}
+
+
+rule fit:
+    """Let a method learn from the cached views, as its entry says."""
     input:
-        params=params_slice(
-            "adapt",
-            {"dataset": DATASET, "adapter": config["adapter"]},
-            f"{MODEL}/adapter.params.json",
-        ),
+        params=lambda wildcards: FIT_PARAMS[wildcards.method],
         tables=TABLES,
         provenance=f"{CANONICAL}/provenance.json",
         views=cache_files("views"),
         images=cache_files("images"),
         head=rules.train.output.head,
     output:
-        adapter=f"{MODEL}/adapter.safetensors",
+        fitted=f"{MODEL}/methods/{{method}}.safetensors",
         curve=report(
-            f"{MODEL}/adapter.csv",
-            caption="../report/adapter.rst",
+            f"{MODEL}/methods/{{method}}.csv",
+            caption="../report/fit.rst",
             category="Training",
         ),
-        params=f"{MODEL}/adapter.params.json",
+        params=f"{MODEL}/methods/{{method}}.params.json",
     log:
-        "logs/adapt.log",
+        "logs/fit-{method}.log",
     benchmark:
-        "logs/benchmarks/adapt.tsv"
+        "logs/benchmarks/fit-{method}.tsv"
+    wildcard_constraints:
+        method="|".join(map(re.escape, LEARNING)) or "(?!)",
     conda:
         ENVIRONMENT
     threads: CORES
@@ -74,20 +88,30 @@ rule adapt:
         gpu=GPU,
     params:
         tables=subpath(input.provenance, parent=True),
-        work=f"{WORK}/adapt",
+        work=f"{WORK}/fit/{{method}}",
         device=config["device"],
     shell:
-        "logged {log} spheremap adapt --params {input.params} --tables {params.tables} --views {input.views[0]} "
-        "--images {input.images[0]} --head {input.head} --out {output.adapter} --curve {output.curve} "
-        "--work {params.work} --device {params.device} --threads {threads} "
+        "logged {log} spheremap fit --method {wildcards.method} --params {input.params} --tables {params.tables} "
+        "--views {input.views[0]} --images {input.images[0]} --head {input.head} --out {output.fitted} "
+        "--curve {output.curve} --work {params.work} --device {params.device} --threads {threads} "
         "&& cp {input.params} {output.params}"
 
 
-# nothing at all unless the adapter is switched on
-ADAPTER = rules.adapt.output.adapter if config["adapter"]["enabled"] else []
-
-
-rule trained:
+rule fitted:
+    """All chosen methods that learn, and the parameters that say which these are."""
     input:
-        rules.train.output,
-        rules.adapt.output if ADAPTER else [],
+        expand(f"{MODEL}/methods/{{method}}.safetensors", method=LEARNING),
+        params=params_slice(
+            "fitted",
+            {"dataset": DATASET, "methods": config["methods"], "chosen": CHOSEN},
+            f"{MODEL}/methods/params.json",
+        ),
+    output:
+        f"{MODEL}/methods/params.json",
+    log:
+        "logs/fitted.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    shell:
+        "cp {input.params} {output} 2> {log}"

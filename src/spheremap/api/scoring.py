@@ -3,7 +3,7 @@
 The tables are the workflow's, made if need be. The features are those of the bundle's own backbone and fit,
 kept under .work/evaluate for the next time. The bundle also sets the weight of the sphere in the method
 `fused`, how points are described and how places are read; everything else is that of the sections `evaluate`
-and `methods`. Methods that learn are left out: a bundle holds no adapter.
+and `methods`. Methods that learn are left out: a bundle holds nothing that they learned.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import sha256_file
 from spheremap.base.provenance import digest, provenance
 from spheremap.config import EvaluateSlice, Params, load_params
+from spheremap.config.methods import learning
 from spheremap.config.slices import parse
 from spheremap.data.tables import read_tables, tables_digest
 from spheremap.features.cache.builder import CacheSpec, Source, build_shard, select_sources
@@ -105,10 +106,7 @@ def _settings(
     section, entries = dataclasses.asdict(params.evaluate), dict(params.methods)
     weight = about.sphere_weight if sphere_weight is None else sphere_weight
     entries["fused"] = {**entries["fused"], "sphere_weight": weight}
-    made = make_methods(entries, section["methods"])
-    section["methods"] = [
-        name for name, method in made.items() if not any(each.learns for each in method.members())
-    ]
+    section["methods"] = [name for name in section["methods"] if not learning(entries, [name])]
     section["split"] = split or section["split"]
     protocol = dataclasses.asdict(about.protocol)
     del protocol["fit"]  # of the features

@@ -15,12 +15,14 @@ from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
 from spheremap.base.provenance import digest, provenance
 from spheremap.config import EvaluateSlice
+from spheremap.config.methods import entries_of, learning
 from spheremap.config.slices import read_slice
 from spheremap.data.tables import SPLITS, read_tables, tables_digest
 from spheremap.features.cache.reader import FeatureCache
+from spheremap.features.cache.space import feature_space
 from spheremap.methods import make_methods
-from spheremap.methods.adaptation import load_adapter
-from spheremap.metrics.agreement import check_adapter, check_agreement
+from spheremap.methods.engine.fitting import load_fitted
+from spheremap.metrics.agreement import check_agreement
 from spheremap.metrics.evaluate import evaluate
 from spheremap.metrics.results import METRICS, write_results
 from spheremap.metrics.table import format_file
@@ -58,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     workflow.add_argument("--tables", type=Path, help="folder of the canonical tables")
     workflow.add_argument("--images", type=Path, nargs="+", help="feature cache of whole images")
     workflow.add_argument("--head", type=Path, help="trained head")
-    workflow.add_argument("--adapter", type=Path, help="trained adapter, for methods of the kind `adapted`")
+    workflow.add_argument(
+        "--fitted", type=Path, help="folder of what `spheremap fit` wrote for methods that learn"
+    )
     parser.add_argument(
         "--out", type=Path, help="folder for the results (default, of a bundle: results/<model>-on-<dataset>)"
     )
@@ -84,7 +88,7 @@ def _check_form(args: argparse.Namespace) -> None:
     """
     forms = [
         ({"model", "dataset"}, {"split", "sphere_weight", "weights", "out"}),
-        ({"params", "tables", "images", "head", "out"}, {"adapter"}),
+        ({"params", "tables", "images", "head", "out"}, {"fitted"}),
     ]
     own = {name for needed, optional in forms for name in needed | optional}
     given = {name for name in own if getattr(args, name) is not None}
@@ -120,14 +124,12 @@ def _score_bundle(args: argparse.Namespace) -> None:
 def _score_head(args: argparse.Namespace) -> None:
     params = read_slice(args.params, EvaluateSlice)
     chosen = params.evaluate
-    methods = make_methods(params.methods, (*chosen.methods, chosen.sweep.method))
-    learn = any(each.learns for method in methods.values() for each in method.members())
-    if learn != (args.adapter is not None):
+    names = (*chosen.methods, chosen.sweep.method)
+    methods = make_methods(params.methods, names)
+    learners = make_methods(params.methods, learning(params.methods, names))
+    if learners and args.fitted is None:
         raise InputError(
-            "the parameters and the option --adapter do not agree",
-            where=args.params,
-            expected="--adapter if, and only if, a method is made of one that learns",
-            found=f"{', '.join(methods)}, --adapter {args.adapter or 'not given'}",
+            "methods must be fitted first", where=args.params, expected="--fitted", found=", ".join(learners)
         )
     device = choose_device(args.device)
     tables = read_tables(args.tables)
@@ -137,10 +139,15 @@ def _score_head(args: argparse.Namespace) -> None:
     with FeatureCache.open(args.images, expect={"inputs": inputs}) as cache:
         check_agreement(cache, head, args.head)
         inputs |= {"images": digest(cache.provenance), "head": sha256_file(args.head)}
-        if learn:
-            fitted["adapted"] = load_adapter(args.adapter, device)
-            check_adapter(cache, fitted["adapted"], args.adapter)
-            inputs["adapter"] = sha256_file(args.adapter)
+        for name, method in learners.items():
+            path = args.fitted / f"{name}.safetensors"
+            expected = {
+                "step": "fit",
+                "params": {"method": name, "methods": entries_of(params.methods, [name])},
+                "inputs": {"head": inputs["head"], "features": digest(feature_space(cache.provenance))},
+            }
+            fitted[method] = load_fitted(path, method, cache.dim, expected, device)
+            inputs[f"methods/{name}"] = sha256_file(path)
         results = evaluate(
             cache,
             tables,

@@ -13,8 +13,8 @@ from pydantic.dataclasses import dataclass
 from spheremap.config.backbone import Backbone, Features
 from spheremap.config.data_sets import Download, Entry, without_its_own
 from spheremap.config.fields import STRICT, Count, Name, Named, one_of
-from spheremap.config.learning import Adapt, Train
-from spheremap.config.methods import Methods
+from spheremap.config.learning import Train
+from spheremap.config.methods import Entries, MethodEntry, Methods
 from spheremap.config.scoring import Evaluate, Report
 from spheremap.config.slices import parse, read_params
 
@@ -33,7 +33,6 @@ class Params:
     backbones: Named[Backbone] = Field(description="ViTs of timm, and what is taken from them.")
     features: Features = Field(description="What is cached of the backbone.")
     train: Train = Field(description="The spherical head.")
-    adapter: Adapt = Field(description="Features refined by what the sphere confirms (docs/adapter.md).")
     methods: Methods = Field(description="What is compared: a file of spheremap.methods and its parameters.")
     evaluate: Evaluate = Field(description="How to match and score (docs/protocols.md).")
     report: Report = Field(description="How much to draw.")
@@ -77,10 +76,10 @@ class TrainSlice:
 
 
 @dataclass(frozen=True, config=STRICT)
-class AdaptSlice:
-    """What the command `adapt` reads."""
+class FitSlice:
+    """What the command `fit` reads."""
 
-    adapter: Adapt
+    methods: Entries
     dataset: str
 
 
@@ -89,7 +88,7 @@ class EvaluateSlice:
     """What the command `evaluate` reads."""
 
     evaluate: Evaluate
-    methods: Methods
+    methods: Entries
     dataset: str
 
 
@@ -100,7 +99,7 @@ class ReportSlice:
     dataset: str
     report: Report
     evaluate: Evaluate
-    methods: Methods
+    methods: Entries
 
 
 def check_params(params: Mapping[str, Any], where: Path | str = "params.yaml") -> Params:
@@ -113,6 +112,10 @@ def check_params(params: Mapping[str, Any], where: Path | str = "params.yaml") -
     if isinstance(told.get("datasets"), dict):
         told["datasets"] = {name: without_its_own(entry) for name, entry in told["datasets"].items()}
     checked: Params = parse(told, Params, where=where)
+    sweep = checked.evaluate.sweep
+    for value in sweep.values:  # as if it stood in the method's entry
+        entry = checked.methods[sweep.method] | {sweep.parameter: value}
+        parse(entry, MethodEntry, where=where, key=f"evaluate.sweep: methods.{sweep.method}")
     return checked
 
 

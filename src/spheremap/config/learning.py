@@ -1,4 +1,4 @@
-"""Sections `train` and `adapter`: the spherical head, and features refined by what the sphere confirms."""
+"""Section `train`: the spherical head, and how the best step of any training is chosen."""
 
 import difflib
 import math
@@ -142,34 +142,3 @@ PAPERS_TRAIN = Train(
     viewpoint_ramp=(0, 0), triplets=32, distance_margin=0.5, orientation_threshold=0.7, viewpoint_bins=8,
     log_every=10, validate_every=100, save_every=100, validation=Validation(0.2, 0.1, 200),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, config=STRICT)
-class Adapt:
-    """How pseudo-labels are made and how the feature adapter is trained on them."""
-
-    enabled: bool = Field(description="Whether an adapter is trained and its rows are shown.")
-    seed: Seed = Field(description="Of everything drawn.")
-    steps: Count = Field(description="Optimiser steps.")
-    batch: Count = Field(description="Chains per step.")
-    learning_rate: Positive = Field(description="Of Adam.")
-    width: Count = Field(description="Units of the hidden layer.")
-    sphere_weight: Share = Field(description="Of the sphere in the similarity that matches are read from.")
-    chain: Annotated[int, Field(ge=2)] = Field(description="Views in a chain; two make a pair.")
-    hop: Natural = Field(description="Azimuth bins between neighbours of a chain, at most.")
-    viewpoint_bins: Count = Field(description="Azimuth bins.")
-    cycle_radius: NotNegative = Field(
-        description="Patches by which the way back may miss where a match began."
-    )
-    angle: Annotated[float, Field(gt=0, le=180)] = Field(
-        description="Degrees between the ends of a match on the sphere, at most."
-    )
-    matches: Count = Field(description="Pseudo-labels used per pair of views, at most.")
-    temperature: Positive = Field(description="Of the contrastive loss.")
-    spread: NotNegative = Field(
-        description="Standard deviation in patches of the soft target about a match; 0: the match alone."
-    )
-    log_every: Count = Field(description="Steps between two rows of the curve.")
-    validate_every: Count = Field(description="Steps between two validations.")
-    save_every: Count = Field(description="Steps between two states that a killed run resumes from.")
-    validation: Validation = Field(description="How the best adapter is chosen.")

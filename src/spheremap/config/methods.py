@@ -1,49 +1,77 @@
 """Section `methods`: what is compared, by the files of `spheremap.methods`.
 
-An entry names its `kind`, which is such a file, and the fields of the class there. Names are checked here,
-without loading the file and PyTorch with it; values where the method is made.
+An entry names its `kind`, which is such a file, and its parameters, which are the fields of the class there.
+Of the file only these are read here, without loading the rest and PyTorch with it.
 """
 
 import ast
-import difflib
-import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
 
-from spheremap.config.fields import Named, need
+from spheremap.config.fields import STRICT, Name, Named
 
 _FOLDER = Path(__file__).parents[1] / "methods"
+_LIGHT = ("typing.", "pydantic.", "spheremap.config.")  # modules that a field's description may come from
 
 
-def kinds() -> list[str]:
-    """The kinds of methods there are."""
-    return sorted(path.stem for path in _FOLDER.glob("[!_]*.py"))
-
-
-def fields_of(kind: str) -> list[str]:
-    """The parameters of a kind: the annotated fields of the dataclass in its file."""
+def _parsed(kind: str) -> tuple[ast.Module, ast.ClassDef]:
+    """The file of a kind, and the class in it."""
     tree = ast.parse((_FOLDER / f"{kind}.py").read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     (found,) = (c for c in classes if {"Method", "Variant"} & {ast.unparse(base) for base in c.bases})
-    fields = (node.target for node in found.body if isinstance(node, ast.AnnAssign))
-    return [field.id for field in fields if isinstance(field, ast.Name)]
+    return tree, found
 
 
-def _check(entry: dict[str, Any]) -> dict[str, Any]:
-    need(entry.get("kind") in kinds(), f"kind: expected one of {', '.join(kinds())}")
-    known = ["kind", *fields_of(entry["kind"])]
-    for key in entry:
-        near = difflib.get_close_matches(key, known, n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(known)}"
-        need(key in known, f"unknown parameter {key!r}; {advice}")
-    for key, value in entry.items():
-        finite = not isinstance(value, float) or math.isfinite(value)
-        need(finite, f"{key}: expected a finite number, found {value}")
-    missing = [key for key in known if key not in entry]
-    need(not missing, f"missing: {', '.join(missing)}")
+def _entry_of(kind: str) -> type:
+    """What an entry of a kind may hold: the fields of its class, with names in the place of methods."""
+    tree, found = _parsed(kind)
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    light = [ast.unparse(node) for node in imports if f"{node.module}.".startswith(_LIGHT)]
+    known: dict[str, Any] = {}
+    exec("\n".join(light), known)
+    known["Method"] = Name
+    members: list[Any] = [("kind", Literal[kind], Field(description="A file of spheremap.methods."))]
+    for node in found.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            told = [eval(ast.unparse(part), known) for part in (node.annotation, node.value) if part]
+            members.append((node.target.id, *told))
+    entry = dataclass(frozen=True, config=STRICT)(make_dataclass(f"{found.name}Entry", members, frozen=True))
+    entry.__doc__ = " ".join((ast.get_docstring(found) or "").partition("\n\n")[0].split())
     return entry
 
 
-Methods = Named[Annotated[dict[str, Any], AfterValidator(_check)]]
+KINDS = sorted(path.stem for path in _FOLDER.glob("[!_]*.py"))
+MethodEntry: Any = Annotated[Union[tuple(map(_entry_of, KINDS))], Field(discriminator="kind")]  # noqa: UP007
+if TYPE_CHECKING:
+    Methods = dict[str, dict[str, Any]]
+else:
+    Methods = Named[Annotated[MethodEntry, AfterValidator(asdict)]]
+# in the slice of params.yaml that a step reads; they are checked where methods are made of them
+Entries = Named[dict[str, Any]]
+
+
+def entries_of(entries: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> dict[str, Any]:
+    """The entries that are called `names`, and those that they are made of."""
+    found: dict[str, Any] = {}
+    left = list(names)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found[name] = entries[name]
+            of = entries[name].get("of", [])
+            left += [of] if isinstance(of, str) else of
+    return found
+
+
+def learning(entries: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> list[str]:
+    """Those entries among `entries_of` that must be fitted: the class of their kind has a method `fit`."""
+    return sorted(name for name, entry in entries_of(entries, names).items() if _learns(entry["kind"]))
+
+
+def _learns(kind: str) -> bool:
+    return any(isinstance(node, ast.FunctionDef) and node.name == "fit" for node in _parsed(kind)[1].body)

@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 # parameters that had another name or form
 MOVED = {
+    "adapter": "methods.adapted, and name it in evaluate.methods to have it fitted,",
     "evaluate.sphere_weight": "methods.fused.sphere_weight",
     "evaluate.sweep": "evaluate.sweep.values, with method: fused and parameter: sphere_weight,",
     "train.viewpoint": "train.weights.anchor (for anchored; beside or instead of viewpoint)",

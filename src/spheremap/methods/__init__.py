@@ -1,16 +1,12 @@
 """What is compared: methods, a file each, that entries of params.yaml put together and name."""
 
-import dataclasses
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any, get_type_hints
-
-from pydantic.dataclasses import dataclass
+from typing import Any
 
 from spheremap.base.errors import InputError
-from spheremap.config.fields import STRICT
-from spheremap.config.methods import kinds
+from spheremap.config.methods import MethodEntry
 from spheremap.config.slices import parse
 from spheremap.methods.engine.method import Method
 
@@ -33,30 +29,13 @@ def _make(entries: Entries, name: str, above: tuple[str, ...]) -> Method:
         raise InputError("a method is made of itself", where=where, found=" of ".join((*above, name)))
     if name not in entries:
         raise InputError("there is no such method", where=where, expected=f"one of {', '.join(entries)}")
-    values = dict(entries[name])
-    kind = values.pop("kind", None)
-    if kind not in kinds():
-        raise InputError("bad kind of a method", where=where, expected=", ".join(kinds()), found=str(kind))
-    cls = _class_of(kind)
-    parameters = vars(parse(values, _spec(cls), where="params.yaml", key=where))
+    parameters = dict(vars(parse(entries[name], MethodEntry, where="params.yaml", key=where)))
+    cls = _class_of(parameters.pop("kind"))
     if "of" in parameters:
         of = parameters["of"]
         made = [_make(entries, part, (*above, name)) for part in ([of] if isinstance(of, str) else of)]
         parameters["of"] = made[0] if isinstance(of, str) else tuple(made)
     return cls(**parameters)
-
-
-def _spec(cls: type[Method]) -> type:
-    """What an entry of a kind may hold: the fields of its class, with names in the place of methods."""
-    hints = get_type_hints(cls)
-    named = {Method: str, tuple[Method, Method]: tuple[str, str]}
-    fields = [(field.name, named.get(hints[field.name], hints[field.name])) for field in _fields(cls)]
-    plain = dataclasses.make_dataclass(cls.__name__, fields, frozen=True)
-    return dataclass(frozen=True, config=STRICT)(plain)
-
-
-def _fields(cls: type[Method]) -> tuple["dataclasses.Field[Any]", ...]:
-    return dataclasses.fields(cls)  # type: ignore[arg-type]
 
 
 def _class_of(kind: str) -> type[Method]:

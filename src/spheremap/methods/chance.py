@@ -2,27 +2,26 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from spheremap.config.fields import Seed
 from spheremap.methods.engine.comparison import Block, Pair
-from spheremap.methods.engine.method import Method
+from spheremap.methods.engine.method import PARAMETERS, Method
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=PARAMETERS)
 class Chance(Method):
     """Random similarities, uniform in [0, 1).
 
     They depend on the seed and on the two image ids alone, not on the other pairs nor on their order.
-
-    Attributes:
-        seed: of the draw.
     """
 
-    seed: int
+    seed: Seed = Field(description="Of the draw.")
 
     def parts(self) -> Mapping[Method, float]:
         """None."""

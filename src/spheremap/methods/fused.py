@@ -2,33 +2,28 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from spheremap.base.errors import InputError
-from spheremap.methods.engine.method import Method
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from spheremap.config.fields import Share
+from spheremap.config.slices import parse
+from spheremap.methods.engine.method import PARAMETERS, Method
 from spheremap.methods.features import Features
 from spheremap.methods.sphere import Sphere
 
 FEATURES, SPHERE = Features(), Sphere()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=PARAMETERS)
 class Fused(Method):
     """The concatenation `[√(1 − w) x, √w s]` of two methods' descriptors of unit length.
 
     Mariotti et al. 2024 take features, sphere and w = 0.2 (section 4.1).
-
-    Attributes:
-        of: the two methods.
-        sphere_weight: w, share of the second one, in [0, 1].
     """
 
-    of: tuple[Method, Method]
-    sphere_weight: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.sphere_weight <= 1:
-            raise InputError("bad sphere_weight", expected="a share in [0, 1]", found=str(self.sphere_weight))
+    of: tuple[Method, Method] = Field(description="The two methods.")
+    sphere_weight: Share = Field(description="w, share of the second one.")
 
     def parts(self) -> Mapping[Method, float]:
         """The parts of both, by weight."""
@@ -45,4 +40,5 @@ def paper(sphere_weight: float) -> dict[str, Method]:
     Raises:
         InputError: if it lies outside [0, 1].
     """
+    sphere_weight = parse(sphere_weight, Share, where="three methods of the paper", key="sphere_weight")
     return {"features": FEATURES, "sphere": SPHERE, "fused": Fused((FEATURES, SPHERE), sphere_weight)}

@@ -1,43 +1,32 @@
 """Features and sphere fused, with more of the sphere the further apart the two viewpoints seem to be."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from spheremap.base.errors import InputError
+from spheremap.config.fields import Share
 from spheremap.methods.engine.comparison import Block, Images, Pair
-from spheremap.methods.engine.method import Method
+from spheremap.methods.engine.method import PARAMETERS, Method
 from spheremap.methods.fused import Fused
 from spheremap.model.head import mean_directions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=PARAMETERS)
 class FusedViewpoint(Method):
     """A weight of the sphere that grows with the azimuth gap estimated for the pair.
 
     A trained sphere puts the azimuth gap of two images between their mean directions on it, `<S_i, S_j> ~
     cos(gap)` (relative viewpoint loss of Mariotti et al. 2024, section 3.2). The weight goes from `near` to
     `far` with (1 - cos) / 2, so that the angle itself is never taken.
-
-    Attributes:
-        of: features and sphere, or others in their places; the second one gives points `(B, N, 3)`.
-        near: weight of the sphere at equal viewpoints, in [0, 1].
-        far: at opposite ones, in [0, 1].
     """
 
-    of: tuple[Method, Method]
-    near: float
-    far: float
-
-    def __post_init__(self) -> None:
-        for name in ("near", "far"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(
-                    f"bad sphere weight {name!r} by viewpoint",
-                    expected="a share in [0, 1]",
-                    found=str(getattr(self, name)),
-                )
+    of: tuple[Method, Method] = Field(
+        description="Features and sphere, or others in their places; the second one gives points of a sphere."
+    )
+    near: Share = Field(description="Weight of the sphere at equal viewpoints.")
+    far: Share = Field(description="At opposite ones.")
 
     def weight(self, cosine: float) -> float:
         """Of the sphere, for the estimated cosine of the gap."""

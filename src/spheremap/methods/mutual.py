@@ -1,21 +1,21 @@
 """Which patches of a target look back at a keypoint: mutual nearest neighbours of dense matches, relaxed."""
 
-from dataclasses import dataclass
-
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from spheremap.base.errors import InputError
+from spheremap.config.fields import NotNegative
 from spheremap.features.geometry import Grid
 from spheremap.methods.engine.comparison import Block, Pair
 from spheremap.methods.engine.descriptors import weighted_sum
-from spheremap.methods.engine.method import Method, Variant
+from spheremap.methods.engine.method import PARAMETERS, Method, Variant
 from spheremap.methods.engine.readout import best_patch
 
 BLOCK = 512  # target patches compared at a time with all of the source
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=PARAMETERS)
 class Mutual(Variant):
     """Another method, with lower similarities of patches that match some other part of the source better.
 
@@ -23,25 +23,15 @@ class Mutual(Variant):
     source patch lies within `radius` of the keypoint's patch (with radius 0 they are mutual nearest
     neighbours). All others lose `penalty`, so that a keypoint without candidates keeps its order of patches,
     at lower similarities.
-
-    Attributes:
-        of: the other method.
-        radius: in patches, between centres.
-        penalty: similarities lie in [-1, 1]; 2 or more puts every candidate first.
     """
 
-    of: Method
-    radius: float
-    penalty: float
+    of: Method = Field(description="The other method.")
+    radius: NotNegative = Field(description="In patches, between centres.")
+    penalty: NotNegative = Field(
+        description="Off the similarity, which lies in [-1, 1]; 2 or more puts every candidate first."
+    )
 
     whole_sources = True
-
-    def __post_init__(self) -> None:
-        for name in ("radius", "penalty"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(
-                    f"bad {name} of the mutual filter", expected="0 or more", found=str(getattr(self, name))
-                )
 
     def compare(self, block: Block) -> Tensor:
         """The other method's similarities, lowered where a patch of the target is no candidate."""

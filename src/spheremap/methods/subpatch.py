@@ -1,24 +1,24 @@
 """Places between patches: the peak of a quadratic surface through the best patch and its eight neighbours."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from spheremap.features.geometry import Grid
-from spheremap.methods.engine.method import Method, Variant
+from spheremap.methods.engine.method import PARAMETERS, Method, Variant
 from spheremap.methods.engine.readout import Readout
 
 REACH = 0.5  # patches that a peak may lie from the centre of the best one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=PARAMETERS)
 class Subpatch(Variant):
     """Another method, with places read at the peak of a quadratic; its similarities stay as they are."""
 
-    of: Method
+    of: Method = Field(description="The other method.")
 
     def read(self, similarity: Tensor, best: Tensor, grid: Grid, readout: Readout) -> NDArray[np.float64]:
         """See `quadratic_peak`; the protocol's way is not used."""

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from spheremap.base.errors import InputError
 from spheremap.config import Evaluate as EvaluateParams
@@ -54,14 +55,14 @@ def evaluate(
     *,
     dataset: str,
     methods: Mapping[str, Method],
-    fitted: Mapping[str, Any] | None = None,
+    fitted: Mapping[Method, nn.Module] | None = None,
     device: torch.device | str = "cpu",
 ) -> Results:
     """Match the pairs of a split with every method and score them.
 
     Args:
         methods: those of `params.methods`, and the one of the sweep, see `spheremap.methods.make_methods`.
-        fitted: what methods have learned, by kind, see `Comparison`.
+        fitted: the networks of methods that learn, see `Comparison`.
 
     Raises:
         InputError: if the split has no pair with a keypoint visible in both images, the sweep's method lacks
@@ -203,7 +204,7 @@ def score(
     params: EvaluateParams,
     *,
     head: Head | None,
-    fitted: Mapping[str, Any],
+    fitted: Mapping[Method, nn.Module],
     device: torch.device | str = "cpu",
 ) -> Scores:
     """Match pairs with some methods.

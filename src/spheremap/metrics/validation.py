@@ -1,17 +1,19 @@
-"""A quick score of a head or an adapter in training: PCK of features and sphere fused, on some pairs."""
+"""A quick score of a head or a method in training: PCK of features and sphere fused, on some pairs."""
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from spheremap.base.errors import InputError
+from spheremap.config.learning import Validation as Settings
 from spheremap.data.tables import Tables
 from spheremap.features.cache.reader import FeatureCache
 from spheremap.features.geometry import patch_centres
-from spheremap.methods.adapted import Adapted
 from spheremap.methods.engine.comparison import Comparison
 from spheremap.methods.engine.method import Method
 from spheremap.methods.engine.queries import build_queries, with_common_keypoint
@@ -54,7 +56,7 @@ class Validation:
         blocks = Comparison(cache, list(fixed), **given).blocks(self._queries)
         self._fixed = [block.similarity(fixed) if fixed else 0.0 for block in blocks]
 
-    def __call__(self, head: Head | None = None, fitted: Mapping[str, Any] | None = None) -> float:
+    def __call__(self, head: Head | None = None, fitted: Mapping[Method, nn.Module] | None = None) -> float:
         """Score what is in training, leaving it as it was."""
         queries, common = self._queries, self._queries.common
         comparison = Comparison(self._cache, [self._learning], head, fitted or {}, self._device)
@@ -94,26 +96,29 @@ def make_validation(
     return Validation(cache, tables, pairs, fused, SPHERE, alpha=alpha)
 
 
-def make_adapted_validation(
+def make_fitted_validation(
     cache: FeatureCache,
     tables: Tables,
     head: Head,
-    split: str,
-    sphere_weight: float,
-    alpha: float,
-    max_pairs: int,
+    method: Method,
+    settings: Settings,
     seed: int,
+    *,
+    split: str,
     device: torch.device | str = "cpu",
-) -> Callable[[Any], float]:
-    """Prepare the validation of an adapter's training; `head` maps to the sphere, the rest as before.
+) -> Callable[[nn.Module], float] | None:
+    """Prepare the validation of a method: a function of its network, or None if the split has no pairs.
 
     Raises:
         InputError: as `make_validation`.
     """
-    pairs = _some_pairs(tables, split, alpha, max_pairs, seed)
-    fused = Fused((Adapted(), SPHERE), sphere_weight)
-    score = Validation(cache, tables, pairs, fused, Adapted(), alpha=alpha, head=head, device=device)
-    return lambda adapter: score(fitted={"adapted": adapter})
+    if tables.pairs_of(split).empty:
+        print(f"there are no pairs of the split {split!r}: what was learned last is kept", file=sys.stderr)
+        return None
+    pairs = _some_pairs(tables, split, settings.alpha, settings.pairs, seed)
+    fused = Fused((method, SPHERE), settings.sphere_weight)
+    score = Validation(cache, tables, pairs, fused, method, alpha=settings.alpha, head=head, device=device)
+    return lambda network: score(fitted={method: network})
 
 
 def _some_pairs(tables: Tables, split: str, alpha: float, max_pairs: int, seed: int) -> pd.DataFrame:

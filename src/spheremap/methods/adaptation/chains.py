@@ -56,7 +56,7 @@ class Chains:
                 "no chain of training views can be built",
                 expected=f"two images of a category with known azimuths at most {hop} of {bins} bins apart",
                 found=f"{len(known)} views with foreground and a known azimuth",
-                fix="raise adapter.hop, or give azimuths in images.csv",
+                fix="raise hop of the method, or give azimuths in images.csv",
             )
 
     def of_step(self, step: int, count: int, seed: int) -> list[Chain]:

@@ -1,10 +1,9 @@
 """Training of the adapter on pseudo-labels that are made step by step, from seed and step alone."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,76 +14,62 @@ from torch import Tensor
 
 from spheremap.base.errors import SpheremapError
 from spheremap.base.progress import progress
-from spheremap.config import Adapt as AdapterConfig
 from spheremap.data.viewpoint_bins import azimuth_bin
-from spheremap.methods.adaptation.adapter import Adapter
+from spheremap.methods.adaptation.adapter import Bottleneck
 from spheremap.methods.adaptation.chains import Chain, Chains
 from spheremap.methods.adaptation.loss import contrastive_loss, soft_targets
 from spheremap.methods.adaptation.pseudo_labels import Rules, pseudo_labels
 from spheremap.methods.engine.descriptors import unit
+from spheremap.methods.engine.fitting import Fitted, Fitting, Validator
 from spheremap.model.head import Head
 from spheremap.model.training.batches import Views
 from spheremap.model.training.state import TrainState, load_state, save_state
 
-Validator = Callable[[Adapter], float]  # the higher the better; must not change the adapter
+if TYPE_CHECKING:
+    from spheremap.methods.adapted import Adapted
 
 COLUMNS = ("step", "loss", "matches", "kept", "pck_point")
 _BATCH = 32  # views mapped to the sphere at once
 
 
-@dataclass(frozen=True)
-class AdaptResult:
-    """What training leaves: the adapter is the one passed in, set to its best parameters.
-
-    `best_step` is the step they come from. `curve` has the columns `COLUMNS`: means since the row before of
-    the loss per match, the matches per step and the share of the foreground patches of a view that find a
-    match in another view of the chain; and the validation score, empty where it was not measured.
-    """
-
-    best_step: int
-    curve: pd.DataFrame
-
-
-def adapt(
-    adapter: Adapter,
-    head: Head,
-    views: Views,
-    config: AdapterConfig,
-    *,
-    state_path: Path,
-    identity: str,
-    validator: Validator | None,
-) -> AdaptResult:
+def adapt(config: "Adapted", fitting: Fitting) -> Fitted:
     """Train an adapter; a run that was stopped goes on from its state to the same result.
 
-    Args:
-        adapter: as initialised for this run, on the device to train on.
-        head: gives the sphere points; it does not change.
-        views: the training set, on the same device.
-        config: see `AdapterConfig`.
-        state_path: where the state is saved every `config.save_every` steps; the caller removes it.
-        identity: of all that determines the result; a state with another one is ignored.
-        validator: scores the adapter before the first step, every `config.validate_every` steps and at the
-            end; the best is kept, and be it the identity of step 0. None keeps the last.
+    It is scored before the first step, every `config.validate_every` steps and at the end. The best is kept,
+    and be it the identity of step 0; without validation pairs it is the last. The curve has the columns
+    `COLUMNS`: means since the row before of the loss per match, the matches per step and the share of the
+    foreground patches of a view that find a match in another view of the chain; and the score, empty where
+    it was not measured.
 
     Raises:
         InputError: if no chain can be built, or a validation score is not a number.
         SpheremapError: if no pseudo-label is found, or the loss is not finite.
     """
+    bins, head = config.viewpoint_bins, fitting.head
+    adapter = config.untrained(fitting.views.dim).to(fitting.device)
+    views = Views(
+        fitting.views,
+        fitting.tables,
+        head.categories,
+        bins=bins,
+        memory=fitting.memory,
+        device=fitting.device,
+    )
+    validator = fitting.validation(config, config.validation, config.seed)
     chains = Chains(
         views.usable,
         views.category,
-        azimuth_bin(np.degrees(views.azimuth), config.viewpoint_bins),
+        azimuth_bin(np.degrees(views.azimuth), bins),
         views.image,
-        bins=config.viewpoint_bins,
+        bins=bins,
         length=config.chain,
         hop=config.hop,
     )
     points = SpherePoints(head, views)
     targets = soft_targets(views.grid, config.spread).to(adapter.device)
-    optimiser = torch.optim.Adam(adapter.trainable().values(), lr=config.learning_rate, fused=True)
+    optimiser = torch.optim.Adam(adapter.parameters(), lr=config.learning_rate, fused=True)
 
-    found = load_state(state_path, adapter, optimiser, identity)
+    found = load_state(fitting.state, adapter, optimiser, fitting.identity)
     if isinstance(found, str):
         print(found, file=sys.stderr)
     if isinstance(found, TrainState):
@@ -109,13 +94,13 @@ def adapt(
                 _examine(adapter, state, validator)
             if state.step % config.save_every == 0 or at_end:
                 _require_finite(state)
-                save_state(state_path, state, adapter, optimiser, identity)
+                save_state(fitting.state, state, adapter, optimiser, fitting.identity)
 
     state.restore_best(adapter)
     curve = pd.DataFrame(state.losses, columns=COLUMNS[:-1]).merge(
         pd.DataFrame(state.validation, columns=["step", "pck_point"]), on="step", how="outer", sort=True
     )
-    return AdaptResult(best_step=state.best_step, curve=curve.astype({"step": int}))
+    return Fitted(adapter, state.best_step, curve.astype({"step": int}))
 
 
 class SpherePoints:
@@ -149,13 +134,13 @@ class SpherePoints:
 
 
 def _step(
-    adapter: Adapter,
+    adapter: Bottleneck,
     optimiser: torch.optim.Optimizer,
     views: Views,
     points: SpherePoints,
     targets: Tensor,
     chains: Sequence[Chain],
-    config: AdapterConfig,
+    config: "Adapted",
     step: int,
 ) -> Tensor:
     """One step of the optimiser: summed loss and counts, `(4,)` on the host."""
@@ -171,7 +156,7 @@ def _step(
         generator=np.random.default_rng([config.seed, step, 1]),
     )
     count = len(matches.source)
-    loss = contrastive_loss(unit(adapter.network(batch.tokens)), matches, targets, config.temperature)
+    loss = contrastive_loss(unit(adapter(batch.tokens)), matches, targets, config.temperature)
     (loss / max(count, 1)).backward()
     optimiser.step()
     optimiser.zero_grad()
@@ -191,9 +176,9 @@ def _log(state: TrainState) -> dict[str, str]:
     if not matches:
         raise SpheremapError(
             "no match passed as a pseudo-label",
-            expected="some in every interval of adapter.log_every steps",
+            expected="some in every interval of log_every steps",
             found=f"none in {state.summed} steps, of {int(asked)} foreground patches that looked for one",
-            fix="raise adapter.angle or adapter.cycle_radius, and check the diagnostics of the sphere",
+            fix="raise angle or cycle_radius of the method, and check the diagnostics of the sphere",
         )
     row = {"loss": loss / matches, "matches": matches / state.summed, "kept": found / asked}
     state.losses.append({"step": state.step, **row})
@@ -202,7 +187,7 @@ def _log(state: TrainState) -> dict[str, str]:
     return {name: f"{value:.3g}" for name, value in row.items()}
 
 
-def _examine(adapter: Adapter, state: TrainState, validator: Validator | None) -> None:
+def _examine(adapter: Bottleneck, state: TrainState, validator: Validator | None) -> None:
     """Measure the validation score; remember the adapter if it is the best."""
     _require_finite(state)
     if validator is None:
@@ -218,5 +203,5 @@ def _require_finite(state: TrainState) -> None:
             "training diverged: the loss is not finite",
             expected="finite losses",
             found=f"inf or NaN at step {state.step} or up to {max(state.summed - 1, 0)} steps before",
-            fix="lower adapter.learning_rate, and check the features for inf and NaN",
+            fix="lower learning_rate of the method, and check the features for inf and NaN",
         )

@@ -21,7 +21,7 @@ from spheremap.model.head import Foreground
 
 @dataclass(frozen=True)
 class Rules:
-    """What a match has to fulfil, see `AdapterConfig`; `columns` patches make a row of the grid."""
+    """What a match has to fulfil, see `Adapted`; `columns` patches make a row of the grid."""
 
     sphere_weight: float
     cycle_radius: float

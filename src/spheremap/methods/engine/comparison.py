@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.features.cache.reader import FeatureCache
@@ -39,7 +39,7 @@ class Images:
         tokens: NDArray[np.float16],
         category: str,
         head: Head | None,
-        fitted: Mapping[str, Any],
+        fitted: Mapping[Method, nn.Module],
     ) -> None:
         self.ids, self.tokens, self.category = ids, tokens, category
         self._head, self._fitted = head, fitted
@@ -63,15 +63,15 @@ class Images:
             raise InputError("a method needs the sphere", expected="a trained head", found="none")
         return self._head
 
-    def fitted(self, kind: str) -> Any:
-        """What methods of a kind learned.
+    def fitted(self, method: Method) -> Any:
+        """The network that a method has fitted.
 
         Raises:
             InputError: if it was not given.
         """
-        if kind not in self._fitted:
-            raise InputError(f"a method of the kind {kind!r} must be fitted first", found="nothing fitted")
-        return self._fitted[kind]
+        if method not in self._fitted:
+            raise InputError("a method must be fitted with these parameters first", found=repr(method))
+        return self._fitted[method]
 
     def described(self, part: Method) -> Tensor:
         """Descriptors `(B, N, D')` by a method, computed once.
@@ -164,7 +164,7 @@ class Comparison:
     Args:
         methods: to be compared.
         head: for methods that need the sphere.
-        fitted: by kind, what methods have learned: for `adapted`, tokens `(B, N, D)` to the same shape.
+        fitted: the networks of methods that learn, on the device.
         batch: images described at a time.
         max_rows: queries per block, exceeded only by a single pair that has more.
     """
@@ -172,7 +172,7 @@ class Comparison:
     cache: FeatureCache
     methods: Iterable[Method]
     head: Head | None = None
-    fitted: Mapping[str, Any] = field(default_factory=dict)
+    fitted: Mapping[Method, nn.Module] = field(default_factory=dict)
     device: torch.device | str = "cpu"
     batch: int = 8
     kept_bytes: int = 2**30

@@ -5,31 +5,51 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from pydantic import ConfigDict
+from torch import Tensor, nn
 
+from spheremap.config.fields import STRICT
 from spheremap.features.geometry import Grid
 from spheremap.methods.engine.readout import Readout
 
 if TYPE_CHECKING:
     from spheremap.methods.engine.comparison import Block, Images
+    from spheremap.methods.engine.fitting import Fitted, Fitting
+
+PARAMETERS = STRICT | ConfigDict(arbitrary_types_allowed=True)  # of pydantic dataclasses that hold methods
 
 
 class Method:
     """A way to find a keypoint of one image in another: a line of the results table.
 
-    Each is a file of `spheremap.methods` with one subclass, a frozen dataclass: its fields are the parameters
-    of an entry in `methods` of params.yaml, whose `kind` is the name of the file. A field `of` holds the
-    method, or the tuple of methods, that it is made of. A subclass overrides what it does in another way:
+    Each is a file of `spheremap.methods` with one subclass, a frozen pydantic dataclass: its fields are the
+    parameters of an entry in `methods` of params.yaml, whose `kind` is the name of the file, and are
+    described as those of other sections are, by typing, pydantic and `spheremap.config`. A field `of` holds
+    the method, or the tuple of methods, that it is made of. A subclass overrides what it does in another way:
     `describe` for new descriptors; `parts` for a concatenation of others'; `compare` for another similarity;
-    `read` for another way from similarities to a place.
+    `read` for another way from similarities to a place; `untrained` and `fit` if it learns.
 
     Attributes:
         whole_sources: whether `compare` looks at all patches of the source, not at those of keypoints alone.
-        learns: whether `describe` needs something that was fitted to training views (`Images.fitted`).
     """
 
     whole_sources: ClassVar[bool] = False
-    learns: ClassVar[bool] = False
+
+    def untrained(self, dim: int) -> nn.Module:
+        """What `fit` trains, as it is before; with other tensors it is read back from a file.
+
+        Args:
+            dim: D, width of the tokens.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not learn")
+
+    def fit(self, fitting: "Fitting") -> "Fitted":
+        """Learn from training views; `describe` then finds the network in `Images.fitted`.
+
+        Each entry of a kind that defines this is fitted by `spheremap fit`, before pairs are matched. Equal
+        parameters and inputs give equal bytes; a run that was killed goes on from `fitting.state`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not learn")
 
     def describe(self, images: "Images") -> Tensor:
         """Descriptors `(B, N, D)` of all patches, on the CPU, whose dot product is the similarity.
