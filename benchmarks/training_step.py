@@ -53,16 +53,14 @@ class Engine:
         self._batches: Iterator[Batch] = batches(
             self.views, batch=work.batch, seed=config.seed, first=1, last=sys.maxsize, pad_to=pad_to
         )
-        self._device, self._step = device, 0
+        self._weights = torch.tensor(list(config.weights.values()), device=device)
         self.sums = torch.zeros(len(config.weights), device=device)
 
     def step(self) -> None:
         batch = next(self._batches)
-        self._step += 1
-        weights = torch.tensor(self.config.loss_weights(self._step)).to(self._device, non_blocking=True)
         self._key[1].add_(1)
         losses, values = mean_over_processes(*self._losses(batch, self._key))
-        (weights @ losses).backward()
+        (self._weights @ losses).backward()
         self._optimiser.step()
         self._optimiser.zero_grad()
         self.sums += values
@@ -84,7 +82,7 @@ class Transcription:
         self.coordinates = patch_coordinates((work.side, work.side), device)
         self.model = PlainHead(engine.head)
         self._optimiser = torch.optim.Adam(self.model.parameters(), lr=engine.config.learning_rate)
-        self._weights = torch.tensor(engine.config.loss_weights(1), device=device)
+        self._weights = torch.tensor(list(engine.config.weights.values()), device=device)
         self._tokens = torch.from_numpy(np.ascontiguousarray(data.data)).to(device)
         self._masks = torch.from_numpy(data.masks).to(device)
         images = data.tables().images
@@ -146,7 +144,7 @@ def check_equal(engine: Engine, plain: Transcription) -> tuple[float, float]:
     theirs = plain.losses(records, lambda image, _, stream: local[stream][image])
     parameters = engine.head.trainable()
     other = dict(plain.model.named_parameters())
-    weights = torch.tensor(exact.loss_weights(1), device=engine.head.device)
+    weights = torch.tensor(list(exact.weights.values()), device=engine.head.device)
     found = torch.autograd.grad(weights @ ours, list(parameters.values()))
     expected = torch.autograd.grad(weights @ theirs, [other[name] for name in parameters])
     together = [torch.cat([gradient.flatten() for gradient in of]) for of in (found, expected)]

@@ -198,7 +198,7 @@ WRONG: list[tuple[str, Any]] = [
     ("features.backbone", "a b"),
     # training
     *(("train.orientation_threshold", value) for value in (-0.1, 1)),
-    *(("train.viewpoint_ramp", value) for value in ([5, 2], [-1, 2], [1.5, 2])),
+    ("train.noise", -0.1),
     *((f"train.{key}", "other") for key in ("head", "decay", "precision", "backend")),
     ("methods.adapted.chain", 1),
     *(("methods.adapted.angle", value) for value in (0, 181)),

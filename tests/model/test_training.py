@@ -42,9 +42,9 @@ from spheremap.model.training import (
     store,
     train,
 )
-from spheremap.model.training.batches import Batch, batches, records_of_step
+from spheremap.model.training.batches import Batch, batches, noisy, records_of_step
 from spheremap.model.training.diagnostics import Diagnostics, cell_of
-from spheremap.model.training.step import Losses, build_losses, in_graphs
+from spheremap.model.training.step import Losses, Networks, build_losses, in_graphs
 
 GRID, DIM = (6, 6), 128
 CATEGORIES = ["box", "cone"]
@@ -529,22 +529,22 @@ def test_a_foreign_state_is_ignored(tmp_path: Path, damage: str, capsys: pytest.
 
 
 def test_training_is_adam_on_the_weighted_losses(tmp_path: Path) -> None:
-    """Weights, ramp, rate, margin, threshold, seed and step of the configuration reach the optimiser."""
+    """Weights, noise, rate, margin, threshold, seed and step of the configuration reach the optimiser."""
     weights = {"reconstruction": 1.0, "distance": 0.2, "orientation": 0.7, "viewpoint": 0.4}
     config = dataclasses.replace(
         CONFIG, steps=4, batch=4, learning_rate=2e-3, warmup=2, decay="cosine", gradient_clip=None, seed=5,
-        weights=weights, viewpoint_ramp=(1, 3), distance_margin=0.15, orientation_threshold=0.3, triplets=6,
+        weights=weights, noise=0.3, distance_margin=0.15, orientation_threshold=0.3, triplets=6,
     )  # fmt: skip
     found, result = run(tmp_path, config)
 
     views, head = make_views(), Head.initialise(DIM, CATEGORIES, config.seed)
     optimiser = torch.optim.Adam(head.trainable().values(), lr=1.0)
-    rates, ramp = [1e-3, 2e-3, 2e-3, 1e-3], [0.0, 0.2, 0.4, 0.4]  # by hand
+    rates = [1e-3, 2e-3, 2e-3, 1e-3]  # by hand
     rows = []
     for step in range(1, 5):
         batch = views.batch(records_of_step(step, views.usable, 4, config.seed))
         own = batch.foreground
-        points = head.mapper(batch.tokens)[own.image, own.patch]
+        points = head.mapper(noisy(batch.tokens, 0.3, (config.seed, step), 0))[own.image, own.patch]
         key = draw_key(config.seed, step)
         triplets = [draw_triplets(own.offsets, own.counts, 6, key, stream) for stream in (0, 1)]
         places = patch_coordinates(GRID)[own.patch]
@@ -554,7 +554,7 @@ def test_training_is_adam_on_the_weighted_losses(tmp_path: Path) -> None:
             orientation_loss(points, places, *triplets[1], 0.3)[0],
             relative_viewpoint(mean_directions(points, own.image, 4), batch.azimuth, own.counts > 0)[0],
         )
-        total = losses[0] + 0.2 * losses[1] + 0.7 * losses[2] + ramp[step - 1] * losses[3]
+        total = losses[0] + 0.2 * losses[1] + 0.7 * losses[2] + 0.4 * losses[3]
         rows.append([float(loss.detach()) for loss in losses])
         optimiser.param_groups[0]["lr"] = rates[step - 1]
         optimiser.zero_grad()
@@ -942,14 +942,23 @@ def test_terms_that_need_all_round_views_are_silent_without() -> None:
         assert torch.equal(losses(few), torch.zeros(2))
 
 
-def test_viewpoint_comes_in_between_two_steps() -> None:
-    config = dataclasses.replace(CONFIG, viewpoint_ramp=(2, 6), weights=LOSS_WEIGHTS | {"viewpoint": 0.4})
-    assert all(config.loss_weights(step)[:3] == [1.0, 0.3, 0.3] for step in (1, 7))
-    found = [config.loss_weights(step)[3] for step in (1, 2, 3, 5, 6, 7)]
-    assert found == pytest.approx([0, 0, 0.1, 0.3, 0.4, 0.4])
-    at_once = dataclasses.replace(config, viewpoint_ramp=(0, 0))
-    assert at_once.loss_weights(1)[3] == 0.4
-    sudden = dataclasses.replace(config, viewpoint_ramp=(5, 5))
-    assert [sudden.loss_weights(step)[3] for step in (4, 5)] == [0, 0.4]
-    with pytest.raises(ValueError, match="viewpoint_ramp"):
-        dataclasses.replace(CONFIG, viewpoint_ramp=(6, 2))
+def test_noise_depends_on_seed_step_and_view_alone() -> None:
+    tokens = torch.randn(4, 50, 60).half() * torch.tensor([1.0, 2.0, 3.0, 0.0]).view(4, 1, 1).half()
+    seen = noisy(tokens, 0.5, (7, 3), first=0)
+    drawn = (seen.float() - tokens.float()).std(dim=(1, 2))
+    torch.testing.assert_close(drawn, torch.tensor([0.5, 1.0, 1.5, 0.0]), rtol=0.05, atol=1e-3)
+    assert torch.equal(seen[2:], noisy(tokens[2:], 0.5, (7, 3), first=2))
+    assert not torch.equal(seen, noisy(tokens, 0.5, (7, 4), first=0))
+    assert not torch.equal(seen, noisy(tokens, 0.5, (8, 3), first=0))
+
+
+def test_the_mapper_alone_sees_noise() -> None:
+    views = make_views()
+    (batch,) = batches(views, batch=5, seed=0, first=1, last=1, noise=0.5)
+    clean = views.batch(records_of_step(1, views.usable, 5, 0))
+    assert torch.equal(batch.tokens, clean.tokens)
+    assert torch.equal(clean.seen, clean.tokens)
+    assert torch.equal(batch.seen, noisy(clean.tokens, 0.5, (0, 1), 0))
+    head = Head.initialise(DIM, CATEGORIES, seed=0)
+    points, _ = Networks(head, CONFIG)(batch)
+    assert torch.equal(points, head.mapper(batch.seen, batch.foreground))

@@ -71,7 +71,7 @@ def losses_and_gradients(records: list[int]) -> dict[str, torch.Tensor]:
     losses_of, pad_to = build_losses(head, config, batch=len(records), patches=GRID[0] * GRID[1])
     batch = views.batch(np.array(records), pad_to, own)
     losses, values = mean_over_processes(*losses_of(batch, draw_key(5, 3, first=own.start)))
-    (torch.tensor(config.loss_weights(3)).double() @ losses).backward()
+    (torch.tensor(list(config.weights.values())).double() @ losses).backward()
     gradients = {name: parameter.grad for name, parameter in head.trainable().items()}
     return {"losses": values, **gradients}
 

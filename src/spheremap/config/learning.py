@@ -10,7 +10,6 @@ from pydantic.dataclasses import dataclass
 
 from spheremap.config.fields import (
     STRICT,
-    Ascending,
     Count,
     Natural,
     NotNegative,
@@ -103,8 +102,8 @@ class Train:
     weights: Annotated[dict[str, NotNegative], AfterValidator(_complete)] = Field(
         description="Factor of each loss, by the name of its file in model/losses; 0: only measured."
     )
-    viewpoint_ramp: Ascending[Natural] = Field(
-        description="Steps between which the weight of the viewpoint loss rises from 0."
+    noise: NotNegative = Field(
+        description="On the tokens that the mapper sees, in their standard deviations; 0: none (the paper's)."
     )
     triplets: Count = Field(
         description="Triplets of patches per view, for the distance and the orientation loss."
@@ -118,12 +117,6 @@ class Train:
     validate_every: Count = Field(description="Steps between two validations; health is measured then, too.")
     save_every: Count = Field(description="Steps between two states that a killed run resumes from.")
     validation: Validation = Field(description="How the best head is chosen.")
-
-    def loss_weights(self, step: int) -> list[float]:
-        """Factors of the losses in a step, counted from 1; the one of the viewpoint rises by its ramp."""
-        start, end = self.viewpoint_ramp
-        share = 1.0 if step >= end else max(0, step - start) / max(1, end - start)
-        return [weight * share if name == "viewpoint" else weight for name, weight in self.weights.items()]
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 1."""
@@ -139,6 +132,6 @@ class Train:
 PAPERS_TRAIN = Train(
     head="spherical_map", steps=1, seed=0, batch=64, learning_rate=1e-3, warmup=0, decay="none",
     gradient_clip=None, precision="float32", backend="auto", weights=LOSS_WEIGHTS,
-    viewpoint_ramp=(0, 0), triplets=32, distance_margin=0.5, orientation_threshold=0.7, viewpoint_bins=8,
+    noise=0.0, triplets=32, distance_margin=0.5, orientation_threshold=0.7, viewpoint_bins=8,
     log_every=10, validate_every=100, save_every=100, validation=Validation(0.2, 0.1, 200),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ class Batch:
 
     Attributes:
         tokens: `(B, N, D)` float16.
+        seen: the same as the mapper sees them, with noise where there is any.
         foreground: index of the M foreground tokens.
         category: `(M,)` int64, category of each of them.
         azimuth: `(B,)` float32 radians, the centre of the view's bin; NaN where unknown.
@@ -39,6 +40,7 @@ class Batch:
     """
 
     tokens: Tensor
+    seen: Tensor
     foreground: Foreground
     category: Tensor
     azimuth: Tensor
@@ -142,8 +144,10 @@ class Views:
         *index, category, azimuth, all_round = upload(
             [*(getattr(on_host, name) for name in _INDEX), category, azimuth, all_round], self.device
         )
+        tokens = self._store.gather(own)
         return Batch(
-            tokens=self._store.gather(own),
+            tokens=tokens,
+            seen=tokens,
             foreground=Foreground(**dict(zip(_INDEX, index, strict=True)), width=on_host.width),
             category=category,
             azimuth=azimuth.view(torch.float64).float(),
@@ -163,6 +167,21 @@ def records_of_step(step: int, usable: NDArray[np.integer], batch: int, seed: in
     return order[position * batch : (position + 1) * batch]
 
 
+def noisy(tokens: Tensor, share: float, seed: tuple[int, ...], first: int) -> Tensor:
+    """Tokens `(B, N, D)` with Gaussian noise of a share of their standard deviation, view by view.
+
+    Drawn on their device, for each view by itself: as view `first` + i of a batch it has the same noise
+    whatever part of the batch it is in.
+    """
+    draw = torch.Generator(tokens.device)
+    seen = torch.empty_like(tokens)
+    for i, view in enumerate(tokens.float()):
+        draw.manual_seed(int(np.random.SeedSequence([*seed, first + i]).generate_state(1, np.uint64)[0] >> 1))
+        drawn = torch.randn(view.shape, generator=draw, device=view.device)
+        seen[i] = view + share * view.std() * drawn
+    return seen
+
+
 def batches(
     views: Views,
     *,
@@ -172,6 +191,7 @@ def batches(
     last: int,
     part: slice = slice(None),
     pad_to: tuple[int, int] | None = None,
+    noise: float = 0.0,
 ) -> Iterator[Batch]:
     """The batches of steps `first` to `last`, or a part of each, prepared while the one before is used.
 
@@ -184,7 +204,10 @@ def batches(
 
     def prepare(step: int) -> Batch:
         with nullcontext() if gpu is None else gpu.aside():
-            return views.batch(records_of_step(step, views.usable, batch, seed), pad_to, part)
+            made = views.batch(records_of_step(step, views.usable, batch, seed), pad_to, part)
+            if not noise:
+                return made
+            return replace(made, seen=noisy(made.tokens, noise, (seed, step), part.start or 0))
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as reader:
         ahead = reader.submit(prepare, first)
@@ -225,7 +248,7 @@ class _Copies:
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(self._copied)
         index = [getattr(batch.foreground, name) for name in _INDEX]
-        for tensor in (batch.tokens, batch.category, batch.azimuth, batch.all_round, *index):
+        for tensor in (batch.tokens, batch.seen, batch.category, batch.azimuth, batch.all_round, *index):
             tensor.record_stream(stream)
 
     def step_is_queued(self) -> None:

@@ -79,18 +79,25 @@ def train(
     if size < config.batch:
         say(f"train.batch is {config.batch}: all {size} training views make one batch")
     own = part_of(size)
+    weights = torch.tensor(list(config.weights.values()), device=head.device)
     key = draw_key(config.seed, state.step, head.device, first=own.start)
     patches = views.grid[0] * views.grid[1]
     losses_of, pad_to = build_losses(head, config, batch=own.stop - own.start, patches=patches)
     order = batches(
-        views, batch=size, seed=config.seed, first=state.step + 1, last=config.steps, part=own, pad_to=pad_to
+        views,
+        batch=size,
+        seed=config.seed,
+        first=state.step + 1,
+        last=config.steps,
+        part=own,
+        pad_to=pad_to,
+        noise=config.noise,
     )
     with progress(total=config.steps, initial=state.step, desc="training", unit="steps") as bar:
         for batch in order:
             state.step += 1
             for group in optimiser.param_groups:
                 group["lr"] = config.rate(state.step)
-            weights = torch.tensor(config.loss_weights(state.step)).to(head.device, non_blocking=True)
             key[1].add_(1)  # = state.step, without a copy from the host
             losses, values = mean_over_processes(*losses_of(batch, key))
             (weights @ losses).backward()

@@ -69,7 +69,7 @@ class Networks(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=self.reduced):
-            points = self.mapper(batch.tokens, batch.foreground)
+            points = self.mapper(batch.seen, batch.foreground)
             return points, self.prototypes(points, batch.category)
 
 
