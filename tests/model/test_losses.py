@@ -324,6 +324,15 @@ def test_viewpoint_by_hand() -> None:
     assert float(relative_viewpoint(rows(X, X, X), azimuth, every)[0]) == pytest.approx((4 * 1 + 2 * 4) / 9)
 
 
+def test_pairs_of_anchored_images_sit_out() -> None:
+    azimuth, every = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.bool)
+    anchored = torch.tensor([True, True, False])
+    loss, count = relative_viewpoint(rows(X, Y, -X), azimuth, every, anchored)
+    assert int(count) == 5
+    assert float(loss) == pytest.approx((2 * 4 + 2 * 1 + 0) / 5)
+    assert relative_viewpoint(rows(X, Y, -X), azimuth, every, every) == (0, 0)
+
+
 def test_images_of_unknown_azimuth_or_without_foreground_sit_out() -> None:
     azimuth = torch.tensor([0, math.nan, math.pi / 2, 1], dtype=torch.float64)
     directions = rows(X, Z, X, [0, 0, 0]).requires_grad_()

@@ -10,6 +10,8 @@ from ruamel.yaml.error import YAMLError
 from spheremap.base.errors import InputError
 from spheremap.base.files import atomic_path
 
+WHOLE = ("train.weights",)  # mappings that are one value: what the preset does not name is not left behind
+
 
 def apply_preset(preset: Path, params: Path) -> list[str]:
     """Set every value of `preset` in `params`, keeping comments, order and all other values.
@@ -38,7 +40,7 @@ def _merge(
     for key, value in source.items():
         if key not in target:
             raise InputError(f"the preset sets {prefix}{key}, which params.yaml does not have", where=where)
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and prefix + key not in WHOLE:
             changes += _merge(target[key], value, where, f"{prefix}{key}.")
         elif target[key] != value:
             changes.append(f"{prefix}{key}: {_plain(target[key])} → {_plain(value)}")
@@ -47,6 +49,8 @@ def _merge(
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return str(dict(value))
     return str(list(value)) if isinstance(value, list) else str(value)
 
 

@@ -9,11 +9,13 @@ from spheremap.model.training.step import Outputs
 
 
 def loss(outputs: Outputs) -> tuple[Tensor, Tensor]:
-    """Over the views of all processes, see `relative_viewpoint`."""
+    """Over the views of all processes; where the loss `anchor` is used, pairs that it settles sit out."""
     batch = outputs.batch
     directions = mean_directions(outputs.points, batch.foreground.image, len(batch.tokens))
-    valid = batch.foreground.counts > 0
-    return relative_viewpoint(*gather_views(batch.whole, directions, batch.azimuth, valid))
+    columns = [directions, batch.azimuth, batch.foreground.counts > 0]
+    if outputs.config.weights.get("anchor"):
+        columns.append(batch.all_round)
+    return relative_viewpoint(*gather_views(batch.whole, *columns))
 
 
 def mean_directions(points: Tensor, image: Tensor, images: int) -> Tensor:
@@ -32,7 +34,9 @@ def mean_directions(points: Tensor, image: Tensor, images: int) -> Tensor:
     return unit(membership.to(points.dtype) @ points)
 
 
-def relative_viewpoint(directions: Tensor, azimuth: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+def relative_viewpoint(
+    directions: Tensor, azimuth: Tensor, valid: Tensor, anchored: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The angle between two images' mean directions shall be the angle between their viewpoints.
 
     Mean squared error, over all ordered pairs of images including each with itself and across categories,
@@ -42,11 +46,15 @@ def relative_viewpoint(directions: Tensor, azimuth: Tensor, valid: Tensor) -> tu
         directions: `(B, 3)` unit vectors, see `mean_directions`.
         azimuth: `(B,)` radians; NaN where unknown, such an image sits out.
         valid: `(B,)` bool, images that count (those with foreground).
+        anchored: `(B,)` bool, images whose direction is settled otherwise: two of them make no pair.
 
     Returns:
-        Scalar, 0 if no image counts; and the number of pairs.
+        Scalar, 0 if no pair counts; and the number of pairs.
     """
     known = valid & azimuth.isfinite()
     azimuth = torch.where(known, azimuth, 0.0).to(directions.dtype)
     error = directions @ directions.T - torch.cos(azimuth.unsqueeze(1) - azimuth)
-    return masked_mean(error.square(), known.unsqueeze(1) & known)
+    pairs = known.unsqueeze(1) & known
+    if anchored is not None:
+        pairs &= ~(anchored.unsqueeze(1) & anchored)
+    return masked_mean(error.square(), pairs)
