@@ -13,7 +13,12 @@ from spheremap.methods.engine.sampling import Sampling
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare how the model is loaded."""
-    parser.add_argument("--model", type=Path, required=True, help="bundle, as `spheremap bundle` writes it")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        help="bundle, as `spheremap bundle` writes it, or a published head, such as spair-71k",
+    )
     parser.add_argument(
         "--weights", type=Path, help="weights of the backbone (default: the bundle's own, else their source)"
     )

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from spheremap.api.protocol import Protocol
 from spheremap.base.errors import InputError, ProvenanceError
-from spheremap.base.files import atomic_path, sha256_file
+from spheremap.base.files import atomic_path, scratch, sha256_file
 from spheremap.base.provenance import digest
 from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.config.backbone import Backbone as BackboneSpec
@@ -105,8 +105,7 @@ class Bundle:
                 yield path
             return
         path = self._fetched() if given is None else Path(given)
-        if not path.is_file():
-            raise InputError("the weights of the backbone do not exist", where=path)
+        check_exists(path)
         self._check(path, path)
         yield path
 
@@ -134,6 +133,28 @@ class Bundle:
 def cache_folder() -> Path:
     """Where fetched weights are kept: $XDG_CACHE_HOME/spheremap, or ~/.cache/spheremap."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spheremap"
+
+
+def fetch_to_cache(backbone: BackboneSpec) -> Path:
+    """Fetch the weights of a backbone into the user's cache folder, where bundles look for them.
+
+    Raises:
+        InputError: if their source cannot be reached.
+    """
+    with scratch(cache_folder() / "weights") as folder:
+        path = folder / "backbone.safetensors"
+        fetch_weights(backbone, path)
+        return path.replace(cache_folder() / f"{sha256_file(path)}.safetensors")
+
+
+def check_exists(weights: Path) -> None:
+    """Check that a file of weights is there.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if not weights.is_file():
+        raise InputError("the weights of the backbone do not exist", where=weights)
 
 
 def write_bundle(
@@ -165,8 +186,7 @@ def write_bundle(
         InputError: if the weights do not exist.
         ProvenanceError: if the head was trained on other features.
     """
-    if not weights.is_file():
-        raise InputError("the weights of the backbone do not exist", where=weights)
+    check_exists(weights)
     digits = sha256_file(weights)
     _check_agreement(head, backbone, digits, where)
     about = About(
@@ -208,12 +228,6 @@ def read_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not path.exists():
-        raise ProvenanceError(
-            "the bundle does not exist",
-            where=path,
-            fix="make one with `spheremap bundle`, or correct the path",
-        )
     try:
         state, content = read_tensors(path)
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
