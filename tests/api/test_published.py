@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spheremap.api import load, published, read_bundle, write_bundle
 from spheremap.api.published import find_bundle, read_registry
+from spheremap.api.weight import SphereWeight
 from spheremap.base.errors import InputError, SpheremapError
 from spheremap.base.files import sha256_file, write_json
 from spheremap.cli import main
@@ -102,10 +103,18 @@ def test_a_name_is_as_good_as_a_bundle(
 ) -> None:
     shelf.serve(part(state_of()))
     matcher = load("tiny", weights=studio.weights, device="cpu")
-    assert (matcher.categories, matcher.sphere_weight) == (CATEGORIES, 0.4)
+    assert matcher.categories == CATEGORIES
+    assert str(matcher.weight) == "sphere weight 0.4, that of the head's authors"
     assert (matcher.protocol.fit, matcher.protocol.source) == ("stretch", "bilinear")
     head = Head.initialise(384, CATEGORIES, seed=5)
-    write_bundle(tmp_path / "b", head, parsed(BACKBONE), studio.weights, where=tmp_path, sphere_weight=0.4)
+    write_bundle(
+        tmp_path / "b",
+        head,
+        parsed(BACKBONE),
+        studio.weights,
+        where=tmp_path,
+        weight=SphereWeight(0.4, "option"),
+    )
     own = load(tmp_path / "b", weights=studio.weights, device="cpu", fit="stretch", source="bilinear")
     pair = (*studio.photographs[:2], POINTS)
     for found, expected in zip(

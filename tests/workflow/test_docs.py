@@ -158,7 +158,8 @@ def answers_until_interrupted(project: Project, command: str) -> None:
             _, errors = process.communicate(timeout=120)
         finally:
             process.kill()
-    assert (process.returncode, errors) == (0, "")
+    assert process.returncode == 0
+    assert re.fullmatch(r"sphere weight .*\n", errors)
 
 
 @dataclass(frozen=True)

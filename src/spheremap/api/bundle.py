@@ -12,10 +12,12 @@ file of the backbone as bytes. Its content, sealed as `spheremap.base.tensors` d
 | weights_sha256   | SHA-256 of the weights file that the features were made with                   |
 | precision        | of the backbone                                                                |
 | sphere_weight    | of the sphere in the fused similarity                                          |
+| weight_source    | where that comes from, such as validation                                      |
+| weight_gain      | its gain over features on validation, with the interval; or null               |
 | protocol         | fit, source, readout, window, temperature, as in params.yaml                   |
 
 Version 1 lacks the protocol: it was made when photographs were padded, points described by their patch and
-the centre of the best one taken, and is read as such.
+the centre of the best one taken, and is read as such. Bundles of before there was a weight_source have none.
 """
 
 import dataclasses
@@ -34,6 +36,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from spheremap.api.protocol import Protocol
+from spheremap.api.weight import Source, SphereWeight
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import atomic_path, scratch, sha256_file
 from spheremap.base.provenance import digest
@@ -44,6 +47,7 @@ from spheremap.config.slices import parse
 from spheremap.features.backbones.extractor import Precision
 from spheremap.features.backbones.weights import fetch_weights
 from spheremap.features.cache.space import feature_space
+from spheremap.metrics.sweep import Gain
 from spheremap.model.head import Head
 
 SCHEMA = "spheremap-bundle-2"
@@ -65,6 +69,8 @@ class About:
         precision: of the backbone.
         sphere_weight: default weight of the sphere in the fused similarity.
         protocol: how photographs are fitted, points described and places read by default.
+        weight_source: where the weight comes from.
+        weight_gain: of the weight over features alone, if validation chose it.
     """
 
     dim: int
@@ -75,6 +81,13 @@ class About:
     precision: Precision
     sphere_weight: Share
     protocol: Protocol
+    weight_source: Source = "bundle"
+    weight_gain: Gain | None = None
+
+    @property
+    def weight(self) -> SphereWeight:
+        """The weight and where it comes from."""
+        return SphereWeight(self.sphere_weight, self.weight_source, self.weight_gain)
 
 
 @dataclass(frozen=True)
@@ -165,7 +178,7 @@ def write_bundle(
     *,
     where: Path,
     precision: Precision = "float32",
-    sphere_weight: float = 0.2,
+    weight: SphereWeight = SphereWeight(0.2, "bundle"),  # noqa: B008
     protocol: Protocol | None = None,
     embed: bool = False,
 ) -> None:
@@ -178,7 +191,7 @@ def write_bundle(
         weights: its weights file, as `spheremap weights` writes it.
         where: the head's file, for messages.
         precision: of the backbone.
-        sphere_weight: default weight of the sphere in the fused similarity.
+        weight: of the sphere in the fused similarity by default, and where that comes from.
         protocol: default protocol; None: that of `Protocol()`.
         embed: whether to put the weights themselves in, so that nothing needs to be fetched.
 
@@ -196,8 +209,10 @@ def write_bundle(
         backbone=backbone,
         weights_sha256=digits,
         precision=precision,
-        sphere_weight=sphere_weight,
+        sphere_weight=weight.value,
         protocol=protocol or Protocol(),
+        weight_source=weight.source,
+        weight_gain=weight.gain,
     )
     tensors = head.state_dict()
     if embed:

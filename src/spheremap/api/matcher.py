@@ -97,6 +97,7 @@ class Matcher:
         self._size = about.backbone.image_size.eval if size is None else size
         self._grid = self._extractor.grid(self._size)
         self.categories = list(about.categories)
+        self.weight = about.weight
         self.sphere_weight = about.sphere_weight
         self.protocol = about.protocol if protocol is None else protocol
         self._readout = self.protocol.make_readout()

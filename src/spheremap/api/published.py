@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from spheremap.api.bundle import SCHEMA, cache_folder, check_exists, fetch_to_cache, write_bundle
 from spheremap.api.protocol import Protocol
+from spheremap.api.weight import SphereWeight
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import exclusive, sha256_file
 from spheremap.base.provenance import digest
@@ -112,7 +113,7 @@ def _make_bundle(name: str, head: PublishedHead, weights: Path | None) -> Path:
                 trust(name, fetched, digests)
             write_bundle(
                 bundle, trained, head.backbone, weights or fetch_to_cache(head.backbone), where=checkpoint,
-                sphere_weight=head.sphere_weight, protocol=head.protocol,
+                weight=SphereWeight(head.sphere_weight, "authors"), protocol=head.protocol,
             )  # fmt: skip
     return bundle
 
