@@ -397,7 +397,7 @@ def test_what_is_no_bundle_is_refused(studio: Studio, tmp_path: Path) -> None:
         studio.head: "not a bundle",
         studio.weights: "not a bundle",
     }.items():
-        with pytest.raises(ProvenanceError, match=message) as caught:
+        with pytest.raises(SpheremapError, match=message) as caught:
             load(path, device="cpu")
         assert str(path) in str(caught.value)
 

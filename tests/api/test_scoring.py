@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from layouts_folder import write_folder
 from project import Project
 from studio import run
@@ -36,7 +37,8 @@ def settled(made: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("scoring") / "project"
     shutil.copytree(made.folder, folder, symlinks=True)
     project = Project(folder)
-    project.run("spheremap", "bundle", "--out", "models/demo.spheremap")
+    weight = str(yaml.safe_load((folder / "params.yaml").read_text())["methods"]["fused"]["sphere_weight"])
+    project.run("spheremap", "bundle", "--out", "models/demo.spheremap", "--sphere-weight", weight)
     write_folder(folder / "own", count=6)
     write_folder(folder / "bare", count=2, keypoints=False)
     project.edit(

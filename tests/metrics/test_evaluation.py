@@ -602,7 +602,7 @@ def test_table_shows_the_sweep(results, tmp_path) -> None:
     weight_sweep = pd.DataFrame(lines, columns=columns, dtype=np.float64).astype({"n_points": int})
     write_results(tmp_path, replace(results, weight_sweep=weight_sweep), {})
     text, _ = format_file(tmp_path / "metrics.json")
-    assert "@0.10 on 70 validation points by sphere weight; best PCK at 0.5" in text
+    assert "@0.10 on 70 validation points by sphere weight; best PCK at 0.5, +20.0 over 0\n" in text
     weight, points, ap = (line.split() for line in text.splitlines()[-3:])
     assert weight[-3:] == ["0", "0.5", "1"]
     assert points[-3:] == ["10.0", "30.0", "20.0"]

@@ -442,6 +442,24 @@ def test_the_sweep_scores_validation_at_each_weight() -> None:
         assert own == pytest.approx(on_val.metrics[row], abs=1e-6)
 
 
+def test_the_sweep_says_what_each_weight_gains() -> None:
+    cache, tables, head = make_world(0)
+    moved = replace(tables, pairs=tables.pairs.assign(split="val"))
+    sweep = Sweep("fused", "sphere_weight", (0.3, 0.0, 1.0))
+    params = replace(PARAMS, split="val", bootstrap=40, sweep=sweep)
+    results = world.scored(cache, moved, head, params, sphere_weight=0.3)
+    lines = results.weight_sweep.set_index("sphere_weight")
+    gains = [name for name in results.metrics["fused"] if name.startswith("pck_point@") and "_gain" in name]
+    assert len(gains) == 3 * len(ALPHAS)
+    for weight, row in ((0.3, "fused"), (1.0, "sphere")):
+        for name in gains:  # the samples are those of the paired bootstrap in metrics.json
+            assert lines[name][weight] == pytest.approx(results.metrics[row][name], abs=1e-6), (weight, name)
+    assert (lines.loc[0.0, gains] == 0).all()
+    assert lines[gains].abs().to_numpy().max() > 1
+    for other in (replace(params, bootstrap=0), replace(params, sweep=replace(sweep, values=(0.3, 1.0)))):
+        assert not [name for name in scored(cache, moved, head, other).weight_sweep if "_gain" in name]
+
+
 def test_a_sweep_needs_a_parameter_of_the_method() -> None:
     with pytest.raises(InputError, match=r"evaluate\.sweep\.parameter"):
         scored(*make_world(0), replace(PARAMS, sweep=Sweep("fused", "radius", ())))

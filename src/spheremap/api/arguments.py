@@ -1,10 +1,12 @@
 """Command-line arguments that the commands for one's own photographs share."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
 from spheremap.api.matcher import Matcher, load
+from spheremap.api.weight import SphereWeight
 from spheremap.base.device import HELP as DEVICE_HELP
 from spheremap.features.cache.views import Fit
 from spheremap.methods.engine.readout import ReadoutKind
@@ -13,7 +15,12 @@ from spheremap.methods.engine.sampling import Sampling
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare how the model is loaded."""
-    parser.add_argument("--model", type=Path, required=True, help="bundle, as `spheremap bundle` writes it")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        help="bundle, as `spheremap bundle` writes it, or a published head, such as spair-71k",
+    )
     parser.add_argument(
         "--weights", type=Path, help="weights of the backbone (default: the bundle's own, else their source)"
     )
@@ -48,6 +55,11 @@ def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
         "--window", type=int, help="side of the read-out's window in patches, odd (default: bundle's)"
     )
     parser.add_argument("--temperature", type=float, help="of its soft-argmax (default: bundle's)")
+
+
+def say_weight(model: Matcher, asked: float | None = None) -> None:
+    """Say on standard error which weight the sphere has, and why."""
+    print(model.weight if asked is None else SphereWeight(asked, "call"), file=sys.stderr)
 
 
 def load_model(args: argparse.Namespace) -> Matcher:

@@ -13,10 +13,12 @@ weights file of the backbone as bytes. Its content, sealed as `spheremap.base.te
 | weights_sha256   | SHA-256 of the weights file that the features were made with                   |
 | precision        | of the backbone                                                                |
 | sphere_weight    | of the sphere in the fused similarity                                          |
+| weight_source    | where that comes from, such as validation                                      |
+| weight_gain      | its gain over features on validation, with the interval; or null               |
 | protocol         | fit, source, readout, window, temperature, as in params.yaml                   |
 
 Version 1 lacks the protocol: it was made when photographs were padded, points described by their patch and
-the centre of the best one taken, and is read as such.
+the centre of the best one taken, and is read as such. Bundles of before there was a weight_source have none.
 """
 
 import dataclasses
@@ -35,8 +37,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from spheremap.api.protocol import Protocol
+from spheremap.api.weight import Source, SphereWeight
 from spheremap.base.errors import InputError, ProvenanceError
-from spheremap.base.files import atomic_path, sha256_file
+from spheremap.base.files import atomic_path, scratch, sha256_file
 from spheremap.base.provenance import digest
 from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.config.backbone import Backbone as BackboneSpec
@@ -45,6 +48,7 @@ from spheremap.config.slices import parse
 from spheremap.features.backbones.extractor import Precision
 from spheremap.features.backbones.weights import fetch_weights
 from spheremap.features.cache.space import feature_space
+from spheremap.metrics.sweep import Gain
 from spheremap.model.head import Head
 from spheremap.model.heads import PAPERS
 
@@ -68,6 +72,8 @@ class About:
         sphere_weight: default weight of the sphere in the fused similarity.
         protocol: how photographs are fitted, points described and places read by default.
         head: its name, see `spheremap.model.heads`.
+        weight_source: where the weight comes from.
+        weight_gain: of the weight over features alone, if validation chose it.
     """
 
     dim: int
@@ -79,6 +85,13 @@ class About:
     sphere_weight: Share
     protocol: Protocol
     head: str = PAPERS
+    weight_source: Source = "bundle"
+    weight_gain: Gain | None = None
+
+    @property
+    def weight(self) -> SphereWeight:
+        """The weight and where it comes from."""
+        return SphereWeight(self.sphere_weight, self.weight_source, self.weight_gain)
 
 
 @dataclass(frozen=True)
@@ -109,8 +122,7 @@ class Bundle:
                 yield path
             return
         path = self._fetched() if given is None else Path(given)
-        if not path.is_file():
-            raise InputError("the weights of the backbone do not exist", where=path)
+        check_exists(path)
         self._check(path, path)
         yield path
 
@@ -140,6 +152,28 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spheremap"
 
 
+def fetch_to_cache(backbone: BackboneSpec) -> Path:
+    """Fetch the weights of a backbone into the user's cache folder, where bundles look for them.
+
+    Raises:
+        InputError: if their source cannot be reached.
+    """
+    with scratch(cache_folder() / "weights") as folder:
+        path = folder / "backbone.safetensors"
+        fetch_weights(backbone, path)
+        return path.replace(cache_folder() / f"{sha256_file(path)}.safetensors")
+
+
+def check_exists(weights: Path) -> None:
+    """Check that a file of weights is there.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if not weights.is_file():
+        raise InputError("the weights of the backbone do not exist", where=weights)
+
+
 def write_bundle(
     path: Path,
     head: Head,
@@ -148,7 +182,7 @@ def write_bundle(
     *,
     where: Path,
     precision: Precision = "float32",
-    sphere_weight: float = 0.2,
+    weight: SphereWeight = SphereWeight(0.2, "bundle"),  # noqa: B008
     protocol: Protocol | None = None,
     embed: bool = False,
 ) -> None:
@@ -161,7 +195,7 @@ def write_bundle(
         weights: its weights file, as `spheremap weights` writes it.
         where: the head's file, for messages.
         precision: of the backbone.
-        sphere_weight: default weight of the sphere in the fused similarity.
+        weight: of the sphere in the fused similarity by default, and where that comes from.
         protocol: default protocol; None: that of `Protocol()`.
         embed: whether to put the weights themselves in, so that nothing needs to be fetched.
 
@@ -169,8 +203,7 @@ def write_bundle(
         InputError: if the weights do not exist.
         ProvenanceError: if the head was trained on other features.
     """
-    if not weights.is_file():
-        raise InputError("the weights of the backbone do not exist", where=weights)
+    check_exists(weights)
     digits = sha256_file(weights)
     _check_agreement(head, backbone, digits, where)
     about = About(
@@ -180,9 +213,11 @@ def write_bundle(
         backbone=backbone,
         weights_sha256=digits,
         precision=precision,
-        sphere_weight=sphere_weight,
+        sphere_weight=weight.value,
         protocol=protocol or Protocol(),
         head=head.name,
+        weight_source=weight.source,
+        weight_gain=weight.gain,
     )
     tensors = head.state_dict()
     if embed:
@@ -220,12 +255,6 @@ def read_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not path.exists():
-        raise ProvenanceError(
-            "the bundle does not exist",
-            where=path,
-            fix="make one with `spheremap bundle`, or correct the path",
-        )
     try:
         state, content = read_tensors(path)
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spheremap.api.bundle import Bundle, read_bundle
 from spheremap.api.protocol import Protocol
+from spheremap.api.published import find_bundle
 from spheremap.api.results import Matches, SphereMap, Warp
 from spheremap.base.device import choose_device
 from spheremap.base.errors import InputError, ProvenanceError
@@ -96,6 +97,7 @@ class Matcher:
         self._size = about.backbone.image_size.eval if size is None else size
         self._grid = self._extractor.grid(self._size)
         self.categories = list(about.categories)
+        self.weight = about.weight
         self.sphere_weight = about.sphere_weight
         self.protocol = about.protocol if protocol is None else protocol
         self._readout = self.protocol.make_readout()
@@ -243,10 +245,10 @@ def load(
     window: int | None = None,
     temperature: float | None = None,
 ) -> Matcher:
-    """Load a bundle, the file that `spheremap bundle` writes.
+    """Load a bundle, the file that `spheremap bundle` writes, or a published head.
 
     Args:
-        bundle: the file.
+        bundle: the file, or the name of a published head, such as "spair-71k", that is fetched once.
         weights: weights of its backbone, if they are neither inside nor to be fetched from their source.
         device: auto, cpu, cuda or cuda:N.
         size: side of the network's input in pixels, a multiple of the patch; None: as in the evaluation.
@@ -259,14 +261,16 @@ def load(
         temperature: of that soft-argmax.
 
     Raises:
-        InputError: if the weights cannot be had, or the device, size or protocol be used.
+        InputError: if there is no such bundle, published head or weights can be had, or the device, size or
+            protocol be used.
         ProvenanceError: if the bundle cannot be read, or the weights are another backbone's.
     """
     chosen = choose_device(device)
-    read = read_bundle(Path(bundle), chosen)
+    own = None if weights is None else Path(weights)
+    read = read_bundle(find_bundle(bundle, own), chosen)
     return Matcher(
         read,
-        weights=None if weights is None else Path(weights),
+        weights=own,
         device=chosen,
         size=size,
         protocol=read.about.protocol.changed(

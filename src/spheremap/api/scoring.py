@@ -16,6 +16,7 @@ import torch
 
 from spheremap.api.bundle import About, Bundle, read_bundle
 from spheremap.api.project import PARAMS, make_tables
+from spheremap.api.published import find_bundle
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import sha256_file
 from spheremap.base.provenance import digest, provenance
@@ -48,7 +49,7 @@ def score_bundle(
     """Score a bundle on the pairs of a split, in the project whose top folder is the current one.
 
     Args:
-        path: the bundle.
+        path: the bundle, or the name of a published head.
         dataset: an entry of `datasets` in params.yaml.
         out: folder for the results.
         split: "train", "val" or "test"; None: that of params.yaml.
@@ -63,6 +64,7 @@ def score_bundle(
     """
     params = load_params(PARAMS)
     _check_known(dataset, params)
+    path = find_bundle(path, weights)
     bundle = read_bundle(path, device)
     settings = _settings(bundle.about, params, dataset, split, sphere_weight)
     chosen = settings.evaluate

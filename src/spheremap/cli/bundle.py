@@ -1,7 +1,12 @@
 """`spheremap bundle`: a trained head and what it needs of its backbone as one portable file."""
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spheremap.api.weight import SphereWeight
 
 HELP = "put a trained head and the description of its backbone into one portable file"
 
@@ -22,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights of the backbone (default: models/backbones/<backbone>.safetensors)",
     )
     parser.add_argument(
+        "--sphere-weight",
+        type=float,
+        help="of the sphere in [0, 1] (default: the best on validation, see results; else params.yaml's)",
+    )
+    parser.add_argument(
         "--embed",
         action="store_true",
         help="put the backbone's weights in as well: works without any network",
@@ -39,16 +49,34 @@ def run(args: argparse.Namespace) -> None:
     head = args.head or args.params.parent / "models" / project.dataset / "head.safetensors"
     weights = args.weights or args.params.parent / "models" / "backbones" / f"{project.backbone}.safetensors"
     check_outputs({"--out": args.out}, [args.params, head, weights])
+    trained = load_head(head)
+    weight, why = _weight(args, head, project.sphere_weight)
     write_bundle(
         args.out,
-        load_head(head),
+        trained,
         project.spec,
         weights,
         where=head,
         precision=project.precision,
-        sphere_weight=project.sphere_weight,
+        weight=weight,
         protocol=project.protocol,
         embed=args.embed,
     )
     inside = "with" if args.embed else "without"
     print(f"{args.out}: head {head}, backbone {project.spec.model}, {inside} weights")
+    print(f"{weight}{why}", file=sys.stderr)
+
+
+def _weight(args: argparse.Namespace, head: Path, constant: float) -> "tuple[SphereWeight, str]":
+    """The sphere's weight: that of the option, else the best on validation, else the constant; and why."""
+    from spheremap.api.weight import SphereWeight, validated_weight
+    from spheremap.base.errors import InputError
+
+    if args.sphere_weight is None:
+        found = validated_weight(args.params.parent / "results", head)
+        return (SphereWeight(constant, "params"), f": {found}") if isinstance(found, str) else (found, "")
+    if not 0 <= args.sphere_weight <= 1:
+        raise InputError(
+            "bad value for --sphere-weight", expected="a share in [0, 1]", found=str(args.sphere_weight)
+        )
+    return SphereWeight(args.sphere_weight, "option"), ""

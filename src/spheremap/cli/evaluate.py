@@ -38,7 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a bundle on any data set",
         "In the top folder of a project; settings that are not here are those of params.yaml.",
     )
-    bundle.add_argument("--model", type=Path, help="bundle, as `spheremap bundle` writes it")
+    bundle.add_argument(
+        "--model",
+        type=Path,
+        help="bundle, as `spheremap bundle` writes it, or a published head, such as spair-71k",
+    )
     bundle.add_argument(
         "--dataset", help="entry of `datasets` in params.yaml; its tables are made if need be"
     )

@@ -21,11 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Serve until interrupted."""
-    from spheremap.api.arguments import load_model
+    from spheremap.api.arguments import load_model, say_weight
     from spheremap.api.server import Explorer, ExplorerServer
 
     model = load_model(args)
     explorer = Explorer(model, model.describe(args.source), model.describe(args.target))
+    say_weight(model)
     with ExplorerServer(explorer, (args.source.name, args.target.name), args.port) as server:
         print(f"{server.url}  (Ctrl-C to end)", flush=True)
         if not args.no_browser:

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     """Map and draw."""
     import numpy as np
 
-    from spheremap.api.arguments import load_model
+    from spheremap.api.arguments import load_model, say_weight
     from spheremap.api.results import check_picture, save_picture
     from spheremap.base.errors import InputError
     from spheremap.base.files import check_outputs
@@ -37,4 +37,6 @@ def run(args: argparse.Namespace) -> None:
     check_picture(args.out)
     check_outputs({"--out": args.out}, [args.image, args.mask, args.model, args.weights])
     mask = None if args.mask is None else np.any(load_photograph(args.mask).pixels, axis=2)
-    save_picture(load_model(args).map(args.image).picture(mask, args.side), args.out)
+    model = load_model(args)
+    save_picture(model.map(args.image).picture(mask, args.side), args.out)
+    say_weight(model)

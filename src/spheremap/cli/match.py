@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Match, and write what was asked for."""
-    from spheremap.api.arguments import load_model
+    from spheremap.api.arguments import load_model, say_weight
     from spheremap.api.points import points_file, read_points
     from spheremap.api.results import check_picture, save_picture
     from spheremap.base.errors import InputError
@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> None:
             warp.save(args.warp)
         else:
             save_picture(warp.picture(), args.warp)
+    say_weight(model, args.sphere_weight)
 
 
 def _format_of(out: Path | None) -> str:

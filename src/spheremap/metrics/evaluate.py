@@ -111,9 +111,14 @@ class Scores:
     landmarks: Floats  # (P, L, 2) keypoints visible in the target, NaN as padding
 
     @cached_property
+    def answers(self) -> dict[str, Answers]:
+        """What the metrics need, by method."""
+        return {name: self._answers(name) for name in self.measured}
+
+    @cached_property
     def statistics(self) -> dict[str, Statistic]:
         """All metrics by method, as functions of weights `(b, P)`."""
-        return {name: statistic(self._answers(name)) for name in self.measured}
+        return {name: statistic(answers) for name, answers in self.answers.items()}
 
     @cached_property
     def points(self) -> NDArray[np.int64]:
@@ -286,8 +291,8 @@ def _sweep(
     """Score a method on the validation pairs at every value of one of its parameters, in one pass.
 
     Returns:
-        One line per value, increasing: the parameter, n_points and the metrics. No line if there is nothing
-        to try or to score.
+        One line per value, increasing: the parameter, n_points, the metrics and, if 0 is among the values and
+        samples are drawn, the gains of `_gains`. No line if there is nothing to try or to score.
     """
     name, pairs = params.sweep.parameter, tables.pairs_of(VALIDATION)
     if not hasattr(method, name):
@@ -301,5 +306,32 @@ def _sweep(
         scores = score(cache, tables, pairs, methods, params, **given)
         points, found = int(scores.points.sum()), scores.overall().values()
         lines = [{name: v, "n_points": points, **own} for v, own in zip(values, found, strict=True)]
+        if 0 in values and params.bootstrap:
+            for line, gains in zip(lines, _gains(scores, values.index(0), params), strict=True):
+                line |= gains
     columns = [f"{metric}@{alpha_label(alpha)}" for metric in METRICS for alpha in params.alphas]
-    return pd.DataFrame(lines, columns=[name, "n_points", *columns])
+    return pd.DataFrame(lines, columns=list(lines[0]) if lines else [name, "n_points", *columns])
+
+
+def _gains(scores: Scores, base: int, params: EvaluateParams) -> list[dict[str, float]]:
+    """For each method: PCK per point less that of the method `base`, with the paired bootstrap's interval."""
+    answers = list(scores.answers.values())
+    right = np.stack([own.per_pair(own.right) for own in answers], axis=1)  # (P, methods, A)
+
+    def pck_point(weights: Floats) -> dict[str, Floats]:
+        found = pck.per_point(right.reshape(len(right), -1), answers[0].points, weights)
+        found = found.reshape(-1, *right.shape[1:])
+        return {"": found - found[:, base, None]}
+
+    exact = pck_point(np.ones((1, len(right))))[""][0]
+    samples = bootstrap.resample({"": pck_point}, len(right), params.bootstrap, params.seed)[""][""]
+    low, high = bootstrap.interval(samples, params.confidence)
+    ends = {"_gain": exact, "_gain_low": low, "_gain_high": high}  # (methods, A) each
+    return [
+        {
+            key: value
+            for ending, own in ends.items()
+            for key, value in scores.leaves({"pck_point": own}, ["pck_point"], ending, row).items()
+        }
+        for row in range(len(answers))
+    ]

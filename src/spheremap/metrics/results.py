@@ -43,7 +43,8 @@ class Results:
             and the error as a share of the side that thresholds are shares of.
         weight_sweep: the metrics of a method on the validation pairs by one of its parameters, in the first
             column; without lines if no values are to be tried or no validation pair has a keypoint visible in
-            both images.
+            both images. If 0 is among the values and samples were drawn, `pck_point` also stands with
+            `_gain`, `_gain_low` and `_gain_high`: the difference to the value 0, as above.
     """
 
     metrics: dict[str, Any]

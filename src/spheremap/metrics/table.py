@@ -1,6 +1,6 @@
 """The scores of an evaluation as aligned text."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from spheremap.base.files import read_json
 from spheremap.metrics.catalogue import SHOWN
 from spheremap.metrics.record import RERUN, check_files, read_record
 from spheremap.metrics.results import BY_GAP, PROVENANCE, WEIGHT_SWEEP
+from spheremap.metrics.sweep import alphas_of, best_of
 
 
 def format_file(path: Path) -> tuple[str, list[str]]:
@@ -58,7 +59,7 @@ def format_file(path: Path) -> tuple[str, list[str]]:
 def format_metrics(metrics: Mapping[str, Any]) -> str:
     """Methods against the metrics that have a title, at every threshold."""
     methods = _methods(metrics)
-    alphas = _alphas(metrics[methods[0]])
+    alphas = alphas_of(metrics[methods[0]])
     title = (
         f"{metrics['dataset']}, {metrics['split']}: {metrics['n_pairs']} pairs of "
         f"{metrics['n_images']} images, {metrics['n_points']} points, seed {metrics['seed']}; in percent"
@@ -81,7 +82,7 @@ def format_intervals(metrics: Mapping[str, Any]) -> str:
     if not metrics.get("bootstrap"):
         return ""
     methods = _methods(metrics)
-    baseline, alpha = metrics["baseline"], _alphas(metrics[methods[0]])[0]
+    baseline, alpha = metrics["baseline"], alphas_of(metrics[methods[0]])[0]
 
     def cells(method: str, kind: str, form: str) -> list[str]:
         own = metrics[method]
@@ -101,7 +102,7 @@ def format_gaps(by_gap: pd.DataFrame) -> str:
     """PCK per point at the largest threshold, by azimuth gap; empty if no viewpoint is known."""
     if by_gap.empty:
         return ""
-    alpha = _alphas(by_gap.columns)[0]
+    alpha = alphas_of(by_gap.columns)[0]
     scores = by_gap.pivot(index="method", columns="gap", values=f"pck_point@{alpha}")
     counts = by_gap.groupby("gap")["n_points"].first()
     cells = [[name, *(f"{score:.1f}" for score in scores.loc[name])] for name in by_gap["method"].unique()]
@@ -113,16 +114,16 @@ def format_sweep(weight_sweep: pd.DataFrame) -> str:
     """PCK per point and KAP at the largest threshold, by the parameter tried; empty if none was."""
     if weight_sweep.empty:
         return ""
-    parameter, alpha = weight_sweep.columns[0], _alphas(weight_sweep.columns)[0]
+    parameter, alpha = weight_sweep.columns[0], alphas_of(weight_sweep.columns)[0]
     names = {parameter: "g"} | {f"{metric}@{alpha}": ".1f" for metric in ("pck_point", "kap")}
     titles = (parameter.replace("_", " "), SHOWN["pck_point"], SHOWN["kap"])
     lines = [
         [title, *(f"{value:{form}}" for value in weight_sweep[name])]
         for title, (name, form) in zip(titles, names.items(), strict=True)
     ]
-    best = weight_sweep[parameter].iloc[int(weight_sweep[f"pck_point@{alpha}"].argmax())]
-    points = weight_sweep["n_points"].iloc[0]
-    title = f"@{alpha} on {points} validation points by {titles[0]}; best PCK at {best:g}"
+    best, points = best_of(weight_sweep), weight_sweep["n_points"].iloc[0]
+    gain = f", {best.gain} over 0" if best.gain and best.value else ""
+    title = f"@{alpha} on {points} validation points by {titles[0]}; best PCK at {best.value:g}{gain}"
     return "\n".join([title, "", *_align(lines)])
 
 
@@ -133,13 +134,6 @@ def _align(cells: Sequence[Sequence[str]], column: int = _COLUMN) -> list[str]:
     """First column to the left, the others to the right."""
     width = max(len(line[0]) for line in cells)
     return [line[0].ljust(width) + "".join(cell.rjust(column) for cell in line[1:]) for line in cells]
-
-
-def _alphas(names: Iterable[str]) -> list[str]:
-    """Labels of the thresholds, the largest first."""
-    start = "pck_point@"
-    labels = {name.removeprefix(start).partition("_")[0] for name in names if name.startswith(start)}
-    return sorted(labels, key=float, reverse=True)
 
 
 def _methods(metrics: Mapping[str, Any]) -> list[str]:

@@ -67,24 +67,22 @@ def fetch_entry(
     """
     check_entry(entry, where)
     with exclusive(work / "lock"):
-        expected = {file.name: _expected(file, f"{name}/{file.name}", digests) for file in entry.files}
+        expected = {file.name: expected_of(file, f"{name}/{file.name}", digests) for file in entry.files}
         manifest = _manifest_in_place(entry, out, expected)
         if manifest is not None:
             _say(f"{name} is in place at {out}: {manifest['files']} files, {manifest['bytes']:,} bytes")
             return manifest
         _check_replaceable(out)
         if not all((work / file.name).exists() for file in entry.files):
-            labelled = (("licence", entry.licence), ("please cite", entry.citation), ("see", entry.homepage))
-            lines = (f"  {label}: {text.strip()}" for label, text in labelled)
-            _say("\n".join([f"downloading {name}", *lines]))
-        fetched = {file.name: _fetch_file(file, work, expected[file.name]) for file in entry.files}
+            announce(name, entry.licence, entry.citation, entry.homepage)
+        fetched = {file.name: fetch_file(file, work, expected[file.name]) for file in entry.files}
         with atomic_path(out) as folder:
             folder.mkdir()
             for file in entry.files:
                 _place(file, work / file.name, folder, entry.limits)
             for file in entry.files:  # only now, since a file that cannot be used is not to be trusted
                 if expected[file.name].sha256 is None:
-                    _trust(f"{name}/{file.name}", fetched[file.name], digests)
+                    trust(f"{name}/{file.name}", fetched[file.name], digests)
             manifest = {
                 "name": name,
                 "licence": entry.licence,
@@ -129,8 +127,18 @@ def check_entry(entry: DownloadEntry, where: Path | str) -> None:
 # --- the files ----------------------------------------------------------------------------------------------
 
 
-def _fetch_file(file: RemoteFile, work: Path, expected: Expected) -> Digest:
-    """Have a complete and checked copy of a file in the work folder."""
+def announce(name: str, licence: str, citation: str, homepage: str) -> None:
+    """Say what a user should know before a download begins."""
+    labelled = (("licence", licence), ("please cite", citation), ("see", homepage))
+    _say("\n".join([f"downloading {name}", *(f"  {label}: {text.strip()}" for label, text in labelled)]))
+
+
+def fetch_file(file: RemoteFile, work: Path, expected: Expected) -> Digest:
+    """Have a complete and checked copy of a file in the work folder.
+
+    Raises:
+        InputError: if it cannot be downloaded or is not the one expected.
+    """
     final = work / file.name
     if final.exists():
         digest = Digest(sha256_file(final), final.stat().st_size)
@@ -142,9 +150,14 @@ def _fetch_file(file: RemoteFile, work: Path, expected: Expected) -> Digest:
     return Digest(download(urls, final, expected), final.stat().st_size)
 
 
-def _expected(file: RemoteFile, key: str, digests: Path | None) -> Expected:
+def expected_of(file: RemoteFile, key: str, digests: Path | None, where: str = "params.yaml") -> Expected:
+    """What is known of a file: its published digest, which stands in `where`, or that of its first download.
+
+    Raises:
+        InputError: if the file that keeps the digests is malformed.
+    """
     if file.sha256 is not None:
-        return Expected(file.size, file.sha256, f"in params.yaml ({file.sha256})")
+        return Expected(file.size, file.sha256, f"in {where} ({file.sha256})")
     known = read_digests(digests).get(key) if digests is not None else None
     if known is None:
         return Expected(file.size)
@@ -165,7 +178,7 @@ def read_digests(path: Path) -> dict[str, Digest]:
     return known
 
 
-def _trust(key: str, digest: Digest, digests: Path | None) -> None:
+def trust(key: str, digest: Digest, digests: Path | None) -> None:
     """Write down the digest of a first download, and say so."""
     kept = "it is written down nowhere (see --digests), so the next download is trusted likewise"
     if digests is not None:
@@ -173,7 +186,7 @@ def _trust(key: str, digest: Digest, digests: Path | None) -> None:
         with exclusive(digests.with_name(f".{digests.name}.lock")):
             known = read_digests(digests) | {key: digest}
             write_json(digests, {name: asdict(value) for name, value in known.items()})
-        kept = f"written down in {digests}: commit that file, and every later download is compared"
+        kept = f"written down in {digests} (commit it, if Git tracks it): every later download is compared"
     _say(
         f"!! nobody publishes a digest of {key}; this first download is trusted:\n"
         f"!!   sha256 {digest.sha256}, {digest.size} bytes\n!! {kept}"

@@ -82,7 +82,7 @@ def download(urls: Sequence[str], final: Path, expected: Expected) -> str:
         expected="a complete file" + (f" with SHA-256 {expected.sha256}" if expected.sha256 else ""),
         found="; ".join(failures),
         fix="check the network and run the command again (it resumes); or put the file at "
-        f"{final} yourself; if the authors published another version, correct the entry in params.yaml",
+        f"{final} yourself; if the authors published another version, correct the file's entry",
     )
 
 
@@ -200,7 +200,7 @@ class _Partial:
         if length is not None and expected.size not in (None, length):
             raise _MirrorFailed(f"the server has a file of {length} bytes instead of {expected.size}")
         if length is None and not response.raw.chunked and not (expected.size or expected.sha256):
-            raise _MirrorFailed("the server does not say how long the file is; add its size in params.yaml")
+            raise _MirrorFailed("the server does not say how long the file is; add its size to its entry")
         self.discard()
         self.length, self.validator = length, _validator(response)
         write_json(self._note, {"mirror": self._mirror, "length": length, "validator": self.validator})

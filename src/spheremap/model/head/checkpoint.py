@@ -271,6 +271,31 @@ def _authors(state: Mapping[str, Tensor], categories: Sequence[str] | None, path
     return _About(dim, names, {})
 
 
+def load_mapper(path: Path, dim: int, categories: Sequence[str]) -> Head:
+    """Read the sphere mapper of a state dict in the authors' layout; prototypes need not be there.
+
+    Where they are not, or are others, they become infinite, so that nobody takes what they give for features.
+
+    Args:
+        path: the file.
+        dim: D, width of the features.
+        categories: names in the order of the prototypes.
+
+    Raises:
+        ProvenanceError: as `load_head` does.
+    """
+    state, _ = _read(path)
+    head = Head.initialise(dim, categories, seed=0)
+    own = {name: tensor for name, tensor in head.state_dict().items() if name.startswith(PROTOTYPES)}
+    whole = all(name in state and state[name].shape == tensor.shape for name, tensor in own.items())
+    taken = {name: state[name] for name in state if name.startswith(MAPPER) or (whole and name in own)}
+    head.load_state_dict(own | taken, path)
+    if not whole:
+        for parameter in head.prototypes.parameters():
+            parameter.detach().fill_(torch.inf)
+    return head
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     try:
         if path.suffix in PICKLED:

@@ -1,0 +1,133 @@
+"""Heads that others have published, by name: each is fetched once, and made a bundle in the user's cache.
+
+published_heads.yaml says where they are and which backbone they were trained on.
+"""
+
+import dataclasses
+import difflib
+import os
+from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+
+from spheremap.api.bundle import SCHEMA, cache_folder, check_exists, fetch_to_cache, write_bundle
+from spheremap.api.protocol import Protocol
+from spheremap.api.weight import SphereWeight
+from spheremap.base.errors import InputError, ProvenanceError
+from spheremap.base.files import exclusive, sha256_file
+from spheremap.base.provenance import digest
+from spheremap.config.backbone import Backbone
+from spheremap.config.data_sets import RemoteFile
+from spheremap.config.fields import STRICT, Count, Sha256, Share, Text
+from spheremap.config.slices import parse, read_params
+from spheremap.data.download import announce, expected_of, fetch_file, trust
+from spheremap.model.head import Head, load_mapper
+
+REGISTRY = Path(__file__).with_name("published_heads.yaml")
+
+
+@dataclass(frozen=True, config=STRICT)
+class PublishedHead:
+    """A state dict in the authors' layout, and what a bundle needs to say of it.
+
+    Attributes:
+        urls: mirrors, in the order tried.
+        sha256: as published; None: that of the first download is kept.
+        licence: shown before the first download, as citation and homepage are.
+        citation: of those who trained it, and of the method.
+        homepage: of both.
+        dim: D, width of the features.
+        backbone: the ViT and layer that it was trained on.
+        categories: in the order of the prototypes.
+        protocol: how its authors show photographs to it and read places.
+        sphere_weight: theirs, of the sphere in the fused similarity.
+    """
+
+    urls: tuple[str, ...]
+    sha256: Sha256 | None
+    licence: Text
+    citation: Text
+    homepage: Text
+    dim: Count
+    backbone: Backbone
+    categories: list[str]
+    protocol: Protocol
+    sphere_weight: Share
+
+
+def read_registry(path: Path) -> dict[str, PublishedHead]:
+    """Read the published heads by name.
+
+    Raises:
+        InputError: if the file is malformed.
+    """
+    heads: dict[str, PublishedHead] = parse(read_params(path), dict[str, PublishedHead], where=path)
+    return heads
+
+
+def find_bundle(model: str | os.PathLike[str], weights: Path | None = None) -> Path:
+    """The file of a bundle: the one given or, for the name of a published head, one in the cache folder.
+
+    Args:
+        model: a path or a name.
+        weights: of the backbone of a published head; None: they are fetched.
+
+    Raises:
+        InputError: if there is neither such a file nor such a head, or the head cannot be had.
+    """
+    path = Path(model)
+    if path.is_file():
+        return path
+    heads = read_registry(REGISTRY)
+    if str(model) in heads:
+        return _make_bundle(str(model), heads[str(model)], weights)
+    if path.exists():  # whatever reads it will say what is wrong
+        return path
+    near = difflib.get_close_matches(str(model), heads, n=1)
+    raise InputError(
+        "the bundle does not exist",
+        where=path,
+        expected=f"a file of `spheremap bundle`, or a published head: {', '.join(heads)}",
+        fix=f"did you mean {near[0]!r}?" if near else "make one with `spheremap bundle`, or correct the path",
+    )
+
+
+def _make_bundle(name: str, head: PublishedHead, weights: Path | None) -> Path:
+    """The bundle of a published head, made unless it is there."""
+    if weights is not None:
+        check_exists(weights)
+    folder = cache_folder() / "heads"
+    file = RemoteFile(f"{name}.pth", head.urls, sha256=head.sha256, unpack=False)
+    checkpoint, digests = folder / file.name, folder / "digests.json"
+    with exclusive(folder / "lock"):
+        expected = expected_of(file, name, digests, REGISTRY.name)
+        if not checkpoint.exists():
+            announce(name, head.licence, head.citation, head.homepage)
+        fetched = fetch_file(file, folder, expected)
+        own = None if weights is None else sha256_file(weights)
+        made_of = [SCHEMA, dataclasses.asdict(head), fetched.sha256, own]
+        bundle = folder / f"{name}-{digest(made_of)[:12]}.spheremap"
+        if expected.sha256 is None or not bundle.exists():
+            trained = _load(checkpoint, head)
+            if expected.sha256 is None:  # only now, since a file that cannot be used is not to be trusted
+                trust(name, fetched, digests)
+            write_bundle(
+                bundle, trained, head.backbone, weights or fetch_to_cache(head.backbone), where=checkpoint,
+                weight=SphereWeight(head.sphere_weight, "authors"), protocol=head.protocol,
+            )  # fmt: skip
+    return bundle
+
+
+def _load(checkpoint: Path, head: PublishedHead) -> Head:
+    try:
+        return load_mapper(checkpoint, head.dim, head.categories)
+    except ProvenanceError as error:
+        # its advice is for heads that were trained here
+        lines = [line.strip() for line in str(error).split("\n") if not line.startswith(("  in", "  to do"))]
+        raise InputError(
+            "the published file does not hold the head that is described",
+            where=checkpoint,
+            expected=f"a sphere mapper for features of width {head.dim}, of {head.backbone.model}",
+            found="; ".join(lines),
+            fix="delete the file, and run the command again to download it anew",
+        ) from error
