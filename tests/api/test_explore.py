@@ -150,7 +150,7 @@ def test_no_other_method_answers(server: ExplorerServer, method: str) -> None:
         ({"x": "nan", "y": 1, "weight": 0}, "x, y and weight"),
         ({"x": 1, "y": "1e999", "weight": 0}, "x, y and weight"),
         ({"x": 999, "y": 1, "weight": 0}, "999,1"),
-        ({"x": 1, "y": 1, "weight": 2}, "found: 2"),
+        ({"x": 1, "y": 1, "weight": 2}, "found 2.0"),
     ],
 )
 def test_bad_questions_get_a_message(server: ExplorerServer, values: dict, message: str) -> None:

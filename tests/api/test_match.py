@@ -194,7 +194,7 @@ def test_bad_photographs_are_named(
     ("arguments", "named"),
     [
         (["--points", "1,2 999,1"], "point 2"),
-        (["--points", "1,2", "--sphere-weight", "2"], "found: 2"),
+        (["--points", "1,2", "--sphere-weight", "2"], "found 2.0"),
         (["--points", "1,2", "--device", "gpu"], "--device"),
         (["--points", "1,2", "--size", "97"], "97"),
         (["--points", "1,2", "--window", "4"], "found 4"),

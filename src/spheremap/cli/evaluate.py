@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from spheremap.api.scoring import score_bundle
 from spheremap.base.device import HELP as DEVICE_HELP
 from spheremap.base.device import choose_device
 from spheremap.base.errors import InputError
@@ -111,6 +110,8 @@ def _score_bundle(args: argparse.Namespace) -> None:
         raise InputError(
             "this folder holds the results of the workflow", where=out, fix="name another folder with --out"
         )
+    from spheremap.api.scoring import score_bundle  # it loads timm, which the workflow's form does without
+
     score_bundle(
         args.model,
         args.dataset,

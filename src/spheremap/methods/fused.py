@@ -40,5 +40,5 @@ def paper(sphere_weight: float) -> dict[str, Method]:
     Raises:
         InputError: if it lies outside [0, 1].
     """
-    sphere_weight = parse(sphere_weight, Share, where="three methods of the paper", key="sphere_weight")
+    sphere_weight = parse(sphere_weight, Share, where="the weight of the sphere", key="sphere_weight")
     return {"features": FEATURES, "sphere": SPHERE, "fused": Fused((FEATURES, SPHERE), sphere_weight)}

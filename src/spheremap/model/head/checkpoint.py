@@ -140,7 +140,7 @@ class Head:
         first: dict[int, str] = {}
         for name in state:
             twin = first.setdefault(own[name].data_ptr(), name)
-            if not torch.equal(state[name], state[twin]):
+            if twin != name and not torch.equal(state[name], state[twin]):
                 raise ProvenanceError(
                     f"parameter {twin!r} of the head differs from its second copy",
                     where=where,
