@@ -547,5 +547,5 @@ def test_slices_hold_sections() -> None:
     params = parse(shipped(), Params, where="x")
     backbone = params.backbones[params.features.backbone]
     assert CacheSlice(params.features, backbone, "shapes").features is params.features
-    assert TrainSlice(params.train, "shapes").train.rate(1) == params.train.learning_rate
+    assert TrainSlice(params.train, "shapes").train is params.train
     assert isinstance(params.datasets["mine"], data_sets.Folder)

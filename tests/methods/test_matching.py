@@ -56,7 +56,8 @@ def test_every_kind_can_be_made_and_is_made_of_others() -> None:
     assert {entry["kind"] for entry in entries().values()} == set(KINDS)
     assert made["adapted_fused"] == Fused((made["adapted"], SPHERE), 0.2)
     assert made["fused_mutual"].of == made["fused"]
-    assert learning(entries(), entries()) == learning(entries(), ["adapted_fused"]) == ["adapted"]
+    assert learning(entries(), entries()) == ["adapted", "fused_in_domain"]
+    assert learning(entries(), ["adapted_fused"]) == ["adapted"]
     assert learning(entries(), ["fused", "fused_mutual"]) == []
     nested = entries() | {"both": {"kind": "subpatch", "of": "fused_mutual"}}
     both = make_methods(nested, ["both"])["both"]

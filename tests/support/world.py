@@ -40,6 +40,7 @@ def entries(
         "fused_viewpoint": {"kind": "fused_viewpoint", **pair, "near": 0.125, "far": 0.5},
         "adapted": ADAPTED,
         "adapted_fused": {"kind": "fused", "of": ["adapted", "sphere"], "sphere_weight": sphere_weight},
+        "fused_in_domain": {"kind": "in_domain", **pair, "sphere_weight": sphere_weight, "components": 2},
         "chance": {"kind": "chance", "seed": seed},
     }
     return {name: {**entry, **changes.get(name, {})} for name, entry in section.items()}

@@ -18,7 +18,7 @@ from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.data.images import Photograph, load_photograph
 from spheremap.features.backbones.extractor import Extractor
 from spheremap.features.cache.views import make_view, whole_box
-from spheremap.features.geometry import Grid, patch_centres
+from spheremap.features.geometry import Grid, inside_picture, patch_centres
 from spheremap.methods.engine.descriptors import interpolate, unit, weighted_sum
 from spheremap.methods.engine.readout import best_patch, place
 from spheremap.methods.engine.sampling import sample_patches
@@ -210,7 +210,7 @@ class Matcher:
         target_xy, there = self._places(fused, b)
         back = fused.argmax(dim=0)[there].cpu()
         rows, columns = a.grid
-        inside = ((a.centres >= 0) & (a.centres <= a.photograph.size)).all(axis=1)
+        inside = inside_picture(a.box, a.grid, a.photograph.size)
         return Warp(
             source=a.photograph,
             target=b.photograph,

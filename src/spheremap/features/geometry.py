@@ -44,3 +44,11 @@ def patch_centres(box: NDArray[np.floating], grid: Grid) -> NDArray[np.float64]:
     x = x0 + (np.arange(columns) + 0.5) / columns * (x1 - x0)
     y = y0 + (np.arange(rows) + 0.5) / rows * (y1 - y0)
     return np.stack([np.tile(x, rows), np.repeat(y, columns)], axis=1)
+
+
+def inside_picture(
+    box: NDArray[np.floating], grid: Grid, size: tuple[float, float] | NDArray[np.floating]
+) -> NDArray[np.bool_]:
+    """Patches `(rows * columns,)` whose centres lie in a picture of this (width, height), not in padding."""
+    centres = patch_centres(box, grid)
+    return np.all((centres >= 0) & (centres <= np.asarray(size)), axis=1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.features.cache.reader import FeatureCache
-from spheremap.features.geometry import Grid
+from spheremap.features.geometry import Grid, inside_picture
 from spheremap.methods.engine.descriptors import at_unit_length, interpolate, weighted_sum
 from spheremap.methods.engine.method import Method
 from spheremap.methods.engine.queries import Queries
@@ -30,6 +30,7 @@ class Images:
     Attributes:
         ids: of the images.
         tokens: `(B, N, D)` float16, from the cache.
+        inside: `(B, N)` bool, patches of the picture itself; the others are padding.
         category: of the images.
     """
 
@@ -37,11 +38,12 @@ class Images:
         self,
         ids: Sequence[str],
         tokens: NDArray[np.float16],
+        inside: NDArray[np.bool_],
         category: str,
         head: Head | None,
         fitted: Mapping[Method, nn.Module],
     ) -> None:
-        self.ids, self.tokens, self.category = ids, tokens, category
+        self.ids, self.tokens, self.inside, self.category = ids, tokens, inside, category
         self._head, self._fitted = head, fitted
         self._described: dict[Method, Tensor] = {}
         finite = np.isfinite(tokens).all(axis=(1, 2))
@@ -200,7 +202,10 @@ class Comparison:
 
         def read(records: list[int]) -> Images:
             ids = [self.cache.image_ids[i] for i in records]
-            return Images(ids, self.cache.tokens(records), category, self.head, self.fitted)
+            boxes = self.cache.boxes[records]
+            # the box of a whole image is centred on it: the sum of its corners is the image's size
+            inside = np.stack([inside_picture(box, self.cache.grid, box[:2] + box[2:]) for box in boxes])
+            return Images(ids, self.cache.tokens(records), inside, category, self.head, self.fitted)
 
         sources = _Sources(self.cache, queries, pairs)
         held = _Held(lambda image, part: read([image]).described(part)[0], self.device, self.kept_bytes)
