@@ -30,6 +30,7 @@ TINY = {
     "methods.adapted.log_every": 2,
     "methods.adapted.validate_every": 2,
     "methods.adapted.save_every": 2,
+    "evaluate.methods": ["features", "sphere", "fused", "chance"],
     "evaluate.bootstrap": 10,
     "evaluate.sweep.values": [0.0, 0.5],
     "report.pairs": 2,

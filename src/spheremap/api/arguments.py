@@ -2,10 +2,11 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from spheremap.api.matcher import Matcher, load
+from spheremap.api.matcher import Description, Matcher, load
 from spheremap.api.weight import SphereWeight
 from spheremap.base.device import HELP as DEVICE_HELP
 from spheremap.features.cache.views import Fit
@@ -57,9 +58,13 @@ def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, help="of its soft-argmax (default: bundle's)")
 
 
-def say_weight(model: Matcher, asked: float | None = None) -> None:
-    """Say on standard error which weight the sphere has, and why."""
+def say_weight(model: Matcher, photographs: Mapping[Path, Description], asked: float | None = None) -> None:
+    """Say on standard error which weight the sphere has, and why, and what is unlike the training images."""
     print(model.weight if asked is None else SphereWeight(asked, "call"), file=sys.stderr)
+    for path, photograph in photographs.items():
+        if photograph.share < 1:
+            does = f"the sphere has {photograph.share:.0%} of that weight" if asked is None else "beware"
+            print(f"{path} is unlike the images that the head was trained on: {does}", file=sys.stderr)
 
 
 def load_model(args: argparse.Namespace) -> Matcher:

@@ -43,18 +43,20 @@ from spheremap.base.files import atomic_path, scratch, sha256_file
 from spheremap.base.provenance import digest
 from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.config.backbone import Backbone as BackboneSpec
-from spheremap.config.fields import STRICT, Sha256, Share
+from spheremap.config.fields import STRICT, Natural, Sha256, Share
 from spheremap.config.slices import parse
 from spheremap.features.backbones.extractor import Precision
 from spheremap.features.backbones.weights import fetch_weights
 from spheremap.features.cache.space import feature_space
 from spheremap.metrics.sweep import Gain
+from spheremap.model.domain import Domain
 from spheremap.model.head import Head
 from spheremap.model.heads import PAPERS
 
 SCHEMA = "spheremap-bundle-2"
 _FIRST = "spheremap-bundle-1"
 EMBEDDED = "backbone_file"
+DOMAIN = "domain."
 _FIX = "name a file that `spheremap bundle` wrote, or make one with it"
 
 
@@ -74,6 +76,7 @@ class About:
         head: its name, see `spheremap.model.heads`.
         weight_source: where the weight comes from.
         weight_gain: of the weight over features alone, if validation chose it.
+        components: K of the domain inside (`spheremap.model.domain`); 0: none.
     """
 
     dim: int
@@ -87,6 +90,7 @@ class About:
     head: str = PAPERS
     weight_source: Source = "bundle"
     weight_gain: Gain | None = None
+    components: Natural = 0
 
     @property
     def weight(self) -> SphereWeight:
@@ -96,11 +100,12 @@ class About:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle in memory: its description, the head, and the backbone's weights file if it is inside."""
+    """A bundle in memory: its description, the head, and, if inside, domain and backbone's weights."""
 
     path: Path
     about: About
     head: Head
+    domain: Domain | None
     embedded: bytes | None
 
     @contextmanager
@@ -184,6 +189,7 @@ def write_bundle(
     precision: Precision = "float32",
     weight: SphereWeight = SphereWeight(0.2, "bundle"),  # noqa: B008
     protocol: Protocol | None = None,
+    domain: Domain | None = None,
     embed: bool = False,
 ) -> None:
     """Write head and backbone as one file; equal parts give equal bytes.
@@ -197,6 +203,7 @@ def write_bundle(
         precision: of the backbone.
         weight: of the sphere in the fused similarity by default, and where that comes from.
         protocol: default protocol; None: that of `Protocol()`.
+        domain: of the head; outside it the sphere counts less.
         embed: whether to put the weights themselves in, so that nothing needs to be fetched.
 
     Raises:
@@ -218,8 +225,11 @@ def write_bundle(
         head=head.name,
         weight_source=weight.source,
         weight_gain=weight.gain,
+        components=0 if domain is None else len(domain.directions),
     )
     tensors = head.state_dict()
+    if domain is not None:
+        tensors |= {DOMAIN + name: tensor for name, tensor in domain.state_dict().items()}
     if embed:
         tensors[EMBEDDED] = torch.from_numpy(np.fromfile(weights, dtype=np.uint8))
     metadata = {"schema": SCHEMA, **dataclasses.asdict(about)}
@@ -243,6 +253,7 @@ def read_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
         )
     about = parse(metadata, About, where=path)
     embedded = state.pop(EMBEDDED, None)
+    domain = _domain(state, about, path)
     head = Head.restore(
         state,
         path,
@@ -251,7 +262,25 @@ def read_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
         categories=about.categories,
         provenance=about.provenance,
     )
-    return Bundle(path, about, head.to(device), None if embedded is None else embedded.numpy().tobytes())
+    weights = None if embedded is None else embedded.numpy().tobytes()
+    return Bundle(path, about, head.to(device), None if domain is None else domain.to(device), weights)
+
+
+def _domain(state: dict[str, Tensor], about: About, path: Path) -> Domain | None:
+    """The domain, whose tensors are taken out of the state."""
+    inside = {name: state.pop(name) for name in list(state) if name.startswith(DOMAIN)}
+    if not about.components:
+        return None
+    shapes = {DOMAIN + "mean": (about.dim,), DOMAIN + "directions": (about.components, about.dim),
+              DOMAIN + "limits": (2,)}  # fmt: skip
+    found = {name: tuple(tensor.shape) for name, tensor in inside.items()}
+    if found != shapes:
+        raise ProvenanceError(
+            "the domain of the head is damaged", where=path, expected=str(shapes), found=str(found), fix=_FIX
+        )
+    domain = Domain(about.dim, about.components)
+    domain.load_state_dict({name.removeprefix(DOMAIN): tensor for name, tensor in inside.items()})
+    return domain
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

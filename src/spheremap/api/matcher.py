@@ -23,6 +23,7 @@ from spheremap.methods.engine.descriptors import interpolate, unit, weighted_sum
 from spheremap.methods.engine.readout import best_patch, place
 from spheremap.methods.engine.sampling import sample_patches
 from spheremap.methods.fused import FEATURES, SPHERE, paper
+from spheremap.model.domain import summarise
 from spheremap.model.head import sphere_points
 
 FUSED = "fused"
@@ -39,6 +40,7 @@ class Description:
         tokens: `(N, D)` float16, as the backbone gives them: what points between patches are mixed from.
         features: `(N, D)` the same at unit length.
         points: `(N, 3)` points on the sphere.
+        share: how far the photograph is like those that the head was trained on, from 0 to 1.
     """
 
     photograph: Photograph
@@ -47,6 +49,7 @@ class Description:
     tokens: Tensor
     features: Tensor
     points: Tensor
+    share: float
 
     @property
     def centres(self) -> NDArray[np.float64]:
@@ -94,6 +97,7 @@ class Matcher:
                 found=str(bundle.head.dim),
             )
         self._head = bundle.head.to(device)
+        self._domain = bundle.domain
         self._size = about.backbone.image_size.eval if size is None else size
         self._grid = self._extractor.grid(self._size)
         self.categories = list(about.categories)
@@ -135,6 +139,12 @@ class Matcher:
                 "the head gives sphere points that are not finite",
                 fix="train again, with a lower learning rate",
             )
+        share = 1.0
+        if self._domain is not None:
+            inside = torch.from_numpy(inside_picture(box, self._grid, photograph.size)[None]).to(
+                tokens.device
+            )
+            share = float(self._domain.share(summarise(tokens, inside)))
         return Description(
             photograph=photograph,
             grid=self._grid,
@@ -142,7 +152,12 @@ class Matcher:
             tokens=tokens[0],
             features=unit(tokens[0]),
             points=points,
+            share=share,
         )
+
+    def weight_for(self, source: Description, target: Description) -> float:
+        """The sphere's weight for two photographs: less where one is unlike those of training."""
+        return self.sphere_weight * min(source.share, target.share)
 
     def similarity(
         self,
@@ -164,7 +179,7 @@ class Matcher:
             FEATURES: interpolate(source.tokens[sampled], share) @ target.features.T,
             SPHERE: interpolate(source.points[sampled], share) @ target.points.T,
         }
-        methods = paper(self.sphere_weight if sphere_weight is None else sphere_weight)
+        methods = paper(self.weight_for(source, target) if sphere_weight is None else sphere_weight)
         return {
             name: weighted_sum((weight, products[part]) for part, weight in method.parts().items())
             for name, method in methods.items()
@@ -183,7 +198,8 @@ class Matcher:
             source: photograph with the points.
             target: photograph to find them in.
             points: `(K, 2)` as (x, y) in pixels of the source.
-            sphere_weight: of the sphere in the fused similarity, in [0, 1]; None: as in the bundle.
+            sphere_weight: of the sphere in the fused similarity, in [0, 1]; None: the bundle's, and less for
+                photographs unlike those of training.
 
         Raises:
             InputError: if a photograph cannot be read or a point lies outside the source.

@@ -3,13 +3,20 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spheremap.api.protocol import Protocol
 from spheremap.base.errors import InputError
+from spheremap.base.files import sha256_file
 from spheremap.config import load_params
 from spheremap.config.backbone import Backbone, TokenPrecision
+from spheremap.methods import make_methods
+from spheremap.methods.engine.fitting import load_fitted
+from spheremap.methods.in_domain import InDomain
+from spheremap.model.domain import Domain
 
 PARAMS = Path("params.yaml")  # of the project whose top folder is the current one
 
@@ -24,6 +31,7 @@ class Project:
     precision: TokenPrecision
     sphere_weight: float
     protocol: Protocol
+    methods: Mapping[str, Mapping[str, Any]]
 
 
 def read_project(path: Path) -> Project:
@@ -44,7 +52,28 @@ def read_project(path: Path) -> Project:
         features.precision,
         float(params.methods["fused"]["sphere_weight"]),
         protocol,
+        params.methods,
     )
+
+
+def read_domain(project: Project, head: Path, dim: int) -> Domain | None:
+    """The domain of a head, where a method by domain was fitted for it and lies beside it.
+
+    Args:
+        project: whose methods they are.
+        head: the head's file.
+        dim: D, width of the features.
+
+    Raises:
+        ProvenanceError: if the file is damaged or of another head.
+    """
+    for name, method in make_methods(project.methods, project.methods).items():
+        path = head.parent / "methods" / f"{name}.safetensors"
+        if isinstance(method, InDomain) and path.exists():
+            expected = {"step": "fit", "inputs": {"head": sha256_file(head)}}
+            domain: Domain = load_fitted(path, method, dim, expected)  # type: ignore[assignment]
+            return domain
+    return None
 
 
 def make_tables(dataset: str, threads: int) -> Path:

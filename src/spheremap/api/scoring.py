@@ -3,7 +3,8 @@
 The tables are the workflow's, made if need be. The features are those of the bundle's own backbone and fit,
 kept under .work/evaluate for the next time. The bundle also sets the weight of the sphere in the method
 `fused`, how points are described and how places are read; everything else is that of the sections `evaluate`
-and `methods`. Methods that learn are left out: a bundle holds nothing that they learned.
+and `methods`. Of methods that learn, only those by domain can be scored: a bundle holds nothing else that
+they learned.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from spheremap.api.bundle import About, Bundle, read_bundle
 from spheremap.api.project import PARAMS, make_tables
@@ -26,12 +28,14 @@ from spheremap.config.slices import parse
 from spheremap.data.tables import read_tables, tables_digest
 from spheremap.features.cache.builder import CacheSpec, Source, build_shard, select_sources
 from spheremap.features.cache.reader import FeatureCache
-from spheremap.methods import make_methods
+from spheremap.methods import Method, make_methods
 from spheremap.methods.engine.queries import with_common_keypoint
+from spheremap.methods.in_domain import InDomain
 from spheremap.metrics.agreement import check_agreement
 from spheremap.metrics.evaluate import VALIDATION, evaluate
 from spheremap.metrics.results import write_results
 
+IN_DOMAIN = "in_domain"  # kind of method whose network a bundle may hold
 KEPT = Path(".work/evaluate")  # feature caches, by data set and what they were made from
 
 
@@ -69,6 +73,11 @@ def score_bundle(
     settings = _settings(bundle.about, params, dataset, split, sphere_weight)
     chosen = settings.evaluate
     methods = make_methods(settings.methods, (*chosen.methods, chosen.sweep.method))
+    fitted: dict[Method, nn.Module] = {
+        method: bundle.domain
+        for method in methods.values()
+        if isinstance(method, InDomain) and bundle.domain is not None
+    }
     spec = _cache_spec(bundle.about, params, dataset)
 
     folder = make_tables(dataset, threads)
@@ -83,7 +92,7 @@ def score_bundle(
     with _features(bundle, spec, sources, digests, weights, device, threads) as cache:
         check_agreement(cache, bundle.head, path)
         results = evaluate(
-            cache, tables, bundle.head, chosen, dataset=dataset, methods=methods, device=device
+            cache, tables, bundle.head, chosen, dataset=dataset, methods=methods, fitted=fitted, device=device
         )
         inputs = {**digests, "images": digest(cache.provenance), "bundle": sha256_file(path)}
     write_results(out, results, provenance("evaluate", dataclasses.asdict(settings), inputs))
@@ -108,7 +117,15 @@ def _settings(
     section, entries = dataclasses.asdict(params.evaluate), dict(params.methods)
     weight = about.sphere_weight if sphere_weight is None else sphere_weight
     entries["fused"] = {**entries["fused"], "sphere_weight": weight}
-    section["methods"] = [name for name in section["methods"] if not learning(entries, [name])]
+    for name, entry in entries.items():
+        if entry["kind"] == IN_DOMAIN and about.components:
+            entries[name] = {**entry, "sphere_weight": weight, "components": about.components}
+    inside = {IN_DOMAIN} if about.components else set()
+    section["methods"] = [
+        name
+        for name in section["methods"]
+        if all(entries[learner]["kind"] in inside for learner in learning(entries, [name]))
+    ]
     section["split"] = split or section["split"]
     protocol = dataclasses.asdict(about.protocol)
     del protocol["fit"]  # of the features

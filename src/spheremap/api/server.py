@@ -64,7 +64,7 @@ class Explorer:
         )
         pair = {"source": source, "target": target, "keypoints": []}
         data = {"grid": list(self._source.grid), "pairs": [pair], "ask": _ADDRESS}
-        return render_explorer(data, self._matcher.sphere_weight)
+        return render_explorer(data, self._matcher.weight_for(self._source, self._target))
 
 
 class ExplorerServer(ThreadingHTTPServer):

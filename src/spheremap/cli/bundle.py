@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the file."""
     from spheremap.api.bundle import write_bundle
-    from spheremap.api.project import read_project
+    from spheremap.api.project import read_domain, read_project
     from spheremap.base.files import check_outputs
     from spheremap.model.head import load_head
 
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
     check_outputs({"--out": args.out}, [args.params, head, weights])
     trained = load_head(head)
     weight, why = _weight(args, head, project.sphere_weight)
+    domain = read_domain(project, head, trained.dim)
     write_bundle(
         args.out,
         trained,
@@ -60,10 +61,14 @@ def run(args: argparse.Namespace) -> None:
         precision=project.precision,
         weight=weight,
         protocol=project.protocol,
+        domain=domain,
         embed=args.embed,
     )
-    inside = "with" if args.embed else "without"
-    print(f"{args.out}: head {head}, backbone {project.spec.model}, {inside} weights")
+    weights_inside, domain_inside = ("with" if inside else "without" for inside in (args.embed, domain))
+    print(
+        f"{args.out}: head {head}, {domain_inside} its domain, "
+        f"backbone {project.spec.model}, {weights_inside} weights"
+    )
     print(f"{weight}{why}", file=sys.stderr)
 
 

@@ -25,8 +25,9 @@ def run(args: argparse.Namespace) -> None:
     from spheremap.api.server import Explorer, ExplorerServer
 
     model = load_model(args)
-    explorer = Explorer(model, model.describe(args.source), model.describe(args.target))
-    say_weight(model)
+    source, target = model.describe(args.source), model.describe(args.target)
+    explorer = Explorer(model, source, target)
+    say_weight(model, {args.source: source, args.target: target})
     with ExplorerServer(explorer, (args.source.name, args.target.name), args.port) as server:
         print(f"{server.url}  (Ctrl-C to end)", flush=True)
         if not args.no_browser:

@@ -38,5 +38,6 @@ def run(args: argparse.Namespace) -> None:
     check_outputs({"--out": args.out}, [args.image, args.mask, args.model, args.weights])
     mask = None if args.mask is None else np.any(load_photograph(args.mask).pixels, axis=2)
     model = load_model(args)
-    save_picture(model.map(args.image).picture(mask, args.side), args.out)
-    say_weight(model)
+    photograph = model.describe(args.image)
+    save_picture(model.map(photograph).picture(mask, args.side), args.out)
+    say_weight(model, {args.image: photograph})

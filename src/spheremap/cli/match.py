@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
             warp.save(args.warp)
         else:
             save_picture(warp.picture(), args.warp)
-    say_weight(model, args.sphere_weight)
+    say_weight(model, {args.source: source, args.target: target}, args.sphere_weight)
 
 
 def _format_of(out: Path | None) -> str:

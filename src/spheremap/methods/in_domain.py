@@ -1,5 +1,6 @@
 """Features and sphere fused, with less of the sphere for images unlike those that the head was trained on."""
 
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +11,6 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from spheremap.base.errors import InputError
 from spheremap.base.progress import progress
 from spheremap.config.fields import Count, Share
 from spheremap.features.cache.reader import FeatureCache
@@ -41,23 +41,19 @@ class InDomain(Method):
         return Domain(dim, self.components)
 
     def fit(self, fitting: Fitting) -> Fitted:
-        """Learn the domain of training views; validation images say how far one of their own may lie off.
-
-        Raises:
-            InputError: if there are no images of the split val.
-        """
+        """Learn the domain of training views; validation images say how far one of their own may lie off."""
         images = fitting.tables.images.set_index("image_id")
         splits = images.loc[fitting.images.image_ids, "split"].to_numpy()
         own = np.flatnonzero(splits == "val")
-        if not len(own):
-            raise InputError(
-                "the domain of a head cannot be told without images of the split val",
-                found="none in the data set",
-                fix="take methods of the kind in_domain out of evaluate.methods",
-            )
         sizes = images[["width", "height"]]
-        training = _summaries(fitting.views, np.arange(len(fitting.views)), sizes)
-        domain = Domain.fit(training, _summaries(fitting.images, own, sizes), self.components)
+        if len(own):
+            training = _summaries(fitting.views, np.arange(len(fitting.views)), sizes)
+            domain = Domain.fit(training, _summaries(fitting.images, own, sizes), self.components)
+        else:
+            print(
+                "there are no images of the split 'val': every image counts as in the domain", file=sys.stderr
+            )
+            domain = self.untrained(fitting.views.dim)
         return Fitted(domain, 0, pd.DataFrame({"step": [0], "limit": [float(domain.limits[0])]}))
 
     def parts(self) -> Mapping[Method, float]:
