@@ -44,7 +44,11 @@ class Studio:
         """
         params = yaml.safe_load(self.params.read_text())
         params["features"]["fit"] = fit
-        params["evaluate"] |= {"bootstrap": 0, "methods": ["features", "sphere", "fused", "chance"], **settings}
+        params["evaluate"] |= {
+            "bootstrap": 0,
+            "methods": ["features", "sphere", "fused", "chance"],
+            **settings,
+        }
         params["evaluate"]["sweep"]["values"] = []
         work = self.folder / "evaluation"
         write_tables(work / "tables", tables, {})

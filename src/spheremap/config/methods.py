@@ -40,7 +40,9 @@ def _entry_of(kind: str) -> type:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             told = [eval(ast.unparse(part), known) for part in (node.annotation, node.value) if part]
             members.append((node.target.id, *told))
-    entry = dataclass(frozen=True, config=STRICT)(make_dataclass(f"{found.name}Entry", members, frozen=True))
+    entry = dataclass(frozen=True, config=STRICT)(
+        make_dataclass(f"{found.name}Entry", members, frozen=True, kw_only=True)
+    )
     entry.__doc__ = " ".join((ast.get_docstring(found) or "").partition("\n\n")[0].split())
     return entry
 
