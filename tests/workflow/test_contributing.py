@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from diffs import ROOT, diff_of, files_of, new_file
 from PIL import Image, ImageDraw
 from project import Project
@@ -49,7 +50,9 @@ def patch(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         shutil.copyfile(ROOT / "params.yaml", project.folder / "params.yaml")
         (tmp_path / "diff").write_text(diff_of(what))
         project.run("git", "apply", str(tmp_path / "diff"))
-        project.edit(TINY | dict(changes or {}))
+        scored = yaml.safe_load((project.folder / "params.yaml").read_text())["evaluate"]["methods"]
+        as_tiny = {"evaluate.methods": [name for name in scored if name != "fused_in_domain"]}
+        project.edit(TINY | as_tiny | dict(changes or {}))
         monkeypatch.setenv("PYTHONPATH", str(project.folder / "src"))
         where = project.run("python", "-c", "import spheremap; print(spheremap.__file__)")
         assert Path(where.strip()) == project.folder / "src/spheremap/__init__.py"
