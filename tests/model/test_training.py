@@ -370,9 +370,17 @@ def test_padding_changes_neither_losses_nor_gradients(backend: Any) -> None:
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 @pytest.mark.slow
 def test_the_step_compiles_in_one_piece_to_the_same_losses_and_gradients() -> None:
-    views, records = make_views(), np.arange(4)
-    expected = losses_and_gradient(views.batch(records), CONFIG)
-    found = losses_and_gradient(views.batch(records, pad_to=(40, 9)), CONFIG, compiled=True)
+    cache = FakeCache()
+    tables = cache.tables()
+    images = tables.images.assign(azimuth=np.repeat([0.0, 90.0, 180.0], 2))  # of two categories in turn
+    views = make_views(cache, tables=dataclasses.replace(tables, images=images))
+    records, config = (
+        np.arange(4),
+        dataclasses.replace(CONFIG, weights=LOSS_WEIGHTS | {"anchor": 0.5, "order": 0.3}),
+    )
+    assert views.all_round[records].any()
+    expected = losses_and_gradient(views.batch(records), config)
+    found = losses_and_gradient(views.batch(records, pad_to=(40, 9)), config, compiled=True)
     torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-6)
     assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
 
