@@ -91,7 +91,7 @@ def test_an_unknown_preset_names_the_known(
     arguments = ["preset", "spair", "--params", str(params), "--presets", str(root / "presets")]
     assert main(arguments) == 1
     error = capsys.readouterr().err
-    assert "demo, every-row, protocol-default" in error
+    assert "demo, every-row, photographs, protocol-default" in error
     assert "spair-71k" in error
 
 
