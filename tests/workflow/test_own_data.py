@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -238,27 +239,109 @@ def test_scores_are_those_of_the_changed_folder(
     assert project.bytes_of(*SCORES) != before
 
 
+def annotate(dogs: Path, change: Callable[[dict[str, Any]], None], count: int | None = None) -> None:
+    """Change annotations in SPair-71k's layout."""
+    for path in sorted((dogs / "ImageAnnotation/dog").glob("*.json"))[:count]:
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+
+def move_a_dogs_keypoints(dogs: Path) -> None:
+    def move(content: dict[str, Any]) -> None:
+        content["kps"] = {key: point and [point[0] // 2, point[1]] for key, point in content["kps"].items()}
+        content["bndbox"] = [0, 0, content["image_width"], content["image_height"]]
+
+    annotate(dogs, move)
+
+
+def turn_the_dogs(dogs: Path) -> None:
+    annotate(dogs, lambda content: content.update(azimuth_id=(content["azimuth_id"] + 4) % 8))
+
+
+def redraw_dogs_masks(dogs: Path) -> None:
+    for path in sorted((dogs / "Segmentation/dog").glob("*.png"))[::2]:
+        values = np.asarray(Image.open(path)).copy()
+        values[:, : values.shape[1] // 2] = 0
+        values[-20:, -20:] = 12  # never empty
+        Image.fromarray(values).save(path)
+
+
+def replace_dogs_photographs(dogs: Path) -> None:
+    for path in sorted((dogs / "JPEGImages/dog").glob("*.jpg"))[::2]:
+        with Image.open(path) as picture:
+            picture.rotate(180).save(path)
+
+
+DOG_RECIPES = [move_a_dogs_keypoints, turn_the_dogs, redraw_dogs_masks, replace_dogs_photographs]
+
+
+def dogs_project(root: Path, real: Path, folder: Path) -> tuple[Path, Project]:
+    """Dogs in SPair-71k's layout outside the project, and a project for them in which nothing has run."""
+    dogs = folder / "dogs"
+    shutil.copytree(real / "dogs", dogs)
+    for path in (dogs, *dogs.rglob("*")):
+        path.chmod(0o755)
+    entry = {"layout": "spair", "root": str(dogs), "class_ids": {}, "masks": {"source": "own"}}
+    return dogs, Project.copy(root, folder / "project", TINY | {"datasets.mine": entry, "dataset": "mine"})
+
+
+@pytest.fixture(scope="module")
+def changed_dogs(root: Path, real: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that has never seen anything but the dogs after all changes."""
+    dogs, project = dogs_project(root, real, tmp_path_factory.mktemp("changed"))
+    for recipe in DOG_RECIPES:
+        recipe(dogs)
+    project.snakemake()
+    return project
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
-def test_photographs_in_the_layout_of_spair(engine: str, root: Path, real: Path, tmp_path: Path) -> None:
+def test_photographs_in_the_layout_of_spair(
+    engine: str, root: Path, real: Path, changed_dogs: Project, tmp_path: Path
+) -> None:
     """A folder outside the project, and `dvc repro` as the first command of all."""
-    dogs = tmp_path / "dogs"
-    shutil.copytree(real / "dogs", dogs)
-    dogs.chmod(0o755)
-    entry = {"layout": "spair", "root": str(dogs), "class_ids": {}, "masks": {"source": "own"}}
-    project = Project.copy(root, tmp_path / "project", TINY | {"datasets.mine": entry, "dataset": "mine"})
+    dogs, project = dogs_project(root, real, tmp_path)
+    make(project, engine)
+    project.run("dvc", "repro")  # dvc.yaml names the folder since the first run
+    assert stages_run(project.run("dvc", "repro")) == []
+    project.commit("First results")
+    scores, first = project.bytes_of(*SCORES), tables_of(project)
+    for recipe in DOG_RECIPES:
+        before = tables_of(project)
+        recipe(dogs)
+        make(project, engine, "data")
+        expected = expected_tables(project, tmp_path / recipe.__name__)
+        assert tables_of(project) == expected != before, recipe.__name__
+    make(project, engine)
+    assert project.bytes_of(*SCORES) == changed_dogs.bytes_of(*SCORES) != scores
+    project.run("dvc", "repro")
+    assert stages_run(project.run("dvc", "repro")) == []
+    assert "Nothing to be done" in project.snakemake()
+    project.commit("Dogs corrected")
+
+    clone = Project(tmp_path / "clone")
+    store = str(tmp_path / "store")
+    project.run("dvc", "remote", "add", "--local", "--default", "store", store)
+    project.run("dvc", "push", "--quiet")
+    project.run("git", "clone", "--quiet", str(project.folder), str(clone.folder))
+    clone.run("dvc", "remote", "add", "--local", "--default", "store", store)
+    clone.run("dvc", "pull", "--quiet", "data")
+    assert "Nothing to be done" in clone.snakemake("data")
+    assert stages_run(clone.run("dvc", "repro", "data")) == []
+    assert tables_of(clone) == tables_of(project)
+    turn_the_dogs(dogs)  # back
+    make(clone, engine, "data")
+    assert tables_of(clone) == expected_tables(clone, tmp_path / "again") != tables_of(project)
+    turn_the_dogs(dogs)
+
+    # of an older state the tables are the old ones, until they are made from the folder as it is now
+    project.run("git", "checkout", "--quiet", "HEAD~1")
+    project.run("dvc", "checkout", "--quiet", "data")
+    assert tables_of(project) == first
     make(project, engine, "data")
-    project.run("dvc", "repro", "data")  # dvc.yaml names the folder since the first run
-    assert stages_run(project.run("dvc", "repro", "data")) == []
-    mask = sorted((dogs / "Segmentation/dog").glob("*.png"))[0]
-    for path in (mask, mask.parent):
-        path.chmod(0o755)
-    values = np.asarray(Image.open(mask)).copy()
-    values[:, : values.shape[1] // 2] = 0
-    Image.fromarray(values).save(mask)
-    before = tables_of(project)
-    make(project, engine, "data")
-    assert tables_of(project) == expected_tables(project, tmp_path / "expected") != before
+    assert tables_of(project) == expected_tables(project, tmp_path / "newest") != first
 
 
 def test_links_are_watched_one_by_one(project: Project, tmp_path: Path) -> None:

@@ -77,13 +77,19 @@ def params_slice(step, content, record=None):
     path = Path(WORK) / "params" / f"{step}-{name}.json"
     recorded = None
     if record is not None and Path(record).exists():
-        recorded = Path(record).read_bytes() == text.encode()
-    if not path.exists() or path.read_text() != text:
+        recorded = Path(record).read_text().strip() == text.strip()
+    if not path.exists() or path.read_text().strip() != text.strip():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         partial.write_text(text)
         if recorded:
             os.utime(partial, (1, 1))
+        partial.replace(path)
+    elif recorded is False and workflow.is_main_process:
+        # Snakemake may remember this slice for outputs that `dvc checkout` has replaced by older ones: blanks that
+        # were never there make it another one
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(text + f"{time.time_ns():b}".translate({48: 32, 49: 9}))
         partial.replace(path)
     if recorded is False:
         past = Path(record).stat().st_mtime
@@ -96,7 +102,8 @@ def params_slice(step, content, record=None):
 def check_folder(params, record):
     """Refuse a folder that is not there, unless its tables are made: before they are removed to be made anew."""
     made = (
-        Path(record).exists() and Path(record).read_bytes() == Path(params).read_bytes()
+        Path(record).exists()
+        and Path(record).read_text().strip() == Path(params).read_text().strip()
     )
     # on a volume that other machines see, perhaps
     if not (made or STORAGE or "download" in SOURCE or Path(SOURCE["root"]).is_dir()):
