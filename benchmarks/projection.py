@@ -1,4 +1,4 @@
-"""What 10 and 1,000 times SPair-71k take in time, storage and cost, from the tables of the other benchmarks.
+"""What a preset on SPair-71k, or 10 and 1,000 times that, takes, from the tables of the other benchmarks.
 
 Nothing is timed here: rates come from the CSV files in the folder of the results, sizes and operations from
 the paper's settings, and what no table says (prices, a GPU's rate, the room that a machine has) from options.
@@ -6,14 +6,23 @@ The result is printed as Markdown, and written between its marks on a page with 
 """
 
 import argparse
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import timm
+import torch
 from common import RESULTS, SMALL
 from floors import step_operations, vit_operations
 
+from spheremap.config import load_params
+from spheremap.config.presets import apply_preset
+
+ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- begin: written by benchmarks/projection.py -->", "<!-- end -->"
 HOUR, DAY = 3600.0, 86400.0
 # what is assumed, not measured: option -> default, meaning
@@ -28,12 +37,45 @@ ASSUMED = {
     "memory": (64.0, "GB that there are"),
 }
 
-# the paper's chain on SPair-71k: ViT-B/14, 448 px views, 840 px for evaluation
 TRAIN_IMAGES, OTHER_IMAGES, TEST_PAIRS = 1000, 800, 12_234
 PICTURE_BYTES = 227e6 / 1800  # of an image, in the archive
-WIDTH, BLOCKS, VIEW_TOKENS, IMAGE_TOKENS = 768, 12, 32**2, 60**2
-VIEWS = 10  # cached per training image
-BATCH, STEPS, FOREGROUND = 64, 33_000, 0.2  # the last: share of the tokens
+FOREGROUND = 0.2  # share of the tokens
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What of the settings a chain's time depends on; tokens are those of one view or image."""
+
+    width: int
+    blocks: int
+    view_tokens: int
+    image_tokens: int
+    views: int  # cached per training image
+    batch: int
+    steps: int
+
+
+PAPER = Chain(768, 12, 32**2, 60**2, 10, 64, 33_000)  # ViT-B/14, 448 px views, 840 px for evaluation
+
+
+def read_chain(preset: Path) -> Chain:
+    """The chain of params.yaml as shipped with a preset applied."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(shutil.copy(ROOT / "params.yaml", folder))
+        apply_preset(preset, path)
+        params = load_params(path)
+    features, train = params.features, params.train
+    backbone = params.backbones[features.backbone]
+    with torch.device("meta"):
+        vit: Any = timm.create_model(backbone.model)
+    sides = (
+        side // vit.patch_embed.patch_size[0]
+        for side in (backbone.image_size.train, backbone.image_size.eval)
+    )
+    of_view, of_image = (side**2 for side in sides)
+    return Chain(
+        vit.embed_dim, backbone.block + 1, of_view, of_image, features.views, train.batch, train.steps
+    )
 
 
 @dataclass(frozen=True)
@@ -66,7 +108,8 @@ class Need:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = read_assumed(arguments)
-    text = describe(read_rates(options.results), options)
+    rates = read_rates(options.results)
+    text = describe_preset(rates, options) if options.preset else describe(rates, options)
     print(text)
     if options.page:
         page = options.page.read_text(encoding="utf-8")
@@ -80,6 +123,7 @@ def read_assumed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the benchmarks' tables")
     parser.add_argument("--page", type=Path, help="Markdown page to write the result to, between its marks")
+    parser.add_argument("--preset", type=Path, help="project this preset on this machine's CPU, and no more")
     parser.add_argument("--times", type=int, nargs="+", default=[1, 10, 1000], help="of SPair-71k's images")
     parser.add_argument("--square", action="store_true", help="pairs grow with the square of the images")
     for name, (default, text) in ASSUMED.items():
@@ -123,27 +167,28 @@ def read_rates(folder: Path) -> Rates:
     )
 
 
-def project(rates: Rates, assumed: argparse.Namespace, times: float) -> Need:
+def project(rates: Rates, assumed: argparse.Namespace, times: float, chain: Chain = PAPER) -> Need:
     """Time and storage of `times` SPair-71k.
 
     A stage that computes and moves data side by side takes the longer of the two.
     """
     train, other = times * TRAIN_IMAGES, times * OTHER_IMAGES
-    views = train * VIEWS
-    of_views, of_images = 2.0 * views * VIEW_TOKENS * WIDTH, 2.0 * other * IMAGE_TOKENS * WIDTH
-    backbone = views * vit_operations(BLOCKS, WIDTH, VIEW_TOKENS)
-    backbone += other * vit_operations(BLOCKS, WIDTH, IMAGE_TOKENS)
-    seen = BATCH * VIEW_TOKENS  # tokens of a step
-    step = step_operations(BATCH, VIEW_TOKENS, FOREGROUND * seen, WIDTH)
-    load = 0.0 if of_views < assumed.memory * 1e9 / 2 else 2.0 * seen * WIDTH / rates.load
+    views, width = train * chain.views, chain.width
+    of_views, of_images = 2.0 * views * chain.view_tokens * width, 2.0 * other * chain.image_tokens * width
+    backbone = views * vit_operations(chain.blocks, width, chain.view_tokens)
+    backbone += other * vit_operations(chain.blocks, width, chain.image_tokens)
+    seen = chain.batch * chain.view_tokens  # tokens of a step
+    step = step_operations(chain.batch, chain.view_tokens, FOREGROUND * seen, width)
+    load = 0.0 if of_views < assumed.memory * 1e9 / 2 else 2.0 * seen * width / rates.load
+    match = rates.match * chain.image_tokens * width / (PAPER.image_tokens * PAPER.width)
 
     def stages(backbone_rate: float, step_rate: float) -> dict[str, float]:
         return {
             # ingested once; read by the cache, training and evaluation
             "tables": (train + other) * (rates.ingest + 3 * rates.tables_time),
             "features": max(backbone / backbone_rate, (of_views + of_images) / rates.store),
-            "training": STEPS * max(step / step_rate, load),
-            "evaluation": rates.match * TEST_PAIRS * (times**2 if assumed.square else times),
+            "training": chain.steps * max(step / step_rate, load),
+            "evaluation": match * TEST_PAIRS * (times**2 if assumed.square else times),
         }
 
     gpus = assumed.gpu_tflops * 1e12 * assumed.gpus
@@ -189,6 +234,17 @@ def describe(rates: Rates, assumed: argparse.Namespace) -> str:
     table = ["| " + " | ".join(row) + " |" for row in zip(*rows, strict=True)]
     table[0] = table[0].replace("|  |", "| |")
     return "\n".join([*lines, table[0], "|---" * len(rows) + "|", *table[1:]])
+
+
+def describe_preset(rates: Rates, assumed: argparse.Namespace) -> str:
+    """What a preset takes on SPair-71k, as a Markdown table."""
+    need = project(rates, assumed, 1, read_chain(assumed.preset))
+    stages = {**need.on_cpu, "in all": sum(need.on_cpu.values())}
+    rows = [f"| {name} | {seconds / 60:.0f} |" for name, seconds in stages.items()]
+    return "\n".join([
+        f"A projection, not a measurement, from the rates of {rates.hardware}, {rates.cores} cores, float32:",
+        "", "| stage | minutes |", "|---|---|", *rows,
+    ])  # fmt: skip
 
 
 def _cells(rates: Rates, assumed: argparse.Namespace, times: int) -> list[tuple[str, str]]:

@@ -349,6 +349,32 @@ def test_bundle_returns_the_head(studio: Studio) -> None:
         assert torch.equal(bundle.head.state_dict()[name], tensor)
 
 
+def test_a_compact_bundle_is_small_and_matches_alike(
+    studio: Studio, matcher: Matcher, tmp_path: Path
+) -> None:
+    compact = tmp_path / "compact.spheremap"
+    run("bundle", "--params", studio.params, "--out", compact, "--compact")
+    assert compact.stat().st_size < studio.head.stat().st_size / 7
+    bundle, head = read_bundle(compact), load_head(studio.head)
+    for name, parameter in head.mapper.state_dict().items():
+        assert torch.equal(bundle.head.mapper.state_dict()[name], parameter.half().float())
+    with pytest.raises(ProvenanceError, match="no prototypes"):
+        bundle.head.prototypes(torch.zeros(1, 3), torch.zeros(1, dtype=torch.long))
+    pair = [matcher.describe(photograph) for photograph in studio.photographs[:2]]
+    small = load(compact, weights=studio.weights, device="cpu").describe(studio.photographs[0])
+    assert (small.points * pair[0].points).sum(dim=1).min() > 0.9999
+
+
+def test_weights_that_the_workflow_fetched_are_taken(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run("bundle", "--params", studio.params, "--out", tmp_path / "b", "--compact")
+    monkeypatch.chdir(studio.folder)
+    load(tmp_path / "b", device="cpu")
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_bundle_answers_by_its_project_s_protocol(wide: Studio, tmp_path: Path) -> None:
     params = json.loads(wide.params.read_text())
     params["features"]["fit"] = "stretch"

@@ -47,7 +47,7 @@ def test_the_paper_s_settings(root: Path, params: Path) -> None:
     assert (backbone["norm"], backbone["facet"], backbone["block"]) == (False, "token", 11)
 
 
-@pytest.mark.parametrize("name", ["spair-71k", "every-row"])
+@pytest.mark.parametrize("name", ["spair-71k", "spair-71k-small", "every-row"])
 def test_there_and_back_keeps_every_value_and_comment(root: Path, params: Path, name: str) -> None:
     before = params.read_text()
     assert apply_preset(root / "presets" / f"{name}.yaml", params)
@@ -67,7 +67,7 @@ def test_every_row_is_every_method(root: Path, params: Path) -> None:
 
 def test_whole_presets_leave_nothing_of_other_presets(root: Path) -> None:
     keys = {path.stem: set(_keys(yaml.safe_load(path.read_text()))) for path in (root / "presets").iterdir()}
-    assert keys["demo"] == keys["spair-71k"] == set.union(*keys.values())
+    assert keys["demo"] == keys["spair-71k"] == keys["spair-71k-small"] == set.union(*keys.values())
 
 
 def _keys(values: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -911,6 +911,19 @@ def test_command_records_provenance(tmp_path: Path, command: list[str]) -> None:
     assert {"torch", "timm", "spheremap"} <= set(found["versions"])
 
 
+def test_command_records_the_precision_that_was_used(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = json.loads((tmp_path / "params.json").read_text())
+    params["features"] |= {"views": 1, "precision": "auto"}
+    (tmp_path / "params.json").write_text(json.dumps(params))
+    for able, expected in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"amx_bf16": able})
+        assert main([*command, f"--out={tmp_path / 'v.h5'}"]) == 0
+        with FeatureCache.open([tmp_path / "v.h5"]) as cache:
+            assert cache.provenance["params"]["features"]["precision"] == expected
+
+
 def test_command_reports_bad_parameters(
     tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

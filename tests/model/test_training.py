@@ -19,6 +19,7 @@ import torch
 from diffs import diff_of, new_file
 from safetensors.torch import load_file
 
+from spheremap.base.device import settle_precision
 from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.base.provenance import provenance
 from spheremap.cli import main
@@ -38,7 +39,6 @@ from spheremap.model.training import (
     TrainParams,
     TrainResult,
     Views,
-    settle_precision,
     store,
     train,
 )
@@ -914,10 +914,8 @@ def test_automatic_precision_is_that_of_the_processor(
     able: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    automatic = dataclasses.replace(CONFIG, precision="auto")
-    assert settle_precision(automatic, torch.device("cpu")).precision == expected
-    chosen = dataclasses.replace(CONFIG, precision="bfloat16")
-    assert settle_precision(chosen, torch.device("cpu")) is chosen
+    assert settle_precision("auto", torch.device("cpu")) == expected
+    assert settle_precision("bfloat16", torch.device("cpu")) == "bfloat16"
 
 
 def test_rate_rises_and_falls() -> None:

@@ -50,6 +50,18 @@ def test_sizes_and_times_of_one_spair(projection: Any, rates: Any) -> None:
     assert need.on_gpu["training"] == pytest.approx(need.on_cpu["training"] / 1000)
 
 
+def test_the_laptop_s_preset_stays_within_the_hour(projection: Any) -> None:
+    preset = Path(__file__).parents[2] / "presets" / "spair-71k-small.yaml"
+    chain = projection.read_chain(preset)
+    assert chain == projection.Chain(384, 10, 16**2, 24**2, 3, 32, 5000)
+    assumed = projection.read_assumed(["--preset", str(preset)])
+    need = projection.project(projection.read_rates(assumed.results), assumed, 1, chain)
+    assert sum(need.on_cpu.values()) < 3600
+    text = projection.describe_preset(projection.read_rates(assumed.results), assumed)
+    assert "A projection, not a measurement" in text
+    assert f"| training | {need.on_cpu['training'] / 60:.0f} |" in text
+
+
 def test_what_grows_and_what_does_not(projection: Any, rates: Any) -> None:
     assumed = projection.read_assumed([])
     one, ten = (projection.project(rates, assumed, times) for times in (1, 10))

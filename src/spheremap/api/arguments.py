@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from spheremap.api.matcher import Description, Matcher, load
+from spheremap.api.published import DEFAULT
 from spheremap.api.weight import SphereWeight
 from spheremap.base.device import HELP as DEVICE_HELP
 from spheremap.features.cache.views import Fit
@@ -19,8 +20,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         type=Path,
-        required=True,
-        help="bundle, as `spheremap bundle` writes it, or a published head, such as spair-71k",
+        default=Path(DEFAULT),
+        help="bundle, as `spheremap bundle` writes it, or a head by name: quadrupeds, which is in the "
+        "package, or a published one, such as spair-71k (default: quadrupeds)",
     )
     parser.add_argument(
         "--weights", type=Path, help="weights of the backbone (default: the bundle's own, else their source)"

@@ -1,7 +1,8 @@
 """The portable file: a head, what its backbone is, and how to recognise the backbone's weights.
 
-It is a safetensors file with the head's tensors, named as in the head's file, and, if wanted, the whole
-weights file of the backbone as bytes. Its content, sealed as `spheremap.base.tensors` does it:
+It is a safetensors file with the head's tensors, named as in the head's file (a compact one: those of the
+sphere mapper alone, in float16), and, if wanted, the whole weights file of the backbone as bytes. Its
+content, sealed as `spheremap.base.tensors` does it:
 
 | key              | content                                                                        |
 |------------------|--------------------------------------------------------------------------------|
@@ -43,20 +44,22 @@ from spheremap.base.files import atomic_path, scratch, sha256_file
 from spheremap.base.provenance import digest
 from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.config.backbone import Backbone as BackboneSpec
+from spheremap.config.backbone import Precision
 from spheremap.config.fields import STRICT, Natural, Sha256, Share
 from spheremap.config.slices import parse
-from spheremap.features.backbones.extractor import Precision
 from spheremap.features.backbones.weights import fetch_weights
 from spheremap.features.cache.space import feature_space
 from spheremap.metrics.sweep import Gain
 from spheremap.model.domain import Domain
 from spheremap.model.head import Head
+from spheremap.model.head.checkpoint import MAPPER
 from spheremap.model.heads import PAPERS
 
 SCHEMA = "spheremap-bundle-2"
 _FIRST = "spheremap-bundle-1"
 EMBEDDED = "backbone_file"
 DOMAIN = "domain."
+WORKFLOWS = Path("models", "backbones")  # where the workflow keeps weights, from the project's top folder
 _FIX = "name a file that `spheremap bundle` wrote, or make one with it"
 
 
@@ -112,8 +115,9 @@ class Bundle:
     def weights(self, given: Path | None = None) -> Iterator[Path]:
         """The backbone's weights file for the time of the block, checked against its SHA-256.
 
-        It is the one given, or else the one inside the bundle, or else the one in the user's cache folder
-        ($XDG_CACHE_HOME/spheremap), where it is fetched from its source if it is not there yet.
+        It is the one given, or else the one inside the bundle, or the one that the workflow of the current
+        folder fetched, or the one in the user's cache folder ($XDG_CACHE_HOME/spheremap), where it is fetched
+        from its source if it is not there yet.
 
         Raises:
             InputError: if the file does not exist or its source cannot be reached.
@@ -132,7 +136,11 @@ class Bundle:
         yield path
 
     def _fetched(self) -> Path:
-        path = cache_folder() / f"{self.about.weights_sha256}.safetensors"
+        wanted = self.about.weights_sha256
+        for path in sorted(WORKFLOWS.glob("*.safetensors")):
+            if sha256_file(path) == wanted:
+                return path
+        path = cache_folder() / f"{wanted}.safetensors"
         if not path.exists():
             with atomic_path(path) as temporary:
                 fetch_weights(self.about.backbone, temporary)
@@ -191,6 +199,7 @@ def write_bundle(
     protocol: Protocol | None = None,
     domain: Domain | None = None,
     embed: bool = False,
+    compact: bool = False,
 ) -> None:
     """Write head and backbone as one file; equal parts give equal bytes.
 
@@ -205,6 +214,7 @@ def write_bundle(
         protocol: default protocol; None: that of `Protocol()`.
         domain: of the head; outside it the sphere counts less.
         embed: whether to put the weights themselves in, so that nothing needs to be fetched.
+        compact: whether to keep the sphere mapper alone, in float16: all that matching needs.
 
     Raises:
         InputError: if the weights do not exist.
@@ -228,6 +238,8 @@ def write_bundle(
         components=0 if domain is None else len(domain.directions),
     )
     tensors = head.state_dict()
+    if compact:
+        tensors = {name: tensor.half() for name, tensor in tensors.items() if name.startswith(MAPPER)}
     if domain is not None:
         tensors |= {DOMAIN + name: tensor for name, tensor in domain.state_dict().items()}
     if embed:

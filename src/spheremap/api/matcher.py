@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spheremap.api.bundle import Bundle, read_bundle
 from spheremap.api.protocol import Protocol
-from spheremap.api.published import find_bundle
+from spheremap.api.published import DEFAULT, find_bundle
 from spheremap.api.results import Matches, SphereMap, Warp
 from spheremap.base.device import choose_device
 from spheremap.base.errors import InputError, ProvenanceError
@@ -250,7 +250,7 @@ class Matcher:
 
 
 def load(
-    bundle: str | os.PathLike[str],
+    bundle: str | os.PathLike[str] = DEFAULT,
     *,
     weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
@@ -261,10 +261,11 @@ def load(
     window: int | None = None,
     temperature: float | None = None,
 ) -> Matcher:
-    """Load a bundle, the file that `spheremap bundle` writes, or a published head.
+    """Load a bundle, the file that `spheremap bundle` writes, or a head by name.
 
     Args:
-        bundle: the file, or the name of a published head, such as "spair-71k", that is fetched once.
+        bundle: the file, or the name of a head: "quadrupeds", which is in the package, or that of a published
+            one, such as "spair-71k", that is fetched once.
         weights: weights of its backbone, if they are neither inside nor to be fetched from their source.
         device: auto, cpu, cuda or cuda:N.
         size: side of the network's input in pixels, a multiple of the patch; None: as in the evaluation.

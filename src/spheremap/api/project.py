@@ -12,7 +12,7 @@ from spheremap.api.protocol import Protocol
 from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
 from spheremap.config import load_params
-from spheremap.config.backbone import Backbone, TokenPrecision
+from spheremap.config.backbone import Backbone, Precision
 from spheremap.methods import make_methods
 from spheremap.methods.engine.fitting import load_fitted
 from spheremap.methods.in_domain import InDomain
@@ -28,7 +28,7 @@ class Project:
     dataset: str
     backbone: str
     spec: Backbone
-    precision: TokenPrecision
+    precision: Precision
     sphere_weight: float
     protocol: Protocol
     methods: Mapping[str, Mapping[str, Any]]

@@ -1,6 +1,7 @@
-"""Heads that others have published, by name: each is fetched once, and made a bundle in the user's cache.
+"""Heads by name: those in the package, and those that others have published.
 
-published_heads.yaml says where they are and which backbone they were trained on.
+shipped_heads/NAME.spheremap is the bundle NAME. published_heads.yaml says where published heads are and which
+backbone they were trained on; each is fetched once, and made a bundle in the user's cache.
 """
 
 import dataclasses
@@ -24,6 +25,8 @@ from spheremap.data.download import announce, expected_of, fetch_file, trust
 from spheremap.model.head import Head, load_mapper
 
 REGISTRY = Path(__file__).with_name("published_heads.yaml")
+SHIPPED = Path(__file__).with_name("shipped_heads")
+DEFAULT = "quadrupeds"  # the head that matches where none is named
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -66,7 +69,7 @@ def read_registry(path: Path) -> dict[str, PublishedHead]:
 
 
 def find_bundle(model: str | os.PathLike[str], weights: Path | None = None) -> Path:
-    """The file of a bundle: the one given or, for the name of a published head, one in the cache folder.
+    """The file of a bundle: the one given or, for the name of a head, one in the package or the cache folder.
 
     Args:
         model: a path or a name.
@@ -78,16 +81,20 @@ def find_bundle(model: str | os.PathLike[str], weights: Path | None = None) -> P
     path = Path(model)
     if path.is_file():
         return path
+    shipped = {bundle.stem: bundle for bundle in sorted(SHIPPED.glob("*.spheremap"))}
+    if str(model) in shipped:
+        return shipped[str(model)]
     heads = read_registry(REGISTRY)
     if str(model) in heads:
         return _make_bundle(str(model), heads[str(model)], weights)
     if path.exists():  # whatever reads it will say what is wrong
         return path
-    near = difflib.get_close_matches(str(model), heads, n=1)
+    names = [*shipped, *heads]
+    near = difflib.get_close_matches(str(model), names, n=1)
     raise InputError(
         "the bundle does not exist",
         where=path,
-        expected=f"a file of `spheremap bundle`, or a published head: {', '.join(heads)}",
+        expected=f"a file of `spheremap bundle`, or a head by name: {', '.join(names)}",
         fix=f"did you mean {near[0]!r}?" if near else "make one with `spheremap bundle`, or correct the path",
     )
 

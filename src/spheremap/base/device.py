@@ -3,10 +3,12 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 
 from spheremap.base.errors import InputError
+from spheremap.config.backbone import Precision
 
 HELP = "where networks run: auto, cpu, cuda or cuda:N (default: auto)"
 
@@ -17,6 +19,13 @@ def native_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def settle_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """What `auto` means on a device: bfloat16 where it multiplies matrices in it, else float32."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if native_bfloat16(device) else "float32"
 
 
 def choose_device(name: str, turn: int | None = None) -> torch.device:

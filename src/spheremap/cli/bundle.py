@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="put the backbone's weights in as well: works without any network",
     )
+    parser.add_argument(
+        "--compact",
+        action="store_true",
+        help="keep the sphere mapper alone, in float16: an eighth of the size, and all that matching needs",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -63,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
         protocol=project.protocol,
         domain=domain,
         embed=args.embed,
+        compact=args.compact,
     )
     weights_inside, domain_inside = ("with" if inside else "without" for inside in (args.embed, domain))
     print(

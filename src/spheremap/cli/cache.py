@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     """Build the shard."""
     import torch
 
-    from spheremap.base.device import choose_device
+    from spheremap.base.device import choose_device, settle_precision
     from spheremap.base.files import read_json, sha256_file
     from spheremap.base.provenance import provenance
     from spheremap.config.slices import read_slice
@@ -45,6 +45,9 @@ def run(args: argparse.Namespace) -> None:
     from spheremap.features.cache.builder import CacheSpec, build_shard, select_sources
 
     spec = read_slice(args.params, CacheSpec)
+    params, device = read_json(args.params), choose_device(args.device, turn=args.shard[0])
+    # the precision that is used, so that shards of different machines are not taken for one cache
+    params["features"]["precision"] = settle_precision(spec.features.precision, device)
     torch.set_num_threads(max(1, args.threads))
     if not args.weights.is_file():
         raise InputError(
@@ -58,9 +61,9 @@ def run(args: argparse.Namespace) -> None:
         weights=args.weights,
         kind=args.kind,
         shard=args.shard,
-        provenance=provenance("cache", read_json(args.params), inputs),
+        provenance=provenance("cache", params, inputs),
         out=args.out,
-        device=choose_device(args.device, turn=args.shard[0]),
+        device=device,
         threads=max(1, args.threads),
     )
     print(f"{args.out}: {summary}")

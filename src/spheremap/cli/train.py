@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from spheremap.base.device import HELP as DEVICE_HELP
-from spheremap.base.device import deterministic
+from spheremap.base.device import deterministic, settle_precision
 from spheremap.base.files import exclusive, sha256_file, write_csv
 from spheremap.base.provenance import digest, provenance
 from spheremap.config.slices import read_slice
@@ -17,7 +17,7 @@ from spheremap.features.cache import FeatureCache
 from spheremap.features.cache.space import check_same_space, feature_space
 from spheremap.metrics.validation import make_validation
 from spheremap.model.head import Head, save_head
-from spheremap.model.training import TrainConfig, TrainParams, Validator, Views, settle_precision, train
+from spheremap.model.training import TrainConfig, TrainParams, Validator, Views, train
 from spheremap.model.training.distributed import join, processes_here, rank, say, wait, world_size
 
 HELP = "train the sphere head on cached training views"
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace, device: torch.device) -> None:
     params = read_slice(args.params, TrainParams)
-    config = settle_precision(params.train, device)
+    config = dataclasses.replace(params.train, precision=settle_precision(params.train.precision, device))
     params = dataclasses.replace(params, train=config)
     tables = read_tables(args.tables)
     made_from = {"inputs": tables_digest(args.tables)}

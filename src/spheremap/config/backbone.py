@@ -9,7 +9,7 @@ from spheremap.config.fields import STRICT, Ascending, Count, Name, Natural, Pos
 
 Facet = Literal["token", "query", "key", "value"]
 Fit = Literal["pad", "stretch", "original"]
-TokenPrecision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16"]
 # timm also takes addresses (hf-hub:…) and folders (local-dir:…), and obeys the settings that it finds there
 TimmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)")]
 # pinned and nothing else: the text becomes an argument of pip
@@ -100,8 +100,9 @@ class Features:
     crop_ratio: Ascending[Positive] = Field(description="Least and greatest width : height of a crop.")
     seed: Seed = Field(description="Of the crops.")
     batch: Count = Field(description="Images per forward pass.")
-    precision: TokenPrecision = Field(
-        description="Of the backbone's arithmetic; tokens are stored as float16."
+    precision: Precision = Field(
+        description="Of the backbone's arithmetic; auto: bfloat16 where the device multiplies in it. Tokens "
+        "are stored as float16."
     )
     shards: Count = Field(description="Files per cache; as many as categories: one each.")
     fit: Fit = Field(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from spheremap.config.backbone import Precision
 from spheremap.config.fields import (
     STRICT,
     Count,
@@ -19,7 +20,6 @@ from spheremap.config.fields import (
     need,
 )
 
-HeadPrecision = Literal["auto", "float32", "bfloat16"]
 Backend = Literal["auto", "reference", "triton"]
 Decay = Literal["none", "cosine"]
 
@@ -93,7 +93,7 @@ class Train:
     gradient_clip: Positive | None = Field(
         description="Norm of the gradient at most, longer ones are shortened; null: no limit (the paper's)."
     )
-    precision: HeadPrecision = Field(
+    precision: Precision = Field(
         description="Of the head's matrix products; auto: bfloat16 where the device multiplies in it."
     )
     backend: Backend = Field(

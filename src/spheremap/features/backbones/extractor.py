@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spheremap.base.device import settle_precision
 from spheremap.base.errors import InputError
 from spheremap.config.backbone import Backbone as BackboneSpec
-from spheremap.config.backbone import TokenPrecision as Precision
+from spheremap.config.backbone import Precision
 from spheremap.features.backbones.weights import load_vit
 
 
@@ -48,7 +49,7 @@ class Extractor:
             raise InputError(f"{spec.model} has no facet {spec.facet!r}", expected="facet: token")
         self.device = torch.device(device)
         self.patch = int(vit.patch_embed.patch_size[0])
-        self.precision = precision
+        self.precision = settle_precision(precision, self.device)
         self._facet = spec.facet
         self._norm = spec.norm
         self._prefix = int(vit.num_prefix_tokens)

@@ -27,6 +27,18 @@ SCHEMA = "spheremap-head-1"
 PICKLED = (".pth", ".pt")
 
 
+class NoPrototypes(nn.Module):
+    """In the place of prototypes that a file does not hold; matching needs none."""
+
+    def forward(self, points: Tensor, category: Tensor) -> Tensor:
+        """Refuse."""
+        raise ProvenanceError(
+            "this head has no prototypes",
+            expected="a head as training writes it (models/<dataset>/head.safetensors)",
+            found="the sphere mapper alone, which matches but reconstructs no features",
+        )
+
+
 @dataclass
 class Head:
     """Mapper and prototypes of a set of categories (`spheremap.model.heads`).
@@ -67,7 +79,7 @@ class Head:
         categories: Sequence[str],
         provenance: Mapping[str, Any],
     ) -> "Head":
-        """The head whose parameters a file holds.
+        """The head whose parameters a file holds; one that holds no prototypes gives a head without them.
 
         Memory is taken only once the file is found to hold what it says: a damaged or malicious one may speak
         of any size.
@@ -85,8 +97,10 @@ class Head:
             )
 
         def build() -> "Head":
-            modules = find_head(name)(dim, len(categories))
-            return Head(*modules, list(categories), dim, dict(provenance), name)
+            mapper, prototypes = find_head(name)(dim, len(categories))
+            if not any(key.startswith(PROTOTYPES) for key in state):
+                prototypes = NoPrototypes()
+            return Head(mapper, prototypes, list(categories), dim, dict(provenance), name)
 
         try:
             with torch.device("meta"):
@@ -272,28 +286,19 @@ def _authors(state: Mapping[str, Tensor], categories: Sequence[str] | None, path
 
 
 def load_mapper(path: Path, dim: int, categories: Sequence[str]) -> Head:
-    """Read the sphere mapper of a state dict in the authors' layout; prototypes need not be there.
-
-    Where they are not, or are others, they become infinite, so that nobody takes what they give for features.
+    """Read the sphere mapper alone of a state dict in the authors' layout.
 
     Args:
         path: the file.
         dim: D, width of the features.
-        categories: names in the order of the prototypes.
+        categories: that it was trained on.
 
     Raises:
         ProvenanceError: as `load_head` does.
     """
     state, _ = _read(path)
-    head = Head.initialise(dim, categories, seed=0)
-    own = {name: tensor for name, tensor in head.state_dict().items() if name.startswith(PROTOTYPES)}
-    whole = all(name in state and state[name].shape == tensor.shape for name, tensor in own.items())
-    taken = {name: state[name] for name in state if name.startswith(MAPPER) or (whole and name in own)}
-    head.load_state_dict(own | taken, path)
-    if not whole:
-        for parameter in head.prototypes.parameters():
-            parameter.detach().fill_(torch.inf)
-    return head
+    mapper = {name: tensor for name, tensor in state.items() if name.startswith(MAPPER)}
+    return Head.restore(mapper, path, name=PAPERS, dim=dim, categories=categories, provenance={})
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:

@@ -11,10 +11,10 @@ from torch.nn.utils import clip_grad_norm_
 
 from spheremap.base.errors import SpheremapError
 from spheremap.base.progress import progress
+from spheremap.config import Train as TrainConfig
 from spheremap.kernels import draw_key
 from spheremap.model.head import Head
 from spheremap.model.training.batches import Views, batches
-from spheremap.model.training.config import TrainConfig
 from spheremap.model.training.diagnostics import MEASURES, Diagnostics
 from spheremap.model.training.distributed import check_same, mean_over_processes, part_of, rank, say
 from spheremap.model.training.state import TrainState, load_state, save_state

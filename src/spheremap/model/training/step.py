@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from spheremap.config import Train as TrainConfig
 from spheremap.kernels import sphere_geometry, use_triton
 from spheremap.kernels.sphere_geometry import STREAMS
 from spheremap.model.head import Head
 from spheremap.model.losses import find_loss
 from spheremap.model.training.batches import Batch
-from spheremap.model.training.config import TrainConfig
 from spheremap.model.training.distributed import world_size
 
 _TOKENS, _QUERIES = 64, 4  # sizes of the packed foreground, and of the widest image, that are told apart
@@ -64,7 +64,7 @@ class Networks(nn.Module):
     def __init__(self, head: Head, config: TrainConfig) -> None:
         super().__init__()
         self.mapper, self.prototypes = head.mapper, head.prototypes
-        # settled, see `settle_precision`
+        # settled, see `spheremap.base.device`
         self.reduced = {"float32": False, "bfloat16": True}[config.precision]
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
