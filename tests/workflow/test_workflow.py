@@ -12,6 +12,7 @@ import yaml
 from project import Project, stages_run
 
 from spheremap.base.files import exclusive
+from spheremap.config.presets import apply_preset
 
 PRODUCTS = (
     "models/shapes/head.safetensors",
@@ -229,6 +230,20 @@ def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None
     output = project.snakemake("--dry-run", ok=False)
     assert re.search(r'in: params.yaml, line \d+\n.*found duplicate key "device" with value "cuda"', output)
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("name", ["spair-71k", "spair-71k-small"])
+def test_a_fresh_clone_plans_a_preset_from_the_download_to_the_report(
+    name: str, root: Path, tmp_path: Path
+) -> None:
+    project = Project.copy(root, tmp_path / "project", {})
+    apply_preset(root / "presets" / f"{name}.yaml", project.folder / "params.yaml")
+    plan = project.snakemake("--dry-run")
+    table = plan[plan.index("Job stats:") :]
+    jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+    once = ("fetch", "weights", "ingest", "train", "evaluate", "report_page")
+    assert [jobs[rule] for rule in once] == [1] * len(once)
+    assert jobs["cache"] == 2 * (18 if name == "spair-71k" else 1)  # views and images
 
 
 def test_a_mistyped_folder_costs_nothing(project: Project) -> None:
