@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
         weight=weight,
         protocol=project.protocol,
         domain=domain,
+        credits=project.credits,
         embed=args.embed,
     )
     weights_inside, domain_inside = ("with" if inside else "without" for inside in (args.embed, domain))
