@@ -298,3 +298,15 @@ def test_the_registry_holds_the_head_of_the_paper(tmp_path: Path) -> None:
     loaded = load_mapper(tmp_path / "200.pth", head.dim, head.categories)
     tokens = torch.randn(1, 9, head.dim, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(loaded.mapper(tokens), Head.initialise(768, head.categories, 0).mapper(tokens))
+
+
+def test_credits_of_a_published_head_need_no_download(
+    shelf: Shelf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("match", "--about", "--model", "tiny")
+    assert "head tiny\n  licence: to be had by all\n  please cite: A. Uthor\n" in capsys.readouterr().out
+    assert not shelf.cache.exists()
+    assert [credit.part for credit in read_bundle(shelf.find()).about.credits] == [
+        "method and spheremap",
+        "head tiny",
+    ]

@@ -17,15 +17,16 @@ content, sealed as `spheremap.base.tensors` does it:
 | weight_source    | where that comes from, such as validation                                      |
 | weight_gain      | its gain over features on validation, with the interval; or null               |
 | protocol         | fit, source, readout, window, temperature, as in params.yaml                   |
+| credits          | of method, data and backbone: licence, citation, home page                     |
 
 Version 1 lacks the protocol: it was made when photographs were padded, points described by their patch and
-the centre of the best one taken, and is read as such. Bundles of before there was a weight_source have none.
+the centre of the best one taken, and is read as such. Older bundles have no weight_source or no credits.
 """
 
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +45,18 @@ from spheremap.base.files import atomic_path, scratch, sha256_file
 from spheremap.base.provenance import digest
 from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.config.backbone import Backbone as BackboneSpec
+<<<<<<< HEAD
 from spheremap.config.backbone import Precision
 from spheremap.config.fields import STRICT, Natural, Sha256, Share
 from spheremap.config.slices import parse
 from spheremap.features.backbones.weights import fetch_weights
+=======
+from spheremap.config.credit import METHOD, Credit
+from spheremap.config.fields import STRICT, Natural, Sha256, Share
+from spheremap.config.slices import parse
+from spheremap.features.backbones.extractor import Precision
+from spheremap.features.backbones.weights import credit_of, fetch_weights
+>>>>>>> 12180606dac96fc1f354b8350f8cf6b2de083611
 from spheremap.features.cache.space import feature_space
 from spheremap.metrics.sweep import Gain
 from spheremap.model.domain import Domain
@@ -80,6 +89,7 @@ class About:
         weight_source: where the weight comes from.
         weight_gain: of the weight over features alone, if validation chose it.
         components: K of the domain inside (`spheremap.model.domain`); 0: none.
+        credits: whom it owes something; older bundles say of the method alone.
     """
 
     dim: int
@@ -94,6 +104,7 @@ class About:
     weight_source: Source = "bundle"
     weight_gain: Gain | None = None
     components: Natural = 0
+    credits: tuple[Credit, ...] = (METHOD,)
 
     @property
     def weight(self) -> SphereWeight:
@@ -198,6 +209,7 @@ def write_bundle(
     weight: SphereWeight = SphereWeight(0.2, "bundle"),  # noqa: B008
     protocol: Protocol | None = None,
     domain: Domain | None = None,
+    credits: Iterable[Credit] = (),
     embed: bool = False,
     compact: bool = False,
 ) -> None:
@@ -213,6 +225,7 @@ def write_bundle(
         weight: of the sphere in the fused similarity by default, and where that comes from.
         protocol: default protocol; None: that of `Protocol()`.
         domain: of the head; outside it the sphere counts less.
+        credits: of the head and its data; those of method and backbone are added.
         embed: whether to put the weights themselves in, so that nothing needs to be fetched.
         compact: whether to keep the sphere mapper alone, in float16: all that matching needs.
 
@@ -236,6 +249,7 @@ def write_bundle(
         weight_source=weight.source,
         weight_gain=weight.gain,
         components=0 if domain is None else len(domain.directions),
+        credits=(METHOD, *credits, *credit_of(backbone)),
     )
     tensors = head.state_dict()
     if compact:

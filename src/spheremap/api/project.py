@@ -13,6 +13,7 @@ from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
 from spheremap.config import load_params
 from spheremap.config.backbone import Backbone, Precision
+from spheremap.config.credit import Credit
 from spheremap.methods import make_methods
 from spheremap.methods.engine.fitting import load_fitted
 from spheremap.methods.in_domain import InDomain
@@ -32,6 +33,7 @@ class Project:
     sphere_weight: float
     protocol: Protocol
     methods: Mapping[str, Mapping[str, Any]]
+    credits: list[Credit]
 
 
 def read_project(path: Path) -> Project:
@@ -53,6 +55,7 @@ def read_project(path: Path) -> Project:
         float(params.methods["fused"]["sphere_weight"]),
         protocol,
         params.methods,
+        params.credits(),
     )
 
 

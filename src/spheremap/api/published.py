@@ -11,17 +11,26 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from spheremap.api.bundle import SCHEMA, cache_folder, check_exists, fetch_to_cache, write_bundle
+from spheremap.api.bundle import (
+    SCHEMA,
+    cache_folder,
+    check_exists,
+    fetch_to_cache,
+    read_bundle,
+    write_bundle,
+)
 from spheremap.api.protocol import Protocol
 from spheremap.api.weight import SphereWeight
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import exclusive, sha256_file
 from spheremap.base.provenance import digest
 from spheremap.config.backbone import Backbone
+from spheremap.config.credit import METHOD, Credit
 from spheremap.config.data_sets import RemoteFile
 from spheremap.config.fields import STRICT, Count, Sha256, Share, Text
 from spheremap.config.slices import parse, read_params
 from spheremap.data.download import announce, expected_of, fetch_file, trust
+from spheremap.features.backbones.weights import credit_of
 from spheremap.model.head import Head, load_mapper
 
 REGISTRY = Path(__file__).with_name("published_heads.yaml")
@@ -56,6 +65,10 @@ class PublishedHead:
     categories: list[str]
     protocol: Protocol
     sphere_weight: Share
+
+    def credit(self, name: str) -> Credit:
+        """Whom the head of this name owes something."""
+        return Credit(f"head {name}", self.licence, self.citation, self.homepage)
 
 
 def read_registry(path: Path) -> dict[str, PublishedHead]:
@@ -99,6 +112,19 @@ def find_bundle(model: str | os.PathLike[str], weights: Path | None = None) -> P
     )
 
 
+def credits_of(model: str | os.PathLike[str]) -> tuple[Credit, ...]:
+    """Whom a bundle or a published head owes something; nothing is fetched for it.
+
+    Raises:
+        InputError, ProvenanceError: if there is neither, or the bundle cannot be read.
+    """
+    heads = read_registry(REGISTRY)
+    if str(model) in heads and not Path(model).is_file():
+        head = heads[str(model)]
+        return METHOD, head.credit(str(model)), *credit_of(head.backbone)
+    return read_bundle(find_bundle(model)).about.credits
+
+
 def _make_bundle(name: str, head: PublishedHead, weights: Path | None) -> Path:
     """The bundle of a published head, made unless it is there."""
     if weights is not None:
@@ -121,6 +147,7 @@ def _make_bundle(name: str, head: PublishedHead, weights: Path | None) -> Path:
             write_bundle(
                 bundle, trained, head.backbone, weights or fetch_to_cache(head.backbone), where=checkpoint,
                 weight=SphereWeight(head.sphere_weight, "authors"), protocol=head.protocol,
+                credits=[head.credit(name)],
             )  # fmt: skip
     return bundle
 

@@ -6,6 +6,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
+from spheremap.base.about import HOMEPAGE, LICENCE, PAPER, own_version
 from spheremap.base.errors import SpheremapError
 from spheremap.base.interruption import lasting_interrupts
 from spheremap.base.shortage import shortage_of
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="spheremap", description=(sys.modules["spheremap"].__doc__ or "").partition("\n")[0]
     )
+    parser.add_argument("--version", action="store_true", help="print version, licence and the paper")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in command_names():
         # only the chosen command is imported, since some pull in torch
@@ -37,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
+    if arguments[:1] == ["--version"]:
+        print(f"spheremap {own_version()}\n  licence: {LICENCE}\n  please cite: {PAPER}\n  see: {HOMEPAGE}")
+        return 0
     args = parser.parse_args(arguments)
     try:
         with lasting_interrupts():

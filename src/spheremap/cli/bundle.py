@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
         weight=weight,
         protocol=project.protocol,
         domain=domain,
+        credits=project.credits,
         embed=args.embed,
         compact=args.compact,
     )

@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     from spheremap.api.arguments import add_matching_arguments, add_model_arguments
 
-    parser.add_argument("source", type=Path, help="photograph with the points")
-    parser.add_argument("target", type=Path, help="photograph to find them in")
+    parser.add_argument("source", type=Path, nargs="?", help="photograph with the points")
+    parser.add_argument("target", type=Path, nargs="?", help="photograph to find them in")
     parser.add_argument(
         "--points",
         metavar='"X,Y …"|FILE',
@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="match every patch: arrays in .npz, or a picture (.png) of the source redone",
     )
+    parser.add_argument(
+        "--about", action="store_true", help="match nothing; print licences and what to cite for the model"
+    )
     parser.add_argument("--sphere-weight", type=float, help="of the sphere in [0, 1] (default: the bundle's)")
     add_model_arguments(parser)
     add_matching_arguments(parser)
@@ -48,6 +51,14 @@ def run(args: argparse.Namespace) -> None:
     from spheremap.base.errors import InputError
     from spheremap.base.files import check_outputs, write_csv, write_json
 
+    if args.about:
+        from spheremap.api.published import credits_of
+        from spheremap.config.credit import listed
+
+        print(listed(credits_of(args.model)))
+        return
+    if args.target is None:
+        raise InputError("no photographs to match", expected="two photographs, or --about")
     if args.points is None and (args.warp is None or args.out or args.picture):
         raise InputError("no points to match", expected="--points, or --warp alone")
     form = args.format or _format_of(args.out)

