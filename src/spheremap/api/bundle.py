@@ -45,18 +45,11 @@ from spheremap.base.files import atomic_path, scratch, sha256_file
 from spheremap.base.provenance import digest
 from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.config.backbone import Backbone as BackboneSpec
-<<<<<<< HEAD
 from spheremap.config.backbone import Precision
-from spheremap.config.fields import STRICT, Natural, Sha256, Share
-from spheremap.config.slices import parse
-from spheremap.features.backbones.weights import fetch_weights
-=======
 from spheremap.config.credit import METHOD, Credit
 from spheremap.config.fields import STRICT, Natural, Sha256, Share
 from spheremap.config.slices import parse
-from spheremap.features.backbones.extractor import Precision
 from spheremap.features.backbones.weights import credit_of, fetch_weights
->>>>>>> 12180606dac96fc1f354b8350f8cf6b2de083611
 from spheremap.features.cache.space import feature_space
 from spheremap.metrics.sweep import Gain
 from spheremap.model.domain import Domain

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from spheremap.config.backbone import Backbone, Features
 from spheremap.config.credit import Credit
-from spheremap.config.data_sets import Download, Entry, without_its_own
+from spheremap.config.data_sets import Download, Entry, Terms, without_its_own
 from spheremap.config.fields import STRICT, Count, Name, Named, one_of
 from spheremap.config.learning import Train
 from spheremap.config.methods import Entries, MethodEntry, Methods
@@ -39,11 +39,14 @@ class Params:
     report: Report = Field(description="How much to draw.")
 
     def credits(self) -> list[Credit]:
-        """Whom the current data set owes something, as `downloads` says."""
+        """Whom the current data set owes something, as its entry and `downloads` say."""
+        entry = self.datasets[self.dataset]
+        terms: dict[str, Terms] = {name: self.downloads[name] for name in _downloads(entry)}
+        own = getattr(entry, "terms", None)
+        if own is not None:
+            terms[self.dataset] = own
         return [
-            Credit(f"data set {name}", entry.licence, entry.citation, entry.homepage)
-            for name in dict.fromkeys(_downloads(self.datasets[self.dataset]))
-            for entry in [self.downloads[name]]
+            Credit(f"data set {name}", of.licence, of.citation, of.homepage) for name, of in terms.items()
         ]
 
     @model_validator(mode="after")

@@ -140,12 +140,24 @@ class Borrow:
     )
 
 
+@dataclass(frozen=True, config=STRICT)
+class Terms:
+    """What a user of a data set should know."""
+
+    licence: Text = Field(description="As far as one is stated.")
+    citation: Text = Field(description="What to cite.")
+    homepage: str = Field(description="Where it is from.")
+
+
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Stored:
     """What all data sets share that are read from files."""
 
     masks: Masks = Field(description="Which foreground masks are used.")
     download: Some[Name] = Field(default=(), description="Entries of `downloads` that bring it.")
+    terms: Terms | None = Field(
+        default=None, description="Of files that nothing downloads; bundles that learned from them carry it."
+    )
     borrow: Borrow | None = Field(default=None, description="Splits taken from another data set.")
 
 
@@ -345,11 +357,8 @@ class Limits:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Download:
-    """Files of one data set, and what a user should know before they are fetched."""
+class Download(Terms):
+    """Files of one data set; its terms are shown before the first download."""
 
-    licence: Text = Field(description="Shown before the first download.")
-    citation: Text = Field(description="Shown before the first download.")
-    homepage: str = Field(description="Shown before the first download.")
     files: Annotated[tuple[RemoteFile, ...], Field(min_length=1)] = Field(description="What to fetch.")
     limits: Limits = Field(default=Limits(), description="How much its archives may unpack to.")
