@@ -51,10 +51,10 @@ def test_losses_are_those_of_one_process(two: Path, tmp_path: Path, name: str, b
         np.testing.assert_allclose(ranks[0]["losses"][column], expected, rtol=0, atol=1e-6, err_msg=column)
     # only the first one keeps the curves; each read its own views, together what one process reads
     assert ranks[1]["losses"]["step"] == []
-    health = len(one["asked"]) - batch * STEPS
-    assert health > 0
+    diagnostics = len(one["asked"]) - batch * STEPS
+    assert diagnostics > 0
     assert len(ranks[1]["asked"]) == (batch - batch // 2) * STEPS
-    assert len(ranks[0]["asked"]) == batch // 2 * STEPS + health
+    assert len(ranks[0]["asked"]) == batch // 2 * STEPS + diagnostics
     assert sorted(ranks[0]["asked"] + ranks[1]["asked"]) == sorted(one["asked"])
 
 
@@ -110,7 +110,10 @@ def test_a_killed_process_ends_the_run_and_any_number_goes_on(root: Path, tmp_pa
 
     assert project.run("two") == 0  # one process goes on with what two have done
     expected, found = (
-        {name: pd.read_csv(tmp_path / out / f"{name}.csv") for name in ("losses", "health", "validation")}
+        {
+            name: pd.read_csv(tmp_path / out / f"{name}.csv")
+            for name in ("losses", "diagnostics", "validation")
+        }
         for out in ("one", "two")
     )
     for name, table in expected.items():

@@ -449,7 +449,7 @@ def test_training_lowers_every_loss_and_keeps_orientation(tmp_path: Path) -> Non
     first, last = result.losses.iloc[0], result.losses.iloc[-1]
     for name in ("total", "reconstruction", "distance", "orientation", "viewpoint"):
         assert last[name] < 0.8 * first[name], name
-    before, after = result.health.iloc[0], result.health.iloc[-1]
+    before, after = result.diagnostics.iloc[0], result.diagnostics.iloc[-1]
     assert after["orientation_kept"] > max(0.9, before["orientation_kept"])
     assert after["coverage"] > 1.5 * before["coverage"]
 
@@ -460,7 +460,7 @@ def test_rows_of_the_tables(tmp_path: Path) -> None:
     assert result.losses["epoch"].tolist() == [2, 4, 4]  # 12 views, batches of 4
     total = result.losses[["reconstruction", "distance", "orientation", "viewpoint"]] @ [1, 0.3, 0.3, 0.1]
     np.testing.assert_allclose(result.losses["total"], total, rtol=1e-6)
-    assert result.health["step"].tolist() == [0, 4, 8, 12]
+    assert result.diagnostics["step"].tolist() == [0, 4, 8, 12]
     assert result.validation.to_dict("list") == {"step": [0, 4, 8, 12], "pck_point": [9, 1, 3, 3]}
     assert result.losses.notna().all(axis=None)
 
@@ -512,7 +512,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(
     assert f"going on from step {3 * stop_at if stop_at < 3 else 9}" in capsys.readouterr().err
     assert same_head(resumed, whole)
     assert found.best_step == expected.best_step == 4
-    for name in ("losses", "health", "validation"):
+    for name in ("losses", "diagnostics", "validation"):
         pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name), check_exact=True)
 
 
@@ -713,7 +713,7 @@ def write_cache(path: Path, cache: FakeCache, kind: str, made: dict[str, Any]) -
 class Project:
     """A folder with everything that the command reads."""
 
-    outputs = ("head.safetensors", "losses.csv", "health.csv", "validation.csv")
+    outputs = ("head.safetensors", "losses.csv", "diagnostics.csv", "validation.csv")
 
     def __init__(self, folder: Path, steps: int = 12, **train: Any) -> None:
         self.folder = folder
@@ -734,7 +734,7 @@ class Project:
         return [
             "train", f"--params={f / 'params.json'}", f"--tables={f / 'tables'}",
             f"--views={f / 'views.h5'}", f"--images={f / 'images.h5'}", f"--out={o / self.outputs[0]}",
-            f"--losses={o / self.outputs[1]}", f"--health={o / self.outputs[2]}",
+            f"--losses={o / self.outputs[1]}", f"--diagnostics={o / self.outputs[2]}",
             f"--validation={o / self.outputs[3]}", f"--work={o / 'work'}", "--device=cpu", *extra,
         ]  # fmt: skip
 

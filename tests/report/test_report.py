@@ -87,7 +87,7 @@ class Project:
             "step,epoch,total,reconstruction,distance,orientation,viewpoint\n"
             "10,1,1.5,0.9,0.5,1.0,0.4\n20,1,1.2,0.8,0.4,0.7,0.2\n"
         )
-        (training / "health.csv").write_text(
+        (training / "diagnostics.csv").write_text(
             "step,resultant_length,coverage,orientation_kept,chirality\n0,0.99,0.1,0.5,-0.2\n20,0.6,0.5,,0.9\n"
         )
         (training / "validation.csv").write_text("step,pck_point\n0,30.0\n10,25.5\n20,24.0\n")
@@ -309,7 +309,7 @@ def test_a_data_set_without_viewpoints_and_validation(tmp_path: Path) -> None:
     project = Project(tmp_path, azimuths=[float("nan")] * 3)
     training = project.results / "training"
     (training / "validation.csv").write_text("step,pck_point\n")
-    (training / "health.csv").write_text(
+    (training / "diagnostics.csv").write_text(
         "step,resultant_length,coverage,orientation_kept,chirality\n0,1,0.1,0.5,\n"
     )
     html = project.build(
@@ -320,7 +320,7 @@ def test_a_data_set_without_viewpoints_and_validation(tmp_path: Path) -> None:
     assert "#viewpoint" not in html
     assert "unknown azimuth gap" in html
     charts = [picture for picture in page.all("img") if str(picture["src"]).startswith("data:image/svg")]
-    assert len(charts) == 2 + 2 + 2  # by category; losses and health; confusion
+    assert len(charts) == 2 + 2 + 2  # by category; losses and diagnostics; confusion
     assert page.all("script") == []
     assert "script-src 'none'" in html
     assert "Best and worst" not in html
@@ -379,7 +379,7 @@ def copy(tmp_path: Path, project: Project) -> Path:
         ("by_category.csv", None),
         ("by_azimuth_gap.csv", "row,gap\nfused,1\n"),
         ("training/losses.csv", "step,total\n1,high\n"),
-        ("training/health.csv", ""),
+        ("training/diagnostics.csv", ""),
     ],
 )
 def test_tables_that_are_missing_or_malformed_are_named(copy: Path, file: str, content: str | None) -> None:
@@ -627,7 +627,7 @@ def test_every_curve_has_a_colour_of_its_own(count: int) -> None:
 
 
 def test_losses_that_the_report_does_not_know_are_drawn() -> None:
-    curves = {name: pd.DataFrame({"step": []}) for name in ("health", "validation")}
+    curves = {name: pd.DataFrame({"step": []}) for name in ("diagnostics", "validation")}
     columns = {"step": [10, 20], "epoch": [1, 1], "total": [1.5, 1.2], "viewpoint": [0.4, 0.2]}
     (chart,) = _training_charts({**curves, "losses": pd.DataFrame(columns | {"left_right": [2.0, 1.0]})})
     texts = texts_of(chart.drawing)

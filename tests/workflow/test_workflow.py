@@ -17,7 +17,7 @@ from spheremap.config.presets import apply_preset
 PRODUCTS = (
     "models/shapes/head.safetensors",
     "results/training/losses.csv",
-    "results/training/health.csv",
+    "results/training/diagnostics.csv",
     "results/training/validation.csv",
     "results/metrics.json",
     "results/by_category.csv",

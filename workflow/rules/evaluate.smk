@@ -7,7 +7,7 @@ rule curves:
     """Lay the curves of the current data set beside its results; the head of each data set keeps its own."""
     input:
         losses=rules.train.output.losses,
-        health=rules.train.output.health,
+        diagnostics=rules.train.output.diagnostics,
         validation=rules.train.output.validation,
     output:
         losses=report(
@@ -15,9 +15,9 @@ rule curves:
             caption="../report/losses.rst",
             category="Training",
         ),
-        health=report(
-            f"{RESULTS}/training/health.csv",
-            caption="../report/health.rst",
+        diagnostics=report(
+            f"{RESULTS}/training/diagnostics.csv",
+            caption="../report/diagnostics.rst",
             category="Training",
         ),
         validation=report(
@@ -31,7 +31,7 @@ rule curves:
     conda:
         ENVIRONMENT
     shell:
-        "cp {input.losses} {output.losses} 2> {log} && cp {input.health} {output.health} 2>> {log} "
+        "cp {input.losses} {output.losses} 2> {log} && cp {input.diagnostics} {output.diagnostics} 2>> {log} "
         "&& cp {input.validation} {output.validation} 2>> {log}"
 
 

@@ -16,7 +16,7 @@ rule train:
     output:
         head=f"{MODEL}/head.safetensors",
         losses=f"{MODEL}/curves/losses.csv",
-        health=f"{MODEL}/curves/health.csv",
+        diagnostics=f"{MODEL}/curves/diagnostics.csv",
         validation=f"{MODEL}/curves/validation.csv",
         params=f"{MODEL}/params.json",
     log:
@@ -36,7 +36,7 @@ rule train:
         device=config["device"],
     shell:
         "logged {log} together {resources.processes} train --params {input.params} --tables {params.tables} --views {input.views[0]} "
-        "--images {input.images[0]} --out {output.head} --losses {output.losses} --health {output.health} "
+        "--images {input.images[0]} --out {output.head} --losses {output.losses} --diagnostics {output.diagnostics} "
         "--validation {output.validation} --work {params.work} --device {params.device} --threads {threads} "
         "&& cp {input.params} {output.params}"
 

@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="cache of whole images")
     parser.add_argument("--out", type=Path, required=True, help="head to write (safetensors)")
     parser.add_argument("--losses", type=Path, required=True, help="CSV of the losses to write")
-    parser.add_argument("--health", type=Path, required=True, help="CSV of the sphere's health to write")
+    parser.add_argument(
+        "--diagnostics", type=Path, required=True, help="CSV of the sphere's diagnostics to write"
+    )
     parser.add_argument("--validation", type=Path, required=True, help="CSV of validation scores to write")
     parser.add_argument("--work", type=Path, required=True, help="directory that lets a killed run resume")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
@@ -100,9 +102,9 @@ def _train(args: argparse.Namespace, device: torch.device) -> None:
             return
         say(f"keeping the head of step {result.best_step}")
         write_csv(args.losses, result.losses)
-        write_csv(args.health, result.health)
+        write_csv(args.diagnostics, result.diagnostics)
         write_csv(args.validation, result.validation)
-        curves = {path.name: sha256_file(path) for path in (args.losses, args.health, args.validation)}
+        curves = {path.name: sha256_file(path) for path in (args.losses, args.diagnostics, args.validation)}
         save_head(args.out, head, {**record, "best_step": result.best_step, "curves": curves})
         state.unlink()
 

@@ -114,7 +114,9 @@ class Train:
     )
     viewpoint_bins: Count = Field(description="Azimuth bins of the viewpoint loss.")
     log_every: Count = Field(description="Steps between two rows of the losses.")
-    validate_every: Count = Field(description="Steps between two validations; health is measured then, too.")
+    validate_every: Count = Field(
+        description="Steps between two validations; diagnostics are taken then, too."
+    )
     save_every: Count = Field(description="Steps between two states that a killed run resumes from.")
     validation: Validation = Field(description="How the best head is chosen.")
 

@@ -38,7 +38,7 @@ LOSSES = {
     "orientation": "orientation",
     "viewpoint": "relative viewpoint",
 }
-HEALTH = {
+DIAGNOSTICS = {
     "resultant_length": "concentration",
     "coverage": "coverage",
     "orientation_kept": "orientation kept",
@@ -179,25 +179,27 @@ def _category_charts(inputs: Inputs) -> list[Chart]:
 
 
 def _training_charts(curves: Mapping[str, pd.DataFrame]) -> list[Chart]:
-    losses, health, validation = (curves[name] for name in ("losses", "health", "validation"))
+    losses, diagnostics, validation = (curves[name] for name in ("losses", "diagnostics", "validation"))
     charts = []
     if len(losses):
         caption = "Each loss without its weight, and their weighted sum."
         charts.append(Chart("Losses", caption, figures.curves(losses, _labels(LOSSES, losses))))
-    if len(health):
+    if len(diagnostics):
         caption = (
             "Concentration: mean resultant length of an image's points; 1 is a collapse to one point. "
             "Coverage: share of the sphere in use. Orientation kept: share of triplets that turn the "
             "same way on the sphere as in the image; 0.5 is chance."
         )
-        drawing = figures.curves(health, _labels(HEALTH, health.drop(columns="chirality")), upper=1.02)
-        charts.append(Chart("Health of the sphere", caption, drawing))
-        if health["chirality"].notna().any():
+        drawing = figures.curves(
+            diagnostics, _labels(DIAGNOSTICS, diagnostics.drop(columns="chirality")), upper=1.02
+        )
+        charts.append(Chart("Diagnostics of the sphere", caption, drawing))
+        if diagnostics["chirality"].notna().any():
             caption = (
                 "Correlation of longitude on the sphere and column in the image, of the category where it is "
                 "lowest. Near 1 parts stay in place on the sphere as the camera moves, near -1 they slide."
             )
-            drawing = figures.curves(health, {"chirality": "chirality"}, lower=-1.05, upper=1.05)
+            drawing = figures.curves(diagnostics, {"chirality": "chirality"}, lower=-1.05, upper=1.05)
             charts.append(Chart("Chirality", caption, drawing))
     if len(validation):
         caption = "PCK per point of the fused similarity on validation pairs; the best head is kept."

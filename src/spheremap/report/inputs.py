@@ -21,7 +21,7 @@ from spheremap.metrics.record import RERUN, check_files, read_record, sha256_of
 from spheremap.metrics.results import BY_CATEGORY, BY_GAP, METRICS, PREDICTIONS, PROVENANCE
 
 TRAINING = "training"
-CURVES = ("losses", "health", "validation")
+CURVES = ("losses", "diagnostics", "validation")
 ENDS = ("low", "high")  # endings of the names of a score's bounds
 
 

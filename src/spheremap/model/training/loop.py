@@ -31,12 +31,12 @@ class TrainResult:
 
     `best_step` is the step they come from. Each row of `losses` has means over the steps since the row before
     (step, epoch, total, and a column for each loss; the total is theirs, with the weights of the row's step),
-    of `health` the diagnostics of a step (`MEASURES`), of `validation` its score.
+    of `diagnostics` the diagnostics of a step (`MEASURES`), of `validation` its score.
     """
 
     best_step: int
     losses: pd.DataFrame
-    health: pd.DataFrame
+    diagnostics: pd.DataFrame
     validation: pd.DataFrame
 
 
@@ -129,7 +129,7 @@ def train(
     return TrainResult(
         best_step=state.best_step,
         losses=pd.DataFrame(state.losses, columns=["step", "epoch", "total", *config.weights]),
-        health=pd.DataFrame(state.health, columns=["step", *MEASURES]),
+        diagnostics=pd.DataFrame(state.diagnostics, columns=["step", *MEASURES]),
         validation=pd.DataFrame(state.validation, columns=["step", "pck_point"]),
     )
 
@@ -171,7 +171,7 @@ def _examine(
 ) -> None:
     """Take diagnostics and validation score; remember the head if it is the best trained one."""
     _require_finite(state, config)
-    state.health.append({"step": state.step, **diagnostics(head)})
+    state.diagnostics.append({"step": state.step, **diagnostics(head)})
     if validator is None:
         state.best_step = state.step
         return

@@ -40,7 +40,7 @@ class TrainState:
         best_step: step of the best head so far, 0 for none.
         best_score: its validation score.
         best: its trainable parameters by name.
-        losses, health, validation: rows of the CSV files.
+        losses, diagnostics, validation: rows of the CSV files.
     """
 
     step: int
@@ -50,7 +50,7 @@ class TrainState:
     best_score: float = float("-inf")
     best: dict[str, Tensor] = field(default_factory=dict)
     losses: list[Row] = field(default_factory=list)
-    health: list[Row] = field(default_factory=list)
+    diagnostics: list[Row] = field(default_factory=list)
     validation: list[Row] = field(default_factory=list)
 
     def note_score(self, score: float, trained: Trainable, *, keep: bool = True) -> None:
@@ -78,7 +78,7 @@ class TrainState:
                 own[name].copy_(tensor)
 
 
-_SCALARS = ("step", "summed", "best_step", "best_score", "losses", "health", "validation")
+_SCALARS = ("step", "summed", "best_step", "best_score", "losses", "diagnostics", "validation")
 
 
 def save_state(
