@@ -23,7 +23,6 @@ the centre of the best one taken, and is read as such. Older bundles have no wei
 """
 
 import dataclasses
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -39,6 +38,7 @@ from torch import Tensor
 
 from spheremap.api.protocol import Protocol
 from spheremap.api.weight import Source, SphereWeight
+from spheremap.base.cache import cache_folder
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import atomic_path, scratch, sha256_file
 from spheremap.base.provenance import digest
@@ -154,11 +154,6 @@ class Bundle:
                 fix="give the file that `spheremap weights` wrote for the features of the training, "
                 "or bundle head and weights with --embed",
             )
-
-
-def cache_folder() -> Path:
-    """Where fetched weights are kept: $XDG_CACHE_HOME/spheremap, or ~/.cache/spheremap."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spheremap"
 
 
 def fetch_to_cache(backbone: BackboneSpec) -> Path:

@@ -12,7 +12,6 @@ from pydantic.dataclasses import dataclass
 
 from spheremap.api.bundle import (
     SCHEMA,
-    cache_folder,
     check_exists,
     fetch_to_cache,
     read_bundle,
@@ -20,6 +19,7 @@ from spheremap.api.bundle import (
 )
 from spheremap.api.protocol import Protocol
 from spheremap.api.weight import SphereWeight
+from spheremap.base.cache import cache_folder
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import exclusive, sha256_file
 from spheremap.base.provenance import digest
@@ -88,7 +88,7 @@ def find_bundle(model: str | os.PathLike[str], weights: Path | None = None) -> P
     Raises:
         InputError: if there is neither such a file nor such a head, or the head cannot be had.
     """
-    path = Path(model)
+    path = Path(model).expanduser()
     if path.is_file():
         return path
     heads = read_registry(REGISTRY)

@@ -8,8 +8,6 @@ import torch
 
 from spheremap.base.errors import InputError
 
-HELP = "where networks run: auto, cpu, cuda or cuda:N (default: auto)"
-
 
 def native_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions for matrix products in bfloat16; without them PyTorch crawls."""
