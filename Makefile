@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: env demo test test-slow faults lint audit bench docs lock
+.PHONY: env announce demo test test-slow faults lint audit bench docs wheel lock
 
 # uv installs in a minute what takes pip four; where it cannot (it does not read pip's configuration), pip does
 env: .venv/ready
@@ -17,11 +17,24 @@ env: .venv/ready
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
+announce:
+	@echo 'The demonstration: 1,920 drawn pictures, DINOv2 features, training, evaluation, a report.'
+	@echo '  time   6 to 15 minutes on two cores, without a GPU; a killed run goes on where it stopped'
+	@echo '  disk   8 GB here: 7 for .venv (once), 1 for data and models; on the way 90 MB of DINOv2 weights are fetched'
+	@test -d .venv || command -v nvidia-smi > /dev/null || \
+		echo '  No GPU was found: 4 of the 7 GB are CUDA libraries that stay unused. docs/install.md says how to do without.'
+
 # the embedded data set from pictures to metrics; DVC records the run
-demo: env
+demo: announce env
 	snakemake --cores all
 	dvc commit --force --quiet
 	spheremap table results/metrics.json
+	@echo
+	@echo 'Next:'
+	@echo '  results/report.html                    open it in a browser: scores, spheres, an explorer of matches'
+	@echo '  source .venv/bin/activate'
+	@echo '  spheremap bundle --out demo.spheremap  then: spheremap explore a.jpg b.jpg --model demo.spheremap'
+	@echo '  spheremap preset                       other settings; docs/quick-start.md goes on from here'
 
 test: env
 	pytest -n auto --dist loadfile -m "not slow"
@@ -55,6 +68,10 @@ docs: env
 	python docs/reference.py
 	python docs/parameters.py
 	python docs/figures.py
+
+# wheel and sdist under dist/, as `python -m build` makes them
+wheel: env
+	python -m hatchling build --clean
 
 # writes the pins that `make env` installs
 lock: env

@@ -22,6 +22,10 @@ __all__ = ["Matcher", "Matches", "SphereMap", "load"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from spheremap.base.about import own_version
+
+        return own_version()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from spheremap import api

@@ -44,7 +44,7 @@ def assert_equals_evaluation(
         for b in photographs:
             if a == b:
                 continue
-            found = matcher.match(a, b, xy)
+            found = matcher.match(a, b, xy, padding=True)
             for row in ROWS:
                 expected = of_evaluation.loc[
                     [(row, f"dog/{a.stem}", f"dog/{b.stem}", str(k)) for k in range(len(xy))]
@@ -74,7 +74,8 @@ def test_each_setting_changes_the_answers(wide: Studio) -> None:
 
     def answers(**changes: object) -> np.ndarray:
         protocol = {"fit": "pad", "source": "patch", "readout": "window", "window": 5, "temperature": 0.05}
-        found = load(wide.bundle, device="cpu", **(protocol | changes)).match(*wide.photographs[:2], xy)
+        changed = load(wide.bundle, device="cpu", **(protocol | changes))
+        found = changed.match(*wide.photographs[:2], xy, padding=True)
         return np.concatenate([found.xy.ravel(), found.similarity["fused"]])
 
     usual = answers()

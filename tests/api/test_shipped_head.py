@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 
 from spheremap.api import read_bundle
-from spheremap.api.published import DEFAULT, SHIPPED, find_bundle
+from spheremap.api.published import SHIPPED, find_bundle
+from spheremap.base.choices import DEFAULT_HEAD
 from spheremap.base.errors import InputError
 from spheremap.cli import main
 from spheremap.config import load_params
 
 
 def test_it_is_small_says_where_it_is_from_and_knows_its_domain(root: Path) -> None:
-    path = find_bundle(DEFAULT)
+    path = find_bundle(DEFAULT_HEAD)
     assert path.parent == SHIPPED
     assert path.stat().st_size < 3_000_000
     bundle = read_bundle(path)

@@ -56,14 +56,17 @@ def test_both_start_from_the_python_of_the_conda_route(root: Path) -> None:
 
 
 def test_what_is_copied_exists_and_is_not_ignored(root: Path) -> None:
-    files = copied(root)
-    assert all((root / name).exists() for name in files)
     ignore = (root / f"{DOCKERFILE}.dockerignore").read_text().splitlines()
     assert ignore[0] == "*"
-    assert sorted(line[1:] for line in ignore if line.startswith("!")) == sorted(files)
+    files = [line[1:] for line in ignore if line.startswith("!")]
+    assert all((root / name).exists() for name in files)
+    assert copied(root) == ["requirements.txt", "."]
     assert sections(root)["%files"] == [f"{name} /opt/spheremap/{name}" for name in files]
     project = tomllib.loads((root / "pyproject.toml").read_text())
-    assert project["project"]["readme"] in files  # without it the package cannot be built
+    # without these the package cannot be built
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {project["project"]["readme"], *project["project"]["license-files"], *wheel["force-include"]}
+    assert {*needed, *wheel["packages"]} <= {*files, "src/spheremap"}
 
 
 def test_both_run_the_same_commands(root: Path) -> None:

@@ -4,15 +4,14 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from spheremap.api.matcher import Description, Matcher, load
-from spheremap.api.published import DEFAULT
-from spheremap.api.weight import SphereWeight
-from spheremap.base.device import HELP as DEVICE_HELP
-from spheremap.features.cache.views import Fit
-from spheremap.methods.engine.readout import ReadoutKind
-from spheremap.methods.engine.sampling import Sampling
+from spheremap.base.choices import DEFAULT_HEAD, Fit, ReadoutKind, Sampling
+
+if TYPE_CHECKING:  # a command's --help is to need neither torch nor pandas
+    from spheremap.api.matcher import Matcher
+
+DEVICE_HELP = "where networks run: auto, cpu, cuda or cuda:N (default: auto)"
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +19,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         type=Path,
-        default=Path(DEFAULT),
+        default=Path(DEFAULT_HEAD),
         help="bundle, as `spheremap bundle` writes it, or a head by name: quadrupeds, which is in the "
         "package, or a published one, such as spair-71k (default: quadrupeds)",
     )
@@ -60,17 +59,27 @@ def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, help="of its soft-argmax (default: bundle's)")
 
 
-def say_weight(model: Matcher, photographs: Mapping[Path, Description], asked: float | None = None) -> None:
-    """Say on standard error which weight the sphere has, and why, and what is unlike the training images."""
+def say_weight(model: "Matcher", shares: Mapping[Path, float], asked: float | None = None) -> None:
+    """Say on standard error which weight the sphere has, and why, and what is unlike the training images.
+
+    Args:
+        model: that matched.
+        shares: of the photographs, as `Description.share`.
+        asked: weight for the call; None: the model's.
+    """
+    from spheremap.api.weight import SphereWeight
+
     print(model.weight if asked is None else SphereWeight(asked, "call"), file=sys.stderr)
-    for path, photograph in photographs.items():
-        if photograph.share < 1:
-            does = f"the sphere has {photograph.share:.0%} of that weight" if asked is None else "beware"
+    for path, share in shares.items():
+        if share < 1:
+            does = f"the sphere has {share:.0%} of that weight" if asked is None else "beware"
             print(f"{path} is unlike the images that the head was trained on: {does}", file=sys.stderr)
 
 
-def load_model(args: argparse.Namespace) -> Matcher:
+def load_model(args: argparse.Namespace) -> "Matcher":
     """Load what the arguments name; options that a command does not have are the bundle's."""
+    from spheremap.api.matcher import load
+
     names = ("weights", "device", "size", "fit", "readout", "window", "temperature")
     options: dict[str, Any] = {name: vars(args).get(name) for name in names}
     return load(args.model, source=vars(args).get("sampling"), **options)

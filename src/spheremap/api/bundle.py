@@ -24,7 +24,6 @@ the centre of the best one taken, and is read as such. Older bundles have no wei
 """
 
 import dataclasses
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -40,12 +39,13 @@ from torch import Tensor
 
 from spheremap.api.protocol import Protocol
 from spheremap.api.weight import Source, SphereWeight
+from spheremap.base.cache import cache_folder
+from spheremap.base.choices import Precision
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import atomic_path, scratch, sha256_file
 from spheremap.base.provenance import digest
 from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.config.backbone import Backbone as BackboneSpec
-from spheremap.config.backbone import Precision
 from spheremap.config.credit import METHOD, Credit
 from spheremap.config.fields import STRICT, Natural, Sha256, Share
 from spheremap.config.slices import parse
@@ -162,11 +162,6 @@ class Bundle:
                 fix="give the file that `spheremap weights` wrote for the features of the training, "
                 "or bundle head and weights with --embed",
             )
-
-
-def cache_folder() -> Path:
-    """Where fetched weights are kept: $XDG_CACHE_HOME/spheremap, or ~/.cache/spheremap."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spheremap"
 
 
 def fetch_to_cache(backbone: BackboneSpec) -> Path:

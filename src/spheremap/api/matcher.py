@@ -7,18 +7,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from torch import Tensor
 
 from spheremap.api.bundle import Bundle, read_bundle
 from spheremap.api.protocol import Protocol
-from spheremap.api.published import DEFAULT, find_bundle
+from spheremap.api.published import find_bundle
 from spheremap.api.results import Matches, SphereMap, Warp
+from spheremap.base.choices import DEFAULT_HEAD
 from spheremap.base.device import choose_device
 from spheremap.base.errors import InputError, ProvenanceError
-from spheremap.data.images import Photograph, load_photograph
+from spheremap.data.images import Photograph, as_photograph, load_photograph
 from spheremap.features.backbones.extractor import Extractor
 from spheremap.features.cache.views import make_view, whole_box
-from spheremap.features.geometry import Grid, inside_picture, patch_centres
+from spheremap.features.geometry import Grid, inside_picture, patch_centres, patches_of_picture
 from spheremap.methods.engine.descriptors import interpolate, unit, weighted_sum
 from spheremap.methods.engine.readout import best_patch, place
 from spheremap.methods.engine.sampling import sample_patches
@@ -29,7 +31,7 @@ from spheremap.model.head import sphere_points
 FUSED = "fused"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Description:
     """A photograph as the networks see it; N = rows * columns of patches.
 
@@ -56,19 +58,27 @@ class Description:
         """Centres `(N, 2)` of the patches in the photograph's pixels."""
         return patch_centres(self.box, self.grid)
 
+    @property
+    def padding(self) -> Tensor:
+        """Patches `(N,)` that show padding, not the photograph."""
+        padding = ~patches_of_picture(self.box, self.grid, self.photograph.size)
+        return torch.from_numpy(padding).to(self.tokens.device)
 
-Photo = (
-    str | os.PathLike[str] | NDArray[np.uint8] | Description
-)  # a path, RGB (H, W, 3), or one described before
+    def __repr__(self) -> str:
+        return f"<Description of {self.photograph!r} by {self.grid[0]}×{self.grid[1]} patches>"
+
+
+# a path, RGB (H, W, 3), an image of Pillow, or one described before
+Photo = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image | Description
 
 
 class Matcher:
     """Finds the same parts of objects in two photographs, and maps a photograph to the sphere.
 
     Coordinates are (x, y) in pixels of the photograph as a viewer shows it (upright), from its upper left
-    corner. Everywhere a photograph is asked for, a path does, or an RGB array `(H, W, 3)` uint8, or what
-    `describe` made of it, so that the networks run once however often it is used. No category and no mask is
-    needed: the sphere mapper knows neither.
+    corner. Everywhere a photograph is asked for, a path does, or an RGB array `(H, W, 3)` uint8, or an image
+    of Pillow, or what `describe` made of it, so that the networks run once however often it is used. No
+    category and no mask is needed: the sphere mapper knows neither.
     """
 
     def __init__(
@@ -100,11 +110,17 @@ class Matcher:
         self._domain = bundle.domain
         self._size = about.backbone.image_size.eval if size is None else size
         self._grid = self._extractor.grid(self._size)
+        self._model = about.backbone.model
         self.categories = list(about.categories)
         self.weight = about.weight
         self.sphere_weight = about.sphere_weight
         self.protocol = about.protocol if protocol is None else protocol
         self._readout = self.protocol.make_readout()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Matcher of {len(self.categories)} categories, {self._model} at {self._size} px, {self.weight}>"
+        )
 
     def describe(self, photo: Photo) -> Description:
         """Run the networks on a photograph.
@@ -116,8 +132,10 @@ class Matcher:
             return photo
         if isinstance(photo, np.ndarray):
             photograph, where = _from_array(photo), "array"
+        elif isinstance(photo, Image.Image):
+            photograph, where = as_photograph(photo, "image"), "image"
         else:
-            photograph, where = load_photograph(Path(photo)), str(photo)
+            photograph, where = load_photograph(Path(photo).expanduser()), str(photo)
         box = whole_box(photograph.size, self.protocol.fit, self._size, self._grid, where)
         height, width = photograph.pixels.shape[:2]
         view = make_view(
@@ -186,13 +204,18 @@ class Matcher:
         }
 
     def match(
-        self, source: Photo, target: Photo, points: ArrayLike, *, sphere_weight: float | None = None
+        self,
+        source: Photo,
+        target: Photo,
+        points: ArrayLike,
+        *,
+        sphere_weight: float | None = None,
+        padding: bool = False,
     ) -> Matches:
         """Where in the target are these points of the source?
 
-        The answer is that of the evaluation under the matcher's protocol: the centre of the patch whose
-        descriptor is nearest to that of the point, or a soft-argmax in a window about it; it can lie beyond
-        the photograph, in the padding.
+        The answer is the centre of the patch whose descriptor is nearest to that of the point, or a
+        soft-argmax in a window about it, by the matcher's protocol. Patches of the padding are left out.
 
         Args:
             source: photograph with the points.
@@ -200,6 +223,7 @@ class Matcher:
             points: `(K, 2)` as (x, y) in pixels of the source.
             sphere_weight: of the sphere in the fused similarity, in [0, 1]; None: the bundle's, and less for
                 photographs unlike those of training.
+            padding: whether a match may lie beyond the photograph, in the padding, as the evaluation has it.
 
         Raises:
             InputError: if a photograph cannot be read or a point lies outside the source.
@@ -208,23 +232,28 @@ class Matcher:
         xy = _check_points(points, a.photograph.size)
         target_xy, values = {}, {}
         for method, similarity in self.similarity(a, b, xy, sphere_weight).items():
-            target_xy[method], best = self._places(similarity, b)
+            target_xy[method], best = self._places(similarity, b, padding)
             values[method] = similarity.gather(1, best[:, None])[:, 0].cpu().numpy()
         return Matches(
             source=a.photograph, target=b.photograph, source_xy=xy, target_xy=target_xy, similarity=values
         )
 
-    def _places(self, similarity: Tensor, target: Description) -> tuple[NDArray[np.float64], Tensor]:
+    def _places(
+        self, similarity: Tensor, target: Description, padding: bool = False
+    ) -> tuple[NDArray[np.float64], Tensor]:
         """Places `(K, 2)` in the target read from similarities `(K, N)`, and the best patches `(K,)`."""
+        if not padding:
+            similarity = similarity.masked_fill(target.padding, -torch.inf)
         best = best_patch(similarity)
-        return place(self._readout(similarity, best, target.grid), target.box, target.grid), best
+        xy = place(self._readout(similarity, best, target.grid), target.box, target.grid)
+        return xy if padding else np.clip(xy, 0, target.photograph.size), best
 
     def warp(self, source: Photo, target: Photo, *, sphere_weight: float | None = None) -> Warp:
         """Match every patch of the source, and say which matches lead back to where they started."""
         a, b = self.describe(source), self.describe(target)
         fused = self.similarity(a, b, a.centres, sphere_weight)[FUSED]
         target_xy, there = self._places(fused, b)
-        back = fused.argmax(dim=0)[there].cpu()
+        back = fused.masked_fill(a.padding[:, None], -torch.inf).argmax(dim=0)[there].cpu()
         rows, columns = a.grid
         inside = inside_picture(a.box, a.grid, a.photograph.size)
         return Warp(
@@ -250,7 +279,7 @@ class Matcher:
 
 
 def load(
-    bundle: str | os.PathLike[str] = DEFAULT,
+    bundle: str | os.PathLike[str] = DEFAULT_HEAD,
     *,
     weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
@@ -283,7 +312,7 @@ def load(
         ProvenanceError: if the bundle cannot be read, or the weights are another backbone's.
     """
     chosen = choose_device(device)
-    own = None if weights is None else Path(weights)
+    own = None if weights is None else Path(weights).expanduser()
     read = read_bundle(find_bundle(bundle, own), chosen)
     return Matcher(
         read,

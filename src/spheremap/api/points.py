@@ -56,8 +56,9 @@ def points_file(text: str | None) -> Path | None:
     What exists may also be a folder or a pipe.
     """
     try:
-        return Path(text) if text and Path(text).exists() else None
-    except (OSError, ValueError):  # too long for a name, or with characters that none has
+        path = Path(text).expanduser() if text else None
+        return path if path and path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long for a name, or with characters that none has
         return None
 
 

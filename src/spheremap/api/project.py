@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from spheremap.api.protocol import Protocol
+from spheremap.base.choices import Precision
 from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
 from spheremap.config import load_params
-from spheremap.config.backbone import Backbone, Precision
+from spheremap.config.backbone import Backbone
 from spheremap.config.credit import Credit
 from spheremap.methods import make_methods
 from spheremap.methods.engine.fitting import load_fitted

@@ -13,7 +13,6 @@ from pydantic.dataclasses import dataclass
 
 from spheremap.api.bundle import (
     SCHEMA,
-    cache_folder,
     check_exists,
     fetch_to_cache,
     read_bundle,
@@ -21,6 +20,7 @@ from spheremap.api.bundle import (
 )
 from spheremap.api.protocol import Protocol
 from spheremap.api.weight import SphereWeight
+from spheremap.base.cache import cache_folder
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import exclusive, sha256_file
 from spheremap.base.provenance import digest
@@ -35,7 +35,6 @@ from spheremap.model.head import Head, load_mapper
 
 REGISTRY = Path(__file__).with_name("published_heads.yaml")
 SHIPPED = Path(__file__).with_name("shipped_heads")
-DEFAULT = "quadrupeds"  # the head that matches where none is named
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -91,7 +90,7 @@ def find_bundle(model: str | os.PathLike[str], weights: Path | None = None) -> P
     Raises:
         InputError: if there is neither such a file nor such a head, or the head cannot be had.
     """
-    path = Path(model)
+    path = Path(model).expanduser()
     if path.is_file():
         return path
     shipped = {bundle.stem: bundle for bundle in sorted(SHIPPED.glob("*.spheremap"))}

@@ -1,5 +1,7 @@
 """Answers about photographs, and their forms: tables, JSON, arrays and pictures."""
 
+import dataclasses
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +25,21 @@ _CELL = 16  # px, side of a patch in the picture of a warp
 _WRITTEN = {*FORMATS, "PDF"}  # Pillow lists more, some without colour or only with another program
 
 
-@dataclass(frozen=True)
-class Matches:
+class Drawn:
+    """An answer that notebooks show as its picture."""
+
+    def picture(self) -> Image.Image:
+        """The answer as a picture."""
+        raise NotImplementedError
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.picture().save(stream, "PNG")
+        return stream.getvalue()
+
+
+@dataclass(frozen=True, repr=False)
+class Matches(Drawn):
     """K points of the source found in the target.
 
     Attributes:
@@ -40,10 +55,19 @@ class Matches:
     target_xy: Mapping[str, NDArray[np.float64]]
     similarity: Mapping[str, NDArray[np.float32]]
 
+    def __repr__(self) -> str:
+        return f"<Matches of {len(self.source_xy)} points, {self.source!r} to {self.target!r}>"
+
     @property
     def xy(self) -> NDArray[np.float64]:
         """`(K, 2)` the answer of features and sphere fused."""
         return self.target_xy["fused"]
+
+    def without_pixels(self) -> "Matches":
+        """The same, of photographs of which the size alone is kept; it cannot be drawn."""
+        empty = np.empty((0, 0, 3), dtype=np.uint8)
+        source, target = (Photograph(empty, photograph.size) for photograph in (self.source, self.target))
+        return dataclasses.replace(self, source=source, target=target)
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers under the keys source_size, target_size and points.
@@ -99,8 +123,8 @@ class Matches:
         )
 
 
-@dataclass(frozen=True)
-class Warp:
+@dataclass(frozen=True, repr=False)
+class Warp(Drawn):
     """A match for each of the R × C patches of the source, by features and sphere fused.
 
     Attributes:
@@ -122,6 +146,9 @@ class Warp:
     similarity: NDArray[np.float32]
     mutual: NDArray[np.bool_]
     inside: NDArray[np.bool_]
+
+    def __repr__(self) -> str:
+        return f"<Warp of {self.inside.sum()} patches, {self.source!r} to {self.target!r}>"
 
     def save(self, path: Path) -> None:
         """Write the arrays as NPZ, under the names of the attributes, with both sizes."""
@@ -159,8 +186,8 @@ class Warp:
         return side_by_side(source, laid_out)
 
 
-@dataclass(frozen=True)
-class SphereMap:
+@dataclass(frozen=True, repr=False)
+class SphereMap(Drawn):
     """A photograph's patches on the sphere.
 
     Attributes:
@@ -172,6 +199,9 @@ class SphereMap:
     photograph: Photograph
     box: NDArray[np.float64]
     points: NDArray[np.float32]
+
+    def __repr__(self) -> str:
+        return f"<SphereMap of {self.points.shape[0]}×{self.points.shape[1]} patches, {self.photograph!r}>"
 
     def picture(self, mask: NDArray[np.bool_] | None = None, side: int = PICTURE) -> Image.Image:
         """The photograph in the colours of the sphere: x, y, z are red, green, blue, as in the report.

@@ -7,10 +7,8 @@ from typing import Literal
 
 import torch
 
+from spheremap.base.choices import Precision
 from spheremap.base.errors import InputError
-from spheremap.config.backbone import Precision
-
-HELP = "where networks run: auto, cpu, cuda or cuda:N (default: auto)"
 
 
 def native_bfloat16(device: torch.device) -> bool:

@@ -6,26 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-import torch
-
-from spheremap.base.device import HELP as DEVICE_HELP
-from spheremap.base.device import choose_device
 from spheremap.base.errors import InputError
-from spheremap.base.files import sha256_file
-from spheremap.base.provenance import digest, provenance
-from spheremap.config import EvaluateSlice
-from spheremap.config.methods import entries_of, learning
-from spheremap.config.slices import read_slice
-from spheremap.data.tables import SPLITS, read_tables, tables_digest
-from spheremap.features.cache.reader import FeatureCache
-from spheremap.features.cache.space import feature_space
-from spheremap.methods import make_methods
-from spheremap.methods.engine.fitting import load_fitted
-from spheremap.metrics.agreement import check_agreement
-from spheremap.metrics.evaluate import evaluate
-from spheremap.metrics.results import METRICS, write_results
-from spheremap.metrics.table import format_file
-from spheremap.model.head import load_head
 
 HELP = "match the pairs of a split with every method, and score them (PCK, KAP, intervals)"
 RESULTS = Path("results")  # of the workflow
@@ -33,6 +14,8 @@ RESULTS = Path("results")  # of the workflow
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the two forms and what they share."""
+    from spheremap.api.arguments import DEVICE_HELP
+
     bundle = parser.add_argument_group(
         "a bundle on any data set",
         "In the top folder of a project; settings that are not here are those of params.yaml.",
@@ -46,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset", help="entry of `datasets` in params.yaml; its tables are made if need be"
     )
     bundle.add_argument(
-        "--split", choices=SPLITS, help="whose pairs are matched (default: that of params.yaml)"
+        "--split",
+        choices=["train", "val", "test"],
+        help="whose pairs are matched (default: that of params.yaml)",
     )
     bundle.add_argument(
         "--sphere-weight", type=float, help="share of the sphere in the row fused (default: bundle's)"
@@ -75,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and write the results."""
+    import torch
+
     _check_form(args)
     torch.set_num_threads(max(1, args.threads))
     if args.model is None:
@@ -105,13 +92,16 @@ def _check_form(args: argparse.Namespace) -> None:
 
 
 def _score_bundle(args: argparse.Namespace) -> None:
+    from spheremap.api.scoring import score_bundle  # it loads timm, which the workflow's form does without
+    from spheremap.base.device import choose_device
+    from spheremap.metrics.results import METRICS
+    from spheremap.metrics.table import format_file
+
     out = args.out or RESULTS / f"{args.model.stem}-on-{args.dataset}"
     if out.resolve() == RESULTS.resolve():
         raise InputError(
             "this folder holds the results of the workflow", where=out, fix="name another folder with --out"
         )
-    from spheremap.api.scoring import score_bundle  # it loads timm, which the workflow's form does without
-
     score_bundle(
         args.model,
         args.dataset,
@@ -127,6 +117,22 @@ def _score_bundle(args: argparse.Namespace) -> None:
 
 
 def _score_head(args: argparse.Namespace) -> None:
+    from spheremap.base.device import choose_device
+    from spheremap.base.files import sha256_file
+    from spheremap.base.provenance import digest, provenance
+    from spheremap.config import EvaluateSlice
+    from spheremap.config.methods import entries_of, learning
+    from spheremap.config.slices import read_slice
+    from spheremap.data.tables import read_tables, tables_digest
+    from spheremap.features.cache.reader import FeatureCache
+    from spheremap.features.cache.space import feature_space
+    from spheremap.methods import make_methods
+    from spheremap.methods.engine.fitting import load_fitted
+    from spheremap.metrics.agreement import check_agreement
+    from spheremap.metrics.evaluate import evaluate
+    from spheremap.metrics.results import write_results
+    from spheremap.model.head import load_head
+
     params = read_slice(args.params, EvaluateSlice)
     chosen = params.evaluate
     names = (*chosen.methods, chosen.sweep.method)

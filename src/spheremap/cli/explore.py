@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     model = load_model(args)
     source, target = model.describe(args.source), model.describe(args.target)
     explorer = Explorer(model, source, target)
-    say_weight(model, {args.source: source, args.target: target})
+    say_weight(model, {args.source: source.share, args.target: target.share})
     with ExplorerServer(explorer, (args.source.name, args.target.name), args.port) as server:
         print(f"{server.url}  (Ctrl-C to end)", flush=True)
         if not args.no_browser:

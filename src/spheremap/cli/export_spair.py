@@ -5,10 +5,6 @@ import json
 from pathlib import Path
 
 from spheremap.base.errors import InputError
-from spheremap.base.files import atomic_path, read_json, write_json
-from spheremap.base.provenance import provenance
-from spheremap.data.adapters.spair_export import export_spair
-from spheremap.data.tables import PROVENANCE, read_tables, tables_digest
 
 HELP = "write any data set as a folder in SPair-71k layout"
 STEP = "export-spair"
@@ -22,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Export, and say how params.yaml can name the result."""
+    from spheremap.base.files import atomic_path, write_json
+    from spheremap.base.provenance import provenance
+    from spheremap.data.adapters.spair_export import export_spair
+    from spheremap.data.tables import PROVENANCE, read_tables, tables_digest
+
     _refuse_foreign(args.out)
     tables = read_tables(args.tables)
     with atomic_path(args.out) as temporary:
@@ -34,6 +35,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _refuse_foreign(out: Path) -> None:
     """Never replace a folder that this command did not write: it may be somebody's only copy."""
+    from spheremap.base.files import read_json
+    from spheremap.data.tables import PROVENANCE
+
     empty_or_absent = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     ours = (out / PROVENANCE).is_file() and read_json(out / PROVENANCE).get("step") == STEP
     if not (empty_or_absent or ours):

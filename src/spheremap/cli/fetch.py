@@ -3,9 +3,6 @@
 import argparse
 from pathlib import Path
 
-from spheremap.config.slices import read_slice
-from spheremap.data.download import DownloadEntry, fetch_entry
-
 HELP = "download a data set, check and unpack it"
 
 
@@ -29,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fetch, and say what came."""
+    from spheremap.config.slices import read_slice
+    from spheremap.data.download import DownloadEntry, fetch_entry
+
     entry = read_slice(args.params, DownloadEntry)
     manifest = fetch_entry(
         entry, name=args.name, out=args.out, work=args.work, digests=args.digests, where=args.params

@@ -5,24 +5,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from spheremap.base.device import HELP as DEVICE_HELP
-from spheremap.base.device import choose_device, deterministic
 from spheremap.base.errors import InputError
-from spheremap.base.files import exclusive, sha256_file, write_csv
-from spheremap.base.provenance import digest, provenance
-from spheremap.config import FitSlice
-from spheremap.config.methods import entries_of, learning
-from spheremap.config.slices import read_slice
-from spheremap.data.tables import read_tables, tables_digest
-from spheremap.features.cache import FeatureCache
-from spheremap.features.cache.space import check_same_space, feature_space
-from spheremap.methods import make_methods
-from spheremap.methods.engine.fitting import Fitting, save_fitted
-from spheremap.metrics.agreement import check_agreement
-from spheremap.metrics.validation import make_fitted_validation
-from spheremap.model.head import load_head
 
 HELP = "fit a method that learns to cached training views"
 STATE = "state.safetensors"
@@ -30,6 +13,8 @@ STATE = "state.safetensors"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
+    from spheremap.api.arguments import DEVICE_HELP
+
     parser.add_argument("--method", required=True, metavar="NAME", help="entry of `methods` that is fitted")
     parser.add_argument("--params", type=Path, required=True, help="JSON with `methods` and `dataset`")
     parser.add_argument("--tables", type=Path, required=True, help="directory of canonical tables")
@@ -53,6 +38,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fit the method, or go on fitting it, and write what it learned and the course of training."""
+    import torch
+
+    from spheremap.base.device import choose_device, deterministic
+    from spheremap.base.files import exclusive, sha256_file, write_csv
+    from spheremap.base.provenance import digest, provenance
+    from spheremap.config import FitSlice
+    from spheremap.config.methods import entries_of, learning
+    from spheremap.config.slices import read_slice
+    from spheremap.data.tables import read_tables, tables_digest
+    from spheremap.features.cache import FeatureCache
+    from spheremap.features.cache.space import check_same_space, feature_space
+    from spheremap.methods import make_methods
+    from spheremap.methods.engine.fitting import Fitting, save_fitted
+    from spheremap.metrics.agreement import check_agreement
+    from spheremap.metrics.validation import make_fitted_validation
+    from spheremap.model.head import load_head
+
     params = read_slice(args.params, FitSlice)
     (method,) = make_methods(params.methods, [args.method]).values()
     if args.method not in learning(params.methods, [args.method]):

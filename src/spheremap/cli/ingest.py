@@ -4,10 +4,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from spheremap.data import adapters as datasets
-from spheremap.data.remarks import data_remarks
-from spheremap.data.tables import write_tables
-
 HELP = "read a data set from its own layout into the canonical tables"
 
 
@@ -19,6 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Ingest, and say what came in; on standard error, what training will lack."""
+    from spheremap.data import adapters as datasets
+    from spheremap.data.remarks import data_remarks
+    from spheremap.data.tables import write_tables
+
     tables, record = datasets.ingest(args.params)
     write_tables(args.out, tables, record)
     pairs = ", ".join(f"{n} {split}" for split, n in tables.pairs["split"].value_counts(sort=False).items())

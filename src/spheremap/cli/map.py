@@ -9,7 +9,6 @@ HELP = "colour a photograph by position on the sphere: the same colour means the
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     from spheremap.api.arguments import add_model_arguments
-    from spheremap.api.results import PICTURE
 
     parser.add_argument("image", type=Path, help="photograph")
     parser.add_argument("--out", type=Path, required=True, help="picture to write, such as map.png")
@@ -17,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mask", type=Path, help="picture of the photograph's size: darken where it is black"
     )
     parser.add_argument(
-        "--side", type=int, default=PICTURE, help=f"longer side of the picture in px (default: {PICTURE})"
+        "--side", type=int, default=768, help="longer side of the picture in px (default: 768)"
     )
     add_model_arguments(parser)
 
@@ -40,4 +39,4 @@ def run(args: argparse.Namespace) -> None:
     model = load_model(args)
     photograph = model.describe(args.image)
     save_picture(model.map(photograph).picture(mask, args.side), args.out)
-    say_weight(model, {args.image: photograph})
+    say_weight(model, {args.image: photograph.share})

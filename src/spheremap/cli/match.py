@@ -3,7 +3,13 @@
 import argparse
 import json
 import sys
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spheremap.api.pairs import Pair
+    from spheremap.api.results import Matches
 
 HELP = (
     "find points of one photograph in another; matches as JSON or CSV, a picture and a dense warp on request"
@@ -15,7 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from spheremap.api.arguments import add_matching_arguments, add_model_arguments
 
     parser.add_argument("source", type=Path, nargs="?", help="photograph with the points")
-    parser.add_argument("target", type=Path, nargs="?", help="photograph to find them in")
+    parser.add_argument("target", type=Path, nargs="?", help="photograph to find them in, or a folder")
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        help="instead of two photographs: a table (.csv) with the columns source,target or source,target,x,y",
+    )
     parser.add_argument(
         "--points",
         metavar='"X,Y …"|FILE',
@@ -29,11 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["json", "csv"],
         help="of the matches (default: that of --out; json without one)",
     )
-    parser.add_argument("--picture", type=Path, help="draw the matches, such as matches.png")
+    parser.add_argument(
+        "--picture", type=Path, help="draw the matches, such as matches.png; of many pairs, into this folder"
+    )
     parser.add_argument(
         "--warp",
         type=Path,
         help="match every patch: arrays in .npz, or a picture (.png) of the source redone",
+    )
+    parser.add_argument(
+        "--padding",
+        action="store_true",
+        help="let matches lie beyond the photograph, in its padding, as the evaluation has it",
     )
     parser.add_argument(
         "--about", action="store_true", help="match nothing; print licences and what to cite for the model"
@@ -49,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     from spheremap.api.points import points_file, read_points
     from spheremap.api.results import check_picture, save_picture
     from spheremap.base.errors import InputError
-    from spheremap.base.files import check_outputs, write_csv, write_json
+    from spheremap.base.files import check_outputs
 
     if args.about:
         from spheremap.api.published import credits_of
@@ -57,42 +75,96 @@ def run(args: argparse.Namespace) -> None:
 
         print(listed(credits_of(args.model)))
         return
-    if args.target is None:
-        raise InputError("no photographs to match", expected="two photographs, or --about")
-    if args.points is None and (args.warp is None or args.out or args.picture):
+    pairs, many = _pairs(args)
+    own = any(pair.points is not None for pair in pairs)  # in the table of pairs
+    if args.points is None and not own and (args.warp is None or args.out or args.picture):
         raise InputError("no points to match", expected="--points, or --warp alone")
+    if args.points is not None and own:
+        raise InputError("points are given twice", found="--points, and columns x and y in --pairs")
+    if many and args.warp is not None:
+        raise InputError("a warp is of two photographs", found="--warp with many")
     form = args.format or _format_of(args.out)
-    if args.picture is not None:
+    if args.picture is not None and not many:
         check_picture(args.picture)
     if args.warp is not None and not _is_npz(args.warp):
         check_picture(args.warp, "a name in .npz, .png or .jpg")
+    photographs = list(dict.fromkeys(path for pair in pairs for path in (pair.source, pair.target)))
     check_outputs(
-        {"--out": args.out, "--picture": args.picture, "--warp": args.warp},
-        [args.source, args.target, args.model, args.weights, points_file(args.points)],
+        {"--out": args.out, "--picture": None if many else args.picture, "--warp": args.warp},
+        [*photographs, args.pairs, args.model, args.weights, points_file(args.points)],
     )
-    points = None if args.points is None else read_points(args.points)
+    given = None if args.points is None else read_points(args.points)
     model = load_model(args)
-    source, target = model.describe(args.source), model.describe(args.target)
-    if points is not None:
-        matches = model.match(source, target, points, sphere_weight=args.sphere_weight)
-        answer = {"source": str(args.source), "target": str(args.target), **matches.to_json()}
-        if args.out is None and form == "json":
+    describe = lru_cache(maxsize=2)(model.describe)  # a source that stands with many targets, once
+    shares: dict[Path, float] = {}
+    found: list[tuple[Pair, Matches]] = []
+    for number, pair in enumerate(pairs, 1):
+        source, target = describe(pair.source), describe(pair.target)
+        shares |= {pair.source: source.share, pair.target: target.share}
+        points = given if pair.points is None else pair.points
+        if points is not None:
+            matches = model.match(
+                source, target, points, sphere_weight=args.sphere_weight, padding=args.padding
+            )
+            if args.picture is not None:
+                name = f"{number:03}-{pair.source.stem}-{pair.target.stem}.png"
+                save_picture(matches.picture(), args.picture / name if many else args.picture)
+            found.append((pair, matches.without_pixels() if many else matches))
+        if args.warp is not None:
+            warp = model.warp(source, target, sphere_weight=args.sphere_weight)
+            if _is_npz(args.warp):
+                warp.save(args.warp)
+            else:
+                save_picture(warp.picture(), args.warp)
+    if found:
+        _write(found, many, form, args.out)
+    say_weight(model, shares, args.sphere_weight)
+
+
+def _pairs(args: argparse.Namespace) -> "tuple[list[Pair], bool]":
+    """The pairs that are asked for, and whether they are listed, be they one or many."""
+    from spheremap.api.pairs import Pair, pairs_with, read_pairs
+    from spheremap.base.errors import InputError
+
+    if (args.pairs is None) == (args.target is None) or (args.pairs and args.source):
+        raise InputError(
+            "not clear what to match",
+            expected="two photographs, or one and a folder, or --pairs; or --about alone",
+        )
+    if args.pairs is not None:
+        return read_pairs(args.pairs), True
+    if args.target.is_dir():
+        return pairs_with(args.source, args.target), True
+    return [Pair(args.source, args.target)], False
+
+
+def _write(found: "list[tuple[Pair, Matches]]", many: bool, form: str, out: Path | None) -> None:
+    """Write or print the matches: of one pair as they are, of many with the names of the photographs."""
+    import pandas as pd
+
+    from spheremap.base.files import write_csv, write_json
+
+    if form == "json":
+        named = [
+            {"source": str(pair.source), "target": str(pair.target), **matches.to_json()}
+            for pair, matches in found
+        ]
+        answer = named if many else named[0]
+        if out is None:
             print(json.dumps(answer, indent=2, ensure_ascii=False))
-        elif args.out is None:
-            matches.to_frame().to_csv(sys.stdout, index=False, lineterminator="\n")
-        elif form == "json":
-            write_json(args.out, answer)
         else:
-            write_csv(args.out, matches.to_frame())
-        if args.picture is not None:
-            save_picture(matches.picture(), args.picture)
-    if args.warp is not None:
-        warp = model.warp(source, target, sphere_weight=args.sphere_weight)
-        if _is_npz(args.warp):
-            warp.save(args.warp)
-        else:
-            save_picture(warp.picture(), args.warp)
-    say_weight(model, {args.source: source, args.target: target}, args.sphere_weight)
+            write_json(out, answer)
+        return
+    frames = [matches.to_frame() for _, matches in found]
+    if many:
+        for (pair, _), frame in zip(found, frames, strict=True):
+            frame.insert(0, "source", str(pair.source))
+            frame.insert(1, "target", str(pair.target))
+    table = pd.concat(frames)
+    if out is None:
+        table.to_csv(sys.stdout, index=False, lineterminator="\n")
+    else:
+        write_csv(out, table)
 
 
 def _format_of(out: Path | None) -> str:

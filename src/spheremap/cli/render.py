@@ -3,9 +3,6 @@
 import argparse
 from pathlib import Path
 
-from spheremap.config.slices import read_slice
-from spheremap.data.shapes.dataset import ShapesParams, render_dataset
-
 HELP = "render the embedded data set: pictures, masks and canonical tables"
 
 
@@ -20,4 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Render."""
+    from spheremap.config.slices import read_slice
+    from spheremap.data.shapes.dataset import ShapesParams, render_dataset
+
     render_dataset(read_slice(args.params, ShapesParams), args.out, args.jobs)

@@ -3,12 +3,6 @@
 import argparse
 from pathlib import Path
 
-import torch
-
-from spheremap.config import ReportSlice
-from spheremap.config.slices import read_slice
-from spheremap.report.build import build_report
-
 HELP = "write the report page: scores, curves, spheres, matches and an explorer in one HTML file"
 
 
@@ -31,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the page."""
+    import torch
+
+    from spheremap.config import ReportSlice
+    from spheremap.config.slices import read_slice
+    from spheremap.report.build import build_report
+
     torch.set_num_threads(1)  # sums, and so colours, must not depend on the machine's number of cores
     build_report(
         args.out,

@@ -4,8 +4,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from spheremap.metrics.table import format_file
-
 HELP = "print metrics.json as a table"
 
 
@@ -20,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the table; files of the evaluation that are not there are named on standard error."""
+    from spheremap.metrics.table import format_file
+
     text, absent = format_file(args.file)
     print(text)
     if absent:

@@ -4,21 +4,14 @@ import argparse
 import dataclasses
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-from spheremap.base.device import HELP as DEVICE_HELP
-from spheremap.base.device import deterministic, settle_precision
-from spheremap.base.files import exclusive, sha256_file, write_csv
-from spheremap.base.provenance import digest, provenance
-from spheremap.config.slices import read_slice
-from spheremap.data.tables import Tables, read_tables, tables_digest
-from spheremap.features.cache import FeatureCache
-from spheremap.features.cache.space import check_same_space, feature_space
-from spheremap.metrics.validation import make_validation
-from spheremap.model.head import Head, save_head
-from spheremap.model.training import TrainConfig, TrainParams, Validator, Views, train
-from spheremap.model.training.distributed import join, processes_here, rank, say, wait, world_size
+    from spheremap.data.tables import Tables
+    from spheremap.features.cache import FeatureCache
+    from spheremap.model.training import TrainConfig, Validator, Views
 
 HELP = "train the sphere head on cached training views"
 STATE = "state.safetensors"
@@ -26,6 +19,8 @@ STATE = "state.safetensors"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
+    from spheremap.api.arguments import DEVICE_HELP
+
     parser.add_argument("--params", type=Path, required=True, help="JSON with `train` and `dataset`")
     parser.add_argument("--tables", type=Path, required=True, help="directory of canonical tables")
     parser.add_argument("--views", type=Path, nargs="+", required=True, help="cache of training views")
@@ -51,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, or go on training, and write head and curves; torchrun starts it on several GPUs at once."""
+    import torch
+
+    from spheremap.base.device import deterministic
+    from spheremap.base.files import exclusive
+    from spheremap.model.training.distributed import join, processes_here, rank, wait
+
     with deterministic(), join(args.device) as device:
         torch.set_num_threads(max(1, args.threads // processes_here()))
         with exclusive(args.work / "lock") if rank() == 0 else nullcontext():
@@ -58,7 +59,18 @@ def run(args: argparse.Namespace) -> None:
             _train(args, device)
 
 
-def _train(args: argparse.Namespace, device: torch.device) -> None:
+def _train(args: argparse.Namespace, device: "torch.device") -> None:
+    from spheremap.base.device import settle_precision
+    from spheremap.base.files import sha256_file, write_csv
+    from spheremap.base.provenance import digest, provenance
+    from spheremap.config.slices import read_slice
+    from spheremap.data.tables import read_tables, tables_digest
+    from spheremap.features.cache import FeatureCache
+    from spheremap.features.cache.space import check_same_space, feature_space
+    from spheremap.model.head import Head, save_head
+    from spheremap.model.training import TrainParams, Views, train
+    from spheremap.model.training.distributed import processes_here, rank, say
+
     params = read_slice(args.params, TrainParams)
     config = dataclasses.replace(params.train, precision=settle_precision(params.train.precision, device))
     params = dataclasses.replace(params, train=config)
@@ -109,7 +121,10 @@ def _train(args: argparse.Namespace, device: torch.device) -> None:
         state.unlink()
 
 
-def _validator(config: TrainConfig, tables: Tables, cache: FeatureCache) -> Validator | None:
+def _validator(config: "TrainConfig", tables: "Tables", cache: "FeatureCache") -> "Validator | None":
+    from spheremap.metrics.validation import make_validation
+    from spheremap.model.training.distributed import rank, say
+
     if rank() > 0:
         return None
     if tables.pairs_of("val").empty:
@@ -127,7 +142,9 @@ def _validator(config: TrainConfig, tables: Tables, cache: FeatureCache) -> Vali
     )
 
 
-def _describe(views: Views, records: int) -> None:
+def _describe(views: "Views", records: int) -> None:
+    from spheremap.model.training.distributed import say, world_size
+
     by = "" if world_size() == 1 else f", {world_size()} processes"
     say(f"{len(views.usable)} training views, {views.place}{by}")
     if len(views.usable) < records:

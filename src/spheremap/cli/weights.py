@@ -3,9 +3,6 @@
 import argparse
 from pathlib import Path
 
-from spheremap.config.backbone import ModelSpec
-from spheremap.config.slices import read_slice
-
 HELP = "fetch, check and convert the weights of a backbone"
 
 
@@ -19,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the weights."""
+    from spheremap.config.backbone import ModelSpec
+    from spheremap.config.slices import read_slice
     from spheremap.features.backbones.weights import fetch_weights
 
     spec = read_slice(args.params, ModelSpec)

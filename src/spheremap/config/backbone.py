@@ -5,11 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from spheremap.base.choices import Fit, Precision
 from spheremap.config.fields import STRICT, Ascending, Count, Name, Natural, Positive, Seed, Sha256, need
 
 Facet = Literal["token", "query", "key", "value"]
-Fit = Literal["pad", "stretch", "original"]
-Precision = Literal["auto", "float32", "bfloat16"]
 # timm also takes addresses (hf-hub:…) and folders (local-dir:…), and obeys the settings that it finds there
 TimmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)")]
 # pinned and nothing else: the text becomes an argument of pip

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from spheremap.config.backbone import Precision
+from spheremap.base.choices import Precision
 from spheremap.config.fields import (
     STRICT,
     Count,

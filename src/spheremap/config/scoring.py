@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from spheremap.base.choices import ReadoutKind, Sampling
 from spheremap.config.fields import (
     STRICT,
     Count,
@@ -21,8 +22,6 @@ from spheremap.config.fields import (
 
 Threshold = Literal["box", "image"]
 Frame = Literal["original", "input"]
-Sampling = Literal["patch", "bilinear"]
-ReadoutKind = Literal["argmax", "window"]
 KapLabels = Literal["centre", "corner"]
 
 

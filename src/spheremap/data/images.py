@@ -33,13 +33,13 @@ _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
 _SMALLER = "save a smaller copy: the network looks at less than a million pixels"
 
 
-def open_picture(source: Path | IO[bytes]) -> Image.Image:
-    """The picture in a file before it is decoded, told by its content; of `FORMATS` and no other.
+def open_picture(source: Path | IO[bytes], formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """The picture in a file before it is decoded, told by its content; of these formats and no other.
 
     Raises:
         UnidentifiedImageError (an OSError), and whatever else Pillow raises for a damaged header.
     """
-    return Image.open(source, formats=FORMATS)
+    return Image.open(source, formats=formats)
 
 
 def load_rgb(path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
@@ -58,7 +58,7 @@ def load_rgb(path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
     return _to_rgb(_load(Path(path), "image", sha256), path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Photograph:
     """A photograph as a viewer shows it.
 
@@ -69,6 +69,9 @@ class Photograph:
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
+
+    def __repr__(self) -> str:
+        return f"<Photograph {self.size[0]}×{self.size[1]}>"
 
     def in_pixels(self, box: NDArray[np.float64]) -> NDArray[np.float64]:
         """A box `(4,)` of the photograph in full, in the pixels that were decoded."""
@@ -95,13 +98,13 @@ def load_photograph(path: Path) -> Photograph:
             if math.prod(size) > MAX_PIXELS:
                 _reduce(image)
             image.load()
-        turned = image.getexif().get(_ORIENTATION, 1)
-        if turned > 1:
-            image = ImageOps.exif_transpose(image)
+        return as_photograph(image, path, size)
     except FileNotFoundError as error:
         raise InputError("the photograph does not exist", where=path) from error
     except UnidentifiedImageError as error:
-        raise InputError("not an image", where=path, expected="a JPEG, PNG or the like") from error
+        raise InputError(
+            "not an image", where=path, expected="a JPEG, PNG or the like", fix=_heic_hint(path)
+        ) from error
     except Image.DecompressionBombError as error:
         raise InputError("the photograph is too large", where=path, found=str(error), fix=_SMALLER) from error
     except _UNREADABLE as error:
@@ -109,11 +112,55 @@ def load_photograph(path: Path) -> Photograph:
         raise InputError(
             "cannot read the photograph", where=path, expected="a whole JPEG, PNG or the like", found=found
         ) from error
+
+
+def as_photograph(image: Image.Image, where: Path | str, size: tuple[int, int] | None = None) -> Photograph:
+    """A decoded image as `load_photograph` gives it.
+
+    Args:
+        image: as Pillow opens it.
+        where: for messages.
+        size: width and height in full, where a huge file was decoded at a reduced scale.
+
+    Raises:
+        InputError: if it has values that no photograph has.
+    """
+    size = size or image.size
+    turned = image.getexif().get(_ORIENTATION, 1)
+    if turned > 1:
+        image = ImageOps.exif_transpose(image)
     if image.has_transparency_data and not image.mode.startswith("I"):
         cut_out = image.convert("RGBA")
         image = Image.new("RGB", image.size, "white")
         image.paste(cut_out, mask=cut_out.getchannel("A"))
-    return Photograph(_to_rgb(image, path), size[::-1] if turned >= 5 else size)
+    return Photograph(_to_rgb(image, where), size[::-1] if turned >= 5 else size)
+
+
+def photograph_formats() -> tuple[str, ...]:
+    """Formats of photographs: HEIF (HEIC) as well where pillow-heif is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return FORMATS
+    register_heif_opener()
+    return (*FORMATS, "HEIF")
+
+
+def _heic_hint(path: Path) -> str | None:
+    """What to do about a file of a telephone that cannot be read."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    kind = start[4:8] == b"ftyp" and start[8:] in (
+        b"heic",
+        b"heix",
+        b"heim",
+        b"heis",
+        b"hevc",
+        b"mif1",
+        b"msf1",
+    )
+    missing = "HEIF" not in photograph_formats()
+    return "it is a HEIC file: pip install pillow-heif, or save it as JPEG" if kind and missing else None
 
 
 def _open_header(file: BinaryIO) -> Image.Image:
@@ -124,7 +171,7 @@ def _open_header(file: BinaryIO) -> Image.Image:
         return JpegImageFile(file)
     with warnings.catch_warnings():  # a size that Pillow warns of is above MAX_PIXELS
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return open_picture(file)
+        return open_picture(file, photograph_formats())
 
 
 def _check_size(image: Image.Image, path: Path) -> None:
@@ -155,7 +202,7 @@ def _reduce(image: Image.Image) -> None:
     image.draft("RGB", (width // scale, height // scale))
 
 
-def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+def _to_rgb(image: Image.Image, path: Path | str) -> NDArray[np.uint8]:
     """A decoded image as `(H, W, 3)` uint8, see `load_rgb`."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)

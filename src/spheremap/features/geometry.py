@@ -46,6 +46,18 @@ def patch_centres(box: NDArray[np.floating], grid: Grid) -> NDArray[np.float64]:
     return np.stack([np.tile(x, rows), np.repeat(y, columns)], axis=1)
 
 
+def patches_of_picture(
+    box: NDArray[np.floating], grid: Grid, size: tuple[float, float] | NDArray[np.floating]
+) -> NDArray[np.bool_]:
+    """Patches `(rows * columns,)` that show a picture of this (width, height) rather than padding.
+
+    Those whose centres lie in it; the nearest ones where it is so narrow that none does.
+    """
+    centres = patch_centres(box, grid)
+    beyond = np.maximum(-centres, centres - np.asarray(size)).max(axis=1).clip(min=0)
+    return np.asarray(beyond <= beyond.min())
+
+
 def inside_picture(
     box: NDArray[np.floating], grid: Grid, size: tuple[float, float] | NDArray[np.floating]
 ) -> NDArray[np.bool_]:

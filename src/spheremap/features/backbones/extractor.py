@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spheremap.base.choices import Precision
 from spheremap.base.device import settle_precision
 from spheremap.base.errors import InputError
 from spheremap.config.backbone import Backbone as BackboneSpec
-from spheremap.config.backbone import Precision
 from spheremap.features.backbones.weights import load_vit
 
 

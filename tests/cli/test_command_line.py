@@ -1,0 +1,129 @@
+"""The command line before and after a command: help, version, pipes, interruptions, home folders, extras."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from studio import ROOT, Studio, run
+
+import spheremap
+from spheremap import cli
+from spheremap.cli import command_names, main
+from spheremap.cli import weights as command
+
+HEAVY = ("torch", "numpy", "pandas", "pydantic", "PIL", "importlib.metadata")
+
+
+def spheremap_process(*arguments: str, python: tuple[str, ...] = ()) -> list[str]:
+    return [sys.executable, *python, "-m", "spheremap", *arguments]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in command_names())])
+def test_help_imports_nothing_that_computes(arguments: list[str]) -> None:
+    """It is quick because of what it leaves alone; seconds would depend on the machine."""
+    code = (
+        "import sys, contextlib\nfrom spheremap.cli import main\n"
+        f"with contextlib.suppress(SystemExit): main({arguments})\n"
+        f"sys.exit(str([name for name in {HEAVY} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == "[]"
+    assert "usage: spheremap" in done.stdout
+
+
+def test_the_package_is_light_and_has_a_version() -> None:
+    code = f"import sys, spheremap; print([name for name in {HEAVY} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", spheremap.__version__)
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = re.findall(r"^    ([a-z][\w-]*)", capsys.readouterr().out, re.MULTILINE)
+    assert listed == command_names()
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["preset"]])
+def test_a_reader_that_leaves_early_is_no_error(arguments: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)  # as `| head -0`
+    done = subprocess.run(
+        spheremap_process(*arguments), cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert done.stderr == ""
+    assert done.returncode == 141 or "--help" in arguments  # argparse heeds no error of its own output
+
+
+def test_an_interruption_while_torch_is_imported_is_told_in_a_line(studio: Studio) -> None:
+    arguments = ("match", *map(str, studio.photographs[:2]), "--points", "1,2", "--model", str(studio.bundle))
+    with subprocess.Popen(
+        spheremap_process(*arguments, python=("-X", "importtime")),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "torch._utils" in line:  # torch itself is said when it is done
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    assert "spheremap match: interrupted" in rest
+
+
+def test_a_broken_pipe_of_the_command_itself_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one of standard output or error says that nobody reads."""
+
+    def fail(_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(command, "run", fail)
+    monkeypatch.setattr(cli, "_nobody_reads", lambda: False)
+    with pytest.raises(BrokenPipeError):
+        main(["weights", "--params=p", "--out=o"])
+
+
+def test_a_missing_package_is_told_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+
+    monkeypatch.setattr(command, "run", fail)
+    assert main(["weights", "--params=p", "--out=o"]) == 1
+    assert "pip install 'spheremap[workflow]'" in capsys.readouterr().err
+
+
+def test_paths_at_home(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(studio.folder))
+    (tmp_path / "points.csv").write_text("30,40\n")
+    names = [f"~/{path.name}" for path in studio.photographs[:2]]
+    run("match", *names, f"--model=~/{studio.bundle.name}", "--points", "30,40", "--device", "cpu")
+    assert len(json.loads(capsys.readouterr().out)["points"]) == 1
+    matcher = spheremap.load(f"~/{studio.bundle.name}", device="cpu")
+    assert matcher.describe(names[0]).photograph.size == (120, 90)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    from spheremap.api.points import read_points
+
+    assert read_points("~/points.csv").tolist() == [[30, 40]]
+
+
+def test_presets_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    run("preset")
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
+    assert main(["preset", "nonsense"]) == 1
+    assert "spair-71k" in capsys.readouterr().err

@@ -1,0 +1,165 @@
+"""Wheel and sdist in an environment outside any clone; torch and the like are those of the tests."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tomllib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from project import Project
+from studio import ROOT, make_studio
+from tiny import TINY
+
+from spheremap.base.template import lay_project, project_files
+from spheremap.cli import main
+
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def build(kind: str, out: Path) -> Path:
+    """What `python -m build` builds, without an isolated environment, for which it would download."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (built,) = out.iterdir()
+    return built
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A virtual environment with spheremap in it, and a folder to work in."""
+
+    folder: Path
+    work: Path
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        names = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
+        path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        own = {"PATH": path, "XDG_CACHE_HOME": str(self.work / "cache")}
+        return kept | dict.fromkeys(names, "test@example.org") | own
+
+    def run(self, *command: object, cwd: Path | None = None) -> str:
+        done = subprocess.run(
+            list(map(str, command)),
+            cwd=cwd or self.work,
+            env=self.environment(),
+            text=True,
+            capture_output=True,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def python(self, *arguments: object, cwd: Path | None = None) -> str:
+        return self.run(self.folder / "bin" / "python", *arguments, cwd=cwd)
+
+
+def install(package: Path, folder: Path) -> Installed:
+    environment = Installed(folder / "environment", folder / "work")
+    environment.work.mkdir(parents=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment.folder)], check=True)
+    (site,) = (environment.folder / "lib").glob("python*/site-packages")
+    # a plain line: what other .pth files there would do, such as to show a clone, is not done
+    (site / "theirs.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    environment.python(
+        "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", package
+    )
+    return environment
+
+
+@pytest.fixture(scope="module", params=["wheel", "sdist"])
+def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    folder = tmp_path_factory.mktemp(request.param)
+    return install(build(request.param, folder / "dist"), folder)
+
+
+@pytest.mark.slow
+def test_an_installed_package_works_outside_any_clone(installed: Installed) -> None:
+    where = installed.python("-c", "import spheremap; print(spheremap.__file__, spheremap.__version__)")
+    assert where.startswith(str(installed.folder))
+    assert where.split()[1] == VERSION
+    assert "match" in installed.run("spheremap", "--help")
+    assert f"spheremap  {VERSION}" in installed.run("spheremap", "doctor", "--offline")
+    studio = make_studio(installed.work / "studio")
+    a, b = studio.photographs[:2]
+    shared = ("--model", studio.bundle, "--device", "cpu")
+    answer = json.loads(installed.run("spheremap", "match", a, b, "--points", "30,40", *shared))
+    assert len(answer["points"]) == 1
+    installed.run("spheremap", "map", a, "--out", "map.png", *shared)
+    installed.run("spheremap", "export-onnx", "--model", studio.bundle, "--out", "mapper.onnx")
+    assert "method and spheremap" in installed.run("spheremap", "match", "--about", *shared)
+    assert (installed.work / "map.png").exists()
+
+
+@pytest.mark.slow
+def test_a_project_that_was_laid_runs(installed: Installed) -> None:
+    folder = installed.work / "mine"
+    installed.run("spheremap", "init", folder, "--git", "--dvc")
+    Project(folder).edit(TINY)
+    assert "report_page" in installed.python("-m", "snakemake", "--cores", "all", "--dry-run", cwd=folder)
+    installed.python("-m", "snakemake", "--cores", "all", cwd=folder)
+    assert (folder / "results" / "report.html").stat().st_size > 10_000
+    assert "fused" in installed.run("spheremap", "table", "results/metrics.json", cwd=folder)
+    installed.run("spheremap", "bundle", "--out", "mine.spheremap", cwd=folder)
+    installed.python("-m", "dvc", "commit", "--force", "--quiet", cwd=folder)
+    assert "up to date" in installed.python("-m", "dvc", "status", cwd=folder)
+
+
+def test_what_is_laid_is_what_the_wheel_takes(tmp_path: Path) -> None:
+    wheel = build("wheel", tmp_path / "dist")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    prefix = "spheremap/project/"
+    inside = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+    lay_project(tmp_path / "laid")
+    laid = {str(path.relative_to(tmp_path / "laid")) for path in (tmp_path / "laid").rglob("*")}
+    assert inside == {name for name in laid if (tmp_path / "laid" / name).is_file()}
+    assert {"workflow", "params.yaml", "dvc.yaml", "presets", ".gitignore"} <= project_files().keys()
+    assert "spheremap/py.typed" in names
+    assert "spheremap/api/published_heads.yaml" in names
+    assert f"spheremap-{VERSION}.dist-info/licenses/LICENSE" in names
+
+
+def test_the_sdist_has_what_its_wheel_is_built_of(tmp_path: Path) -> None:
+    with tarfile.open(build("sdist", tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {
+        "LICENSE",
+        "README.md",
+        "CITATION.cff",
+        "hubconf.py",
+        "params.yaml",
+        ".dvc/config",
+        "tests/conftest.py",
+    } <= names
+    assert not any(name.startswith((".venv", "data/shapes", ".snakemake/")) for name in names)
+
+
+@pytest.mark.parametrize("options", [[], ["--git"], ["--dvc"], ["--git", "--dvc"]])
+def test_git_and_dvc_are_set_up_on_request(
+    tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.setenv(name, "test@example.org")
+    folder = tmp_path / "mine"
+    assert main(["init", str(folder), *options]) == 0
+    assert f"cd {folder}" in capsys.readouterr().out
+    assert (folder / ".git").is_dir() == ("--git" in options)
+    assert (folder / ".dvc").is_dir() == ("--dvc" in options)
+    if options:
+        alone = "--git" not in options
+        assert not (folder / ".dvc").exists() or ("no_scm" in (folder / ".dvc/config").read_text()) == alone
+    assert main(["init", str(folder)]) == 1
+    assert "new or an empty folder" in capsys.readouterr().err
+
+
+def test_the_entry_of_torch_hub(tmp_path: Path) -> None:
+    studio = make_studio(tmp_path)
+    matcher = torch.hub.load(str(ROOT), "matcher", str(studio.bundle), source="local", device="cpu")
+    assert matcher.match(*studio.photographs[:2], [(30, 40)]).xy.shape == (1, 2)
