@@ -23,7 +23,6 @@ from spheremap.base.errors import InputError
 from spheremap.cli import main
 from spheremap.config.data_sets import SplitCounts
 from spheremap.config.slices import parse
-from spheremap.data.shapes import dataset
 from spheremap.data.shapes.dataset import CLASS_IDS, ShapesParams, render_dataset
 from spheremap.data.shapes.models import CATEGORIES, keypoint_names
 from spheremap.data.shapes.pairs import draw_pairs
@@ -365,22 +364,3 @@ def test_more_pairs_than_there_are_is_an_error(tmp_path: Path, monkeypatch: pyte
 def test_number_of_jobs_is_checked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="wrong number of jobs"):
         render_dataset(PARAMS, tmp_path / "data", jobs=0)
-
-
-def test_every_range_reaches_the_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
-    draw = dataset.draw_camera
-
-    def watched(*args: Any, **ranges: Any) -> Any:
-        asked.append(ranges)
-        return draw(*args, **ranges)
-
-    monkeypatch.setattr(dataset, "draw_camera", watched)
-    ranges = {"azimuth_jitter": 11.0, "elevation": (3.0, 4.0), "roll": 7.0, "distance": (8.0, 9.0),
-              "object_size": (0.6, 0.7), "shift": 0.2}  # fmt: skip
-    one = dataclasses.replace(
-        PARAMS, categories=("chair",), instances=SplitCounts(1, 0, 0), pairs=SplitCounts(0, 0, 0), **ranges
-    )
-    render_dataset(one, tmp_path / "out", jobs=1)
-    assert [own.pop("view_bin") for own in asked] == list(range(8))
-    assert all(own == ranges | {"size": 64} for own in asked)

@@ -140,7 +140,7 @@ def test_a_mark_goes_to_the_outer_surface() -> None:
     np.testing.assert_allclose(made.keypoints["top"], np.array([0.2, 0.0, 1.0]) * scale)
     np.testing.assert_allclose(made.keypoints["edge"], np.array([1.0, 0.0, 0.0]) * scale, atol=1e-12)
     assert np.isnan(made.keypoints["absent"]).all()
-    with pytest.raises(ValueError, match=r"not listed.*edge"):
+    with pytest.raises(AssertionError, match=r"not listed.*edge"):
         assembly.finish("block", ("top",))
 
 

@@ -1,5 +1,8 @@
 """Camera, rasteriser and scene, against hand-worked geometry and a brute-force ray caster."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -107,12 +110,13 @@ def test_framed_object_fills_its_share_and_stays_inside(seed: int) -> None:
 
 def test_drawn_cameras_keep_to_their_bin() -> None:
     rng = np.random.default_rng(0)
-    ranges = {"elevation": (5.0, 35.0), "distance": (3.0, 6.0), "object_size": (0.5, 0.9)}
+    ranges: Any = SimpleNamespace(
+        azimuth_jitter=22.5, elevation=(5, 35), distance=(3, 6), roll=5, object_size=(0.5, 0.9), shift=0.1
+    )
+    ranges.image_size = 64
     azimuths = []
     for k in range(400):
-        camera = draw_camera(
-            rng, cube().vertices, view_bin=k % BINS, azimuth_jitter=22.5, roll=5, shift=0.1, size=64, **ranges
-        )
+        camera = draw_camera(rng, cube().vertices, ranges, k % BINS)
         x, y, z = camera.position
         azimuth = np.degrees(np.arctan2(y, x))
         offset = (azimuth - 45 * (k % BINS) + 180) % 360 - 180

@@ -106,11 +106,7 @@ def build_model(model: Model, *, image_size: int, score: float) -> MaskRCNN:
 
     The caller's random numbers are left alone.
     """
-    settings = {
-        "min_size": image_size,
-        "max_size": round(image_size * LONGER),
-        "box_score_thresh": score,
-    }
+    settings = {"min_size": image_size, "max_size": round(image_size * LONGER), "box_score_thresh": score}
     with torch.random.fork_rng(devices=[]):
         if model == "maskrcnn_resnet50_fpn_v2":
             return maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, **settings)
