@@ -9,9 +9,8 @@ from spheremap.data.shapes.models.parts import Instance
 
 __all__ = ["CATEGORIES", "Instance", "keypoint_names", "make_instance"]
 
-CATEGORIES: dict[str, ModuleType] = {
-    module.__name__.rpartition(".")[2]: module for module in (car, chair, aeroplane, quadruped, bicycle)
-}
+_MODULES: tuple[ModuleType, ...] = (car, chair, aeroplane, quadruped, bicycle)
+CATEGORIES = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
 
 
 def make_instance(category: str, rng: np.random.Generator) -> Instance:

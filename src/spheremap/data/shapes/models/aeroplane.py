@@ -122,9 +122,8 @@ def _add_fuselage(
     nose = ((0.50, -0.25, blunt, blunt), (0.485, -0.22, 0.30 + blunt, 0.30 + blunt))
     stations = [*FIGHTER_HULL] if plan.fighter else [*nose, *HULL_BEHIND_NOSE]
     if plan.light:
-        stations = [
-            (x, z - (0.15 if x > 0.3 else 0), w, h * (0.85 if x > 0.25 else 1.0)) for x, z, w, h in stations
-        ]
+        flat = 0.85  # of the windscreen's part
+        stations = [(x, z - 0.15 * (x > 0.3), w, h * (flat if x > 0.25 else 1.0)) for x, z, w, h in stations]
     points, sizes = (
         [(x, 0.0, z * r) for x, z, _, _ in stations],
         [(w * r, h * r) for _, _, w, h in stations],
@@ -265,9 +264,8 @@ def _propeller(
         rings = []
         for place, width in ((0.0, 1.0), (0.5 * radius, 1.5), (radius, 0.8)):
             middle, half = place * along, width * across
-            rings.append(
-                [middle + half + edge, middle - half + edge, middle - half - edge, middle + half - edge]
-            )
+            front, back = (middle + half, middle - half), (middle - half, middle + half)
+            rings.append([*(corner + edge for corner in front), *(corner - edge for corner in back)])
         propeller.add(loft(rings, DARK))
     return propeller
 

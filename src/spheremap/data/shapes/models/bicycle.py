@@ -276,9 +276,8 @@ def _add_rack(bike: Assembly, rear: Array, radius: float, color: Array) -> None:
 
 def _add_basket(bike: Assembly, rng: np.random.Generator, top: Array, color: Array) -> Array:
     """An open basket before the handlebar, with darker bands; returns where a lamp goes on its front."""
-    long, wide, deep = size = np.array(
-        [rng.uniform(0.18, 0.24), rng.uniform(0.26, 0.34), rng.uniform(0.16, 0.21)]
-    )
+    size = np.array([rng.uniform(*limits) for limits in ((0.18, 0.24), (0.26, 0.34), (0.16, 0.21))])
+    long, wide, deep = size
     centre = top + (0.10 + long / 2, 0.0, -0.05)
     x, y, z = size / 2
     wall, band = 0.012, 0.014

@@ -177,9 +177,8 @@ def _add_cabin(
     eaves = ring(end - 0.02, start + 0.02, narrow + 0.01, shoulder - 0.01)
     car.add(loft([eaves, ring(end + 0.12, start - 0.14, narrow * 0.86, top)], roof))
     # each counter-clockwise seen from outside, from the corner of the base that u = v = 0 stands for
-    side, windscreen, rear_window = (
-        np.array([base[i], base[j], edge[j], edge[i]]) for i, j in ((2, 3), (1, 2), (3, 0))
-    )
+    edges = ((2, 3), (1, 2), (3, 0))
+    side, windscreen, rear_window = (np.array([base[i], base[j], edge[j], edge[i]]) for i, j in edges)
     car.add(panel(windscreen, GLASS, 0.012, u=(0.06, 0.94), v=(0.10, 0.94)))
     sill = 0.42 if low > 1.0 or not body.boot else 0.22
     car.add(panel(rear_window, GLASS, 0.012, u=(0.10, 0.90), v=(sill, 0.90)))

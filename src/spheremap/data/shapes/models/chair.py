@@ -75,9 +75,8 @@ def _add_seat(chair: Assembly, rng: np.random.Generator, plan: Plan) -> None:
     narrow = rng.uniform(0.84, 0.98)
     outline = _rounded(depth, width, width * narrow, rng.uniform(0.02, 0.16))
     levels = ((0.95, 0.0), (1.0, 0.2), (1.0, 0.65), (0.975, 0.88), (0.92, 1.0))
-    chair.add(
-        loft([[(x * s, y * s, bottom + t * thickness) for x, y in outline] for s, t in levels], plan.pad)
-    )
+    rings = [[(x * s, y * s, bottom + t * thickness) for x, y in outline] for s, t in levels]
+    chair.add(loft(rings, plan.pad))
     if thickness > 0.06:  # a cushion seam
         seam = [[(x * 1.01, y * 1.01, z) for x, y in outline] for z in (bottom, bottom + 0.012)]
         chair.add(loft(seam, plan.pad * 0.4))
@@ -146,9 +145,8 @@ def _add_back(chair: Assembly, rng: np.random.Generator, plan: Plan) -> None:
 
     def at(level: float, side: float) -> Array:
         """Point of the back's middle plane: level 0 (seat) to 1 (top), side -1 (right) to 1 (left)."""
-        return np.array(
-            [x - plan.lean * level * height, side * y, plan.seat - 0.02 + level * (height + 0.02)]
-        )
+        run, rise = plan.lean * level * height, level * (height + 0.02)
+        return np.array([x - run, side * y, plan.seat - 0.02 + rise])
 
     style = int(rng.integers(5))
     posts = style != 4
