@@ -257,9 +257,6 @@ def test_occluded_keypoints_count_half(data: DataSet) -> None:
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"pairs": "cross-species", "splits": ["train"]}, ["splits: "]),
-        ({"splits": ["all"]}, ["splits.0: "]),
-        ({"pairs": "inter"}, ["pairs: "]),
         ({"crowd_list": "none.txt"}, ["none.txt", "crowd_list: null"]),
         ({"splits": ["val"]}, ["no pairs", "val"]),
     ],
@@ -282,32 +279,20 @@ def test_missing_parts(data: DataSet, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "change", "parts"),
     [
-        ("images", {"id": "1"}, ["no. 1 of 'images'", "'id'"]),
         ("images", {"id": True}, ["'id'"]),
         ("images", {"id": 10**12}, ["'id'"]),
         ("images", {"file_name": "../a.jpg"}, ["'file_name'"]),
-        ("images", {"file_name": "a"}, ["'file_name'"]),
-        ("images", {"file_name": 7}, ["'file_name'"]),
-        ("images", {"width": 0}, ["'width'"]),
         ("images", {"height": 60.0}, ["'height'"]),
         ("categories", {"name": "a/b"}, ["no. 1 of 'categories'", "'name'"]),
-        ("categories", {"name": " cow"}, ["'name'"]),
-        ("categories", {"supercategory": None}, ["'supercategory'"]),
         ("categories", {"keypoints": list(KEYPOINT_NAMES[::-1])}, ["'keypoints'"]),
         ("categories", {"name": "cow"}, ["id 1"]),
-        ("annotations", {"image_id": None}, ["no. 1 of 'annotations'", "'image_id'"]),
         ("annotations", {"image_id": 999}, ["'image_id'", "999"]),
         ("annotations", {"category_id": 9}, ["'category_id'"]),
-        ("annotations", {"bbox": [1, 2, 3]}, ["'bbox'"]),
         ("annotations", {"bbox": [1, 2, 0, 5]}, ["'bbox'", "part of it in the image"]),
-        ("annotations", {"bbox": [1, 2, -3, 5]}, ["'bbox'"]),
         ("annotations", {"bbox": [95, 2, 3, 5]}, ["'bbox'"]),
         ("annotations", {"bbox": [1, 2, math.nan, 5]}, ["'bbox'"]),
-        ("annotations", {"bbox": [1, 2, 10**400, 5]}, ["'bbox'"]),
         ("annotations", {"keypoints": [1, 2, 2]}, ["'keypoints'", "17 times"]),
         ("annotations", {"keypoints": [1, 2, 3] * 17}, ["'keypoints'"]),
-        ("annotations", {"keypoints": [1, 2, 1.5] * 17}, ["'keypoints'"]),
-        ("annotations", {"keypoints": [1, "2", 2] * 17}, ["'keypoints'"]),
         ("annotations", {"keypoints": [91, 2, 2] * 17}, ["keypoint outside", "'left_eye'", "outside: hide"]),
     ],
 )
@@ -333,15 +318,6 @@ def test_boxes_are_cut_off_at_the_border(data: DataSet) -> None:
     image = f"antelope/{load(data, TRAIN)['annotations'][0]['image_id']:012d}"
     rows = data.read().images.set_index("image_id")
     assert rows.loc[image, ["x1", "y1", "x2", "y2"]].tolist() == [0, 3.5, 90, 23.5]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"[]", b"\xff", b'{"images": 1}', b'{"images": [1], "annotations": [], "categories": []}'],
-)
-def test_files_that_are_not_annotations(data: DataSet, content: bytes) -> None:
-    (data.folder / "annotations" / TEST).write_bytes(content)
-    data.refused(TEST)
 
 
 def test_images_without_annotation_are_counted(data: DataSet, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,18 +98,6 @@ def test_pairs_within_and_across_animals(data: DataSet) -> None:
     data.refused("no two pictures form a pair", "min_shared_keypoints", min_shared_keypoints=39)
 
 
-def test_shared_keypoints_are_those_visible_in_both(data: DataSet) -> None:
-    for minimum in (8, 12, 16):
-        tables = data.read(min_shared_keypoints=1)
-        shown = tables.keypoints[tables.keypoints["visible"] == 1].groupby("image_id")["name"].agg(set)
-        expected = {(s, t) for _, s, t in tables.pairs.to_numpy() if len(shown[s] & shown[t]) >= minimum}
-        if expected:
-            found = data.read(min_shared_keypoints=minimum).pairs
-            assert set(map(tuple, found[["source", "target"]].to_numpy())) == expected
-        else:
-            data.refused("no two pictures", min_shared_keypoints=minimum)
-
-
 def test_categories_are_chosen(data: DataSet) -> None:
     assert set(data.read(categories=["antelope"]).images["category"]) == {"antelope"}
     data.refused("an animal has no annotations", "bobcat", "`categories`", categories=None)
@@ -167,18 +155,11 @@ def test_entries_that_are_not_animals(data: DataSet, capsys: pytest.CaptureFixtu
     ("change", "parts"),
     [
         ({"nose": [1]}, ["'nose'", "[x, y]", "found: [1]"]),
-        ({"nose": [1, 2, 3]}, ["'nose'"]),
-        ({"nose": None}, ["'nose'", "None"]),
-        ({"nose": "12"}, ["'nose'"]),
         ({"nose": [math.nan, 1]}, ["'nose'", "nan"]),
         ({"nose": [True, 1]}, ["'nose'"]),
-        ({"nose": [[1], [2]]}, ["'nose'", "[[1], [2]]"]),
-        ({"nose": {"x": 1}}, ["'nose'", "{'x': 1}"]),
         ({"nose": [10**5000, 1]}, ["'nose'"]),
-        ({"nose": [1, math.inf]}, ["'nose'"]),
         ({"nosse": [1, 2]}, ["'nosse'", "class_names.txt"]),
         ({"bbox": [1, 2, 3]}, ["'bbox'", "[x1, y1, x2, y2]"]),
-        ({"bbox": "all"}, ["'bbox'"]),
         ({"bbox": [1, 2, 3, math.nan]}, ["'bbox'"]),
     ],
 )
@@ -194,12 +175,6 @@ def test_malformed_entries(data: DataSet, change: dict[str, Any], parts: list[st
 def test_malformed_annotations(data: DataSet, record: Any, part: str) -> None:
     write_annotation(data.folder, NAME, record)
     data.refused(f"{NAME}.pickle", part)
-
-
-def test_missing_parts(data: DataSet, tmp_path: Path) -> None:
-    data.refused("elsewhere", annotations="elsewhere")
-    (data.folder / IMAGES / f"{NAME}.jpg").rename(tmp_path / "aside")
-    data.refused(f"{NAME}.jpg", f"image named in {annotation(data)}")
 
 
 # --- pickles ------------------------------------------------------------------------------------------------
@@ -275,18 +250,18 @@ def test_nothing_is_run(data: DataSet, tmp_path: Path, protocol: int) -> None:
     assert harm.exists()
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        OrderedDict(a=1),
-        1j,
-        Path("x"),
-        np.array(["text"]),
-        np.array([None]),
-        np.array([1], "M8[s]"),
-        np.zeros(99),
-    ],
+OTHERS = (
+    OrderedDict(a=1),
+    1j,
+    Path("x"),
+    np.array(["text"]),
+    np.array([None]),
+    np.array([1], "M8[s]"),
+    np.zeros(99),
 )
+
+
+@pytest.mark.parametrize("value", OTHERS)
 def test_other_objects_are_refused(value: Any) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_pickle(pickle.dumps({"a": value}, 4), Path("x"))

@@ -187,19 +187,19 @@ def test_the_paper_s_settings_plan_exactly_these_jobs(root: Path, tmp_path: Path
     project.run("spheremap", "preset", "spair-71k", "--presets", str(root / "presets"))
     plan = project.snakemake("-n", "--quiet", "rules")
     counts = dict(re.findall(r"^(\w+) +(\d+)$", plan, re.MULTILINE))
-    assert {name: int(count) for name, count in counts.items() if name != "total"} == {
-        "fetch": 1,
-        "ingest": 1,
-        "weights": 1,
-        "cache": 36,
-        "cache_index": 2,
-        "features": 1,
-        "train": 1,
-        "fitted": 1,
-        "curves": 1,
-        "evaluate": 1,
-        "report_page": 1,
-        "all": 1,
-    }
+    once = (
+        "fetch",
+        "ingest",
+        "weights",
+        "features",
+        "train",
+        "fitted",
+        "curves",
+        "evaluate",
+        "report_page",
+        "all",
+    )
+    jobs = {name: int(count) for name, count in counts.items() if name != "total"}
+    assert jobs == {**dict.fromkeys(once, 1), "cache": 36, "cache_index": 2}
     due = re.findall(r"^(\w+):$", project.run("dvc", "status"), re.MULTILINE)
     assert due == ["data", "weights", "features", "train", "fit", "evaluate"]

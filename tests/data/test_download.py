@@ -99,8 +99,9 @@ def task(server: FaultyServer, tmp_path: Path) -> Task:
 # --- connections --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("expected", [Expected(), Expected(len(DATA)), EXPECTED])
-@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("expected", "chunked"), [(Expected(), True), (Expected(len(DATA)), False), (EXPECTED, True)]
+)
 def test_a_file(task: Task, expected: Expected, chunked: bool) -> None:
     task.serve(chunked=chunked)
     assert task.run(expected) == sha256(DATA)
@@ -163,10 +164,11 @@ def test_passing_answers_of_a_busy_server(task: Task) -> None:
     assert len(task.ranges) == 6
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 410])
-def test_a_refusal_is_final(task: Task, status: int) -> None:
-    task.serve(Fault(status=status))
-    assert f"answers {status}" in task.fail()
+def test_a_refusal_is_final(task: Task) -> None:
+    task.serve(Fault(status=403))
+    assert "answers 403" in task.fail()
+    task.serve(Fault(page="<html>please log in</html>"))
+    assert "web page" in task.fail()
     assert len(task.ranges) == 1
 
 
@@ -197,11 +199,6 @@ def test_a_wrong_digest(task: Task) -> None:
     assert list(task.final.parent.iterdir()) == []
 
 
-def test_a_web_page_is_not_the_file(task: Task) -> None:
-    task.serve(Fault(page="<html>please log in</html>"))
-    assert "web page" in task.fail()
-
-
 @pytest.mark.parametrize("validator", ["etag", "last_modified"])
 def test_a_file_that_changes_between_runs(task: Task, validator: str) -> None:
     old, new = ('"v1"', '"v2"') if validator == "etag" else ("Mon, 01 Jan 2024", "Tue, 02 Jan 2024")
@@ -221,7 +218,7 @@ def test_another_file_that_the_server_passes_off_as_the_same(task: Task) -> None
     assert task.ranges == [f"bytes={HALF}-", None]
 
 
-@pytest.mark.parametrize("length", [HALF, HALF - 7, len(DATA) + 7])
+@pytest.mark.parametrize("length", [HALF - 7, len(DATA) + 7])
 def test_another_length_starts_over(task: Task, length: int) -> None:
     served = task.break_off(Expected(), content=OTHER)
     served.content = DATA + OTHER if length > len(DATA) else DATA[:length]
@@ -239,14 +236,6 @@ def test_without_a_way_to_tell_versions_apart_nothing_is_continued(task: Task) -
     task.break_off(etag=None)  # with a digest it would be noticed, so there it is
     task.run()
     assert task.ranges == [f"bytes={HALF}-"]
-
-
-def test_a_damaged_note_starts_over(task: Task) -> None:
-    task.break_off()
-    task.final.with_name("f.bin.partial.json").write_text("{")
-    task.run()
-    task.assert_done()
-    assert task.ranges == [None]
 
 
 def test_complete_but_unchecked_bytes_need_no_network(task: Task) -> None:
@@ -271,16 +260,14 @@ def test_mirrors_in_their_order(task: Task) -> None:
     task.assert_done()
     assert task.server.paths() == ["/f"] * 7 + ["/missing", "/wrong", "/c"]
     assert task.server.ranges_of("/c") == [None]  # bytes of one mirror are never continued by another
-
-
-def test_every_mirror_is_named_if_all_fail(task: Task) -> None:
+    task.final.unlink()
     task.serve(content=OTHER)
     error = task.fail(EXPECTED, "/missing")
     assert f"{task.server.url('/f')}: 3000000 bytes with SHA-256 {sha256(OTHER)}" in error
     assert f"{task.server.url('/missing')}: the server answers 404" in error
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [301, 307])
 def test_redirects_are_followed_also_when_resuming(task: Task, status: int) -> None:
     task.serve(*[Fault(status=status, headers={"Location": "/real"})] * 2)
     task.server.resources["/real"] = Resource(DATA, faults=[Fault(cut=HALF)])
@@ -289,7 +276,7 @@ def test_redirects_are_followed_also_when_resuming(task: Task, status: int) -> N
     assert task.server.ranges_of("/real") == [None, f"bytes={HALF}-"]
 
 
-@pytest.mark.parametrize("to", ["/f", "file:///etc/passwd", "ftp://127.0.0.1/f", "data:,x", "http://["])
+@pytest.mark.parametrize("to", ["/f", "file:///etc/passwd", "http://["])
 def test_redirects_that_lead_nowhere(task: Task, to: str) -> None:
     task.serve(*[Fault(status=302, headers={"Location": to})] * 40)
     assert task.server.url("/f") in task.fail()
@@ -431,12 +418,8 @@ def test_fetch(fetch: Fetch, capsys: pytest.CaptureFixture[str]) -> None:
     for text in ("CC BY 4.0", "Nobody et al. 2024", "https://example.org/set"):
         assert 0 <= shown.err.index(text) < shown.err.index("set.zip:")  # before the download's bar
     assert read_json(fetch.out / MANIFEST) == {
-        "name": "set",
-        "licence": "CC BY 4.0",
-        "citation": "Nobody et al. 2024",
-        "homepage": "https://example.org/set",
-        "files": 3,
-        "bytes": 90_004,
+        **{"name": "set", **{key: fetch.entry[key] for key in ("licence", "citation", "homepage")}},
+        **{"files": 3, "bytes": 90_004},
         "downloads": {
             "set.zip": {"sha256": sha256(ZIP), "size": len(ZIP), "into": ".", "unpack": True},
             "list.txt": {"sha256": sha256(LIST), "size": 4, "into": "set/lists", "unpack": False},
@@ -458,26 +441,13 @@ def test_a_second_fetch_does_nothing(fetch: Fetch, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("damage", ["manifest", "file", "content", "more"])
 def test_a_changed_folder_is_unpacked_again_without_the_network(fetch: Fetch, damage: str) -> None:
     assert fetch.run() == 0
-    match damage:
-        case "manifest":
-            (fetch.out / MANIFEST).unlink()  # as Snakemake does before it runs a rule again
-        case "file":
-            (fetch.out / "set" / "a.png").unlink()
-        case "content":
-            (fetch.out / "set" / "a.png").write_bytes(b"")
-        case "more":
-            (fetch.out / "set" / "c.png").write_bytes(b"")
+    name = {"manifest": MANIFEST, "more": "set/c.png"}.get(damage, "set/a.png")
+    if damage in ("manifest", "file"):  # Snakemake deletes the manifest before it runs a rule again
+        (fetch.out / name).unlink()
+    else:
+        (fetch.out / name).write_bytes(b"")
     assert fetch.run() == 0
     assert fetch.server.requests == []
-    fetch.assert_done()
-
-
-def test_a_changed_download_is_downloaded_again(fetch: Fetch) -> None:
-    assert fetch.run() == 0
-    shutil.rmtree(fetch.out)
-    (fetch.work / "set.zip").write_bytes(DATA)
-    assert fetch.run() == 0
-    assert fetch.server.paths() == ["/set.zip"]
     fetch.assert_done()
 
 
@@ -566,43 +536,6 @@ def test_drive_is_the_last_resort(fetch: Fetch, monkeypatch: pytest.MonkeyPatch)
         fetch.forget()
 
 
-@pytest.mark.parametrize(
-    ("change", "parts"),
-    [
-        ({"files": []}, ["files: "]),
-        ({"licence": None}, ["licence: "]),
-        ({"name": "../x"}, ["'files[0].name'", "'../x'"]),
-        ({"name": ""}, ["files.0.name: "]),
-        ({"name": ".hidden"}, ["'files[0].name'"]),
-        ({"name": "list.txt"}, ["'files[0].name'", "'list.txt'"]),
-        ({"into": "/tmp"}, ["'files[0].into'"]),
-        ({"into": "a/../.."}, ["'files[0].into'"]),
-        ({"urls": []}, ["'files[0].urls'", "`drive`"]),
-        ({"urls": ["example.org/f"]}, ["'files[0].urls'"]),
-        ({"urls": ["http://example.org/a b"]}, ["'files[0].urls'"]),
-        ({"url": []}, ["files.0", "'url'", "'urls'"]),
-        ({"size": "big"}, ["files.0.size: "]),
-    ],
-)
-def test_malformed_entries(
-    fetch: Fetch, capsys: pytest.CaptureFixture[str], change: dict[str, Any], parts: list[str]
-) -> None:
-    (fetch.entry if set(change) <= set(fetch.entry) else fetch.entry["files"][0]).update(change)
-    assert fetch.run() == 1
-    error = capsys.readouterr().err
-    for part in [str(fetch.params), *parts]:
-        assert part in error
-    assert fetch.server.requests == []
-    assert not fetch.out.exists()
-
-
-def test_a_malformed_digest_file(fetch: Fetch, capsys: pytest.CaptureFixture[str]) -> None:
-    fetch.digests.parent.mkdir()
-    fetch.digests.write_text('{"set/set.zip": 1}')
-    assert fetch.run() == 1
-    assert str(fetch.digests) in capsys.readouterr().err
-
-
 def test_digests_of_many_at_once(tmp_path: Path) -> None:
     (tmp_path / "served").write_bytes(LIST)
     file = RemoteFile("list.txt", ((tmp_path / "served").as_uri(),), unpack=False)
@@ -653,17 +586,6 @@ def test_a_full_disk_keeps_what_has_arrived(
     assert fetch.server.ranges_of("/set.zip") == [f"bytes={HALF}-"]
     assert fetch.run() == 0
     assert fetch.server.paths() == []
-
-
-@pytest.mark.parametrize("place", ["work", "out", "digests"])
-def test_places_that_cannot_be_written(
-    fetch: Fetch, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
-) -> None:
-    (tmp_path / "file").write_text("")
-    setattr(fetch, place, tmp_path / "file" / "below" / place)
-    assert fetch.run() == 1
-    assert str(tmp_path / "file" / "below") in capsys.readouterr().err
-    assert place == "out" or not fetch.out.exists()
 
 
 def environment() -> dict[str, str]:

@@ -8,12 +8,11 @@ from layouts_freiburg_cars import write_freiburg_cars
 from PIL import Image
 from small_sets import DataSet
 
-from spheremap.data.tables import PAIRS
+from spheremap.data.tables import IMAGES, PAIRS
 
 LINES = [
-    "car001/0001.jpg\t1 1 40 30\t0",
-    "car001/0002.jpg\t2 3 20 29\t95",
-    "car001/0003.jpg\t5 5 5 5\t360",
+    f"car001/000{i}.jpg\t{numbers}"
+    for i, numbers in enumerate(("1 1 40 30\t0", "2 3 20 29\t95", "5 5 5 5\t360"), 1)
 ]
 
 
@@ -46,24 +45,15 @@ def data(tmp_path: Path) -> DataSet:
 def test_reads_every_column(data: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
     tables = data.read()
     names = ["car001_0001", "car001_0002", "car001_0003", "car012_0001"]
-    images = pd.DataFrame(
-        {
-            "image_id": [f"car/{name}" for name in names],
-            "path": [f"{data.folder}/{name.replace('_', '/')}.png" for name in names],
-            "mask_path": [""] * 4,
-            "mask_value": [1] * 4,
-            "category": ["car"] * 4,
-            "azimuth": [270.0, 5, 270, 90],
-            "x1": [0.0, 1, 4, 0],
-            "y1": [0.0, 2, 4, 1],
-            "x2": [40.0, 20, 5, 3],
-            "y2": [30.0, 29, 5, 4],
-            "width": [40] * 4,
-            "height": [30] * 4,
-            "split": ["train"] * 4,
-            "instance": ["car001"] * 3 + ["car012"],
-        }
-    )
+    boxes = ((0.0, 0.0, 40.0, 30.0), (1.0, 2.0, 20.0, 29.0), (4.0, 4.0, 5.0, 5.0), (0.0, 1.0, 3.0, 4.0))
+    rows = [
+        [
+            *(f"car/{name}", f"{data.folder}/{name.replace('_', '/')}.png", "", 1, "car"),
+            *(azimuth, *box, 40, 30, "train", name.split("_")[0]),
+        ]
+        for name, azimuth, box in zip(names, (270.0, 5.0, 270.0, 90.0), boxes, strict=True)
+    ]
+    images = pd.DataFrame(rows, columns=list(IMAGES))
     pd.testing.assert_frame_equal(tables.images, images)
     pairs = [["train", f"car/{name}", f"car/{name}"] for name in names]
     pd.testing.assert_frame_equal(tables.pairs, pd.DataFrame(pairs, columns=list(PAIRS)))
@@ -123,19 +113,11 @@ def test_missing_parts(data: DataSet, tmp_path: Path) -> None:
     ("line", "part"),
     [
         ("car001/0001.jpg", "malformed"),
-        ("car001/0001.jpg\t1 1 40 30", "malformed"),
         ("car001/0001.jpg\t1 1 40 30\t0\t0", "malformed"),
         ("car001/0001.jpg\t1 1 40 30\t361", "malformed"),
-        ("car001/0001.jpg\t1 1 40 30\t-5", "malformed"),
-        ("car001/0001.jpg\t1 1 40 30\tNaN", "malformed"),
-        ("car001/0001.jpg\t1.5 1 40 30\t7", "malformed"),
         ("car001/0001.jpg\t1 1 40 99999999999\t7", "malformed"),
-        ("0001.jpg\t1 1 40 30\t0", "malformed"),
-        ("car001/\t1 1 40 30\t0", "malformed"),
         ("car001/../0001.jpg\t1 1 40 30\t0", "malformed"),
-        ("../0001.jpg\t1 1 40 30\t0", "malformed"),
         ("car012/0001.jpg\t1 1 40 30\t0", "another car"),
-        ("car/0001.jpg\t1 1 40 30\t0", "malformed"),
         ("car001/0004.jpg\t1 1 40 30\t0", "no picture"),
         ("car001/0003.jpg\t1 1 40 30\t0", "twice"),
         ("car001/0001.jpg\t0 1 40 30\t0", "box outside"),

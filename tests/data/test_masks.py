@@ -24,12 +24,10 @@ from torchvision.models import detection as tv
 
 from spheremap.base.errors import InputError
 from spheremap.cli import main
-from spheremap.data.adapters import spair
 from spheremap.data.images import load_mask
-from spheremap.data.masks import write_masks
+from spheremap.data.masks import DetectedMasks, DetectorWeights, NoMasks, OwnMasks, write_masks
 from spheremap.data.masks.detections import COCO_CLASS, Detections, box_iou, choose, coco_classes
 from spheremap.data.masks.detector import CLASSES, HUB, MaskRCNNDetector, build_model, locate_weights
-from spheremap.data.masks.params import DetectedMasks, DetectorWeights, NoMasks, OwnMasks, read_masks_params
 from spheremap.data.masks.sheet import COLOURS, COLUMNS, ROWS, TILE, Entry, choose_entries
 from spheremap.data.masks.store import Outcome, Subject
 from spheremap.data.tables import (
@@ -187,40 +185,41 @@ def test_box_iou_by_hand() -> None:
     assert box_iou(np.zeros((0, 4)), (0, 0, 1, 1)).shape == (0,)
 
 
-def test_the_detection_in_the_box_counts() -> None:
-    two = found(((0, 0, 9, 9), 0.99, "car"), ((11, 10, 30, 30), 0.91, "car"), ((10, 10, 30, 30), 0.95, "dog"))
-    choice = choose(two, "car", (10, 10, 30, 30), 0.5)
-    np.testing.assert_array_equal(choice.mask, rectangle(11, 10, 30, 30))
-    assert (choice.reason, choice.score, choice.iou) == ("", 0.91, pytest.approx(0.95))
+BOX = (10, 10, 30, 30)
 
 
-def test_without_min_iou_the_highest_score_counts() -> None:
-    two = found(((11, 10, 30, 30), 0.91, "car"), ((0, 0, 9, 9), 0.99, "car"))
-    choice = choose(two, "car", (10, 10, 30, 30), None)
-    np.testing.assert_array_equal(choice.mask, rectangle(0, 0, 9, 9))
-    assert (choice.score, choice.iou) == (0.99, 0)
-
-
-def test_any_class() -> None:
-    choice = choose(found(((10, 10, 30, 30), 0.95, "dog")), "any", (10, 10, 30, 30), 0.5)
-    np.testing.assert_array_equal(choice.mask, rectangle(10, 10, 30, 30))
-
-
-def test_equal_overlap_is_decided_by_score() -> None:
-    two = found(
-        ((10, 10, 30, 30), 0.91, "car"),
-        ((10, 10, 30, 30), 0.93, "car"),
-        masks=[rectangle(10, 10, 30, 29), rectangle(10, 10, 30, 28)],
-    )
-    assert choose(two, "car", (10, 10, 30, 30), 0.5).score == 0.93
+@pytest.mark.parametrize(
+    ("rows", "wanted", "min_iou", "score", "iou"),
+    [
+        # the detection in the box, of the class
+        (
+            [((0, 0, 9, 9), 0.99, "car"), ((11, 10, 30, 30), 0.91, "car"), (BOX, 0.95, "dog")],
+            "car",
+            0.5,
+            0.91,
+            0.95,
+        ),
+        # without min_iou the highest score, wherever it is
+        ([((11, 10, 30, 30), 0.91, "car"), ((0, 0, 9, 9), 0.99, "car")], "car", None, 0.99, 0.0),
+        ([(BOX, 0.95, "dog")], "any", 0.5, 0.95, 1.0),
+        # equal overlap is decided by the score
+        ([(BOX, 0.91, "car"), (BOX, 0.93, "car")], "car", 0.5, 0.93, 1.0),
+    ],
+)
+def test_which_detection_counts(
+    rows: list[Any], wanted: str, min_iou: float | None, score: float, iou: float
+) -> None:
+    choice = choose(found(*rows), wanted, BOX, min_iou)
+    (place,) = (place for place, found_score, _ in rows if found_score == score)
+    np.testing.assert_array_equal(choice.mask, rectangle(*place))
+    assert (choice.reason, choice.score, choice.iou) == ("", score, pytest.approx(iou))
 
 
 def test_empty_masks_never_count() -> None:
     none = np.zeros(SIZE[::-1], dtype=bool)
-    rows = (((10, 10, 30, 30), 0.99, "car"), ((12, 10, 30, 30), 0.91, "car"))
-    second = rectangle(12, 10, 30, 30)
-    assert choose(found(*rows, masks=[none, second]), "car", (10, 10, 30, 30), 0.5).score == 0.91
-    choice = choose(found(*rows, masks=[none, none]), "car", (10, 10, 30, 30), 0.5)
+    rows = ((BOX, 0.99, "car"), ((12, 10, 30, 30), 0.91, "car"))
+    assert choose(found(*rows, masks=[none, rectangle(12, 10, 30, 30)]), "car", BOX, 0.5).score == 0.91
+    choice = choose(found(*rows, masks=[none, none]), "car", BOX, 0.5)
     assert (choice.mask, choice.reason, choice.score) == (None, "the detection's mask is empty", 0.99)
 
 
@@ -240,21 +239,21 @@ def test_why_nothing_counts(rows: list[Any], reason: str, score: float | None) -
 # --- classes ------------------------------------------------------------------------------------------------
 
 
-def test_default_classes_are_coco_classes() -> None:
+def test_classes_by_category() -> None:
     assert set(COCO_CLASS.values()) <= set(CLASSES)
-    voc = ["aeroplane", "diningtable", "motorbike", "pottedplant", "sofa", "tvmonitor", "person"]
-    names = ["airplane", "dining table", "motorcycle", "potted plant", "couch", "tv", "person"]
-    assert list(coco_classes(voc, {}, CLASSES).values()) == names
-
-
-def test_spellings_of_data_sets_and_the_mouse() -> None:
-    categories = ["polar+bear", "Polar_Bear", "german-shepherd", "mouse", "fox"]
-    assert list(coco_classes(categories, {}, CLASSES).values()) == ["bear", "bear", "dog", "any", "any"]
-
-
-def test_given_classes_come_first() -> None:
+    names = {
+        **{
+            "aeroplane": "airplane",
+            "diningtable": "dining table",
+            "motorbike": "motorcycle",
+            "sofa": "couch",
+        },
+        **{"polar+bear": "bear", "Polar_Bear": "bear", "german-shepherd": "dog"},  # spellings of data sets
+        **{"mouse": "any", "fox": "any"},  # COCO's mouse belongs to a computer
+    }
+    assert coco_classes(list(names), {}, CLASSES) == names
     given = {"car": "any", "wolf": "dog"}
-    assert coco_classes(["car", "wolf", "cat"], given, CLASSES) == {"car": "any", "wolf": "dog", "cat": "cat"}
+    assert coco_classes(["car", "wolf", "cat"], given, CLASSES) == {**given, "cat": "cat"}
 
 
 @pytest.mark.parametrize(
@@ -272,54 +271,6 @@ def test_unknown_classes_are_refused(given: dict[str, str], parts: list[str]) ->
         assert part in str(caught.value)
 
 
-# --- parameters ---------------------------------------------------------------------------------------------
-
-FULL = {
-    "source": "maskrcnn",
-    "model": "maskrcnn_resnet50_fpn_v2",
-    "weights": {"source": "hub"},
-    "image_size": 800,
-    "score": 0.9,
-    "min_iou": None,
-    "classes": {"car": "truck"},
-}
-
-
-def test_parameters_by_source(tmp_path: Path) -> None:
-    path = tmp_path / "masks.json"
-    for entry, expected in (({"source": "own"}, OwnMasks("own")), ({"source": "none"}, NoMasks("none"))):
-        path.write_text(json.dumps(entry))
-        assert read_masks_params(path) == expected
-    path.write_text(json.dumps(FULL))
-    read = read_masks_params(path)
-    assert isinstance(read, DetectedMasks)
-    assert (read.min_iou, read.classes, read.weights.sha256) == (None, {"car": "truck"}, None)
-
-
-@pytest.mark.parametrize(
-    ("entry", "part"),
-    [
-        ([], "found []"),
-        ({"source": "maskrnn"}, "'maskrcnn', found 'maskrnn'"),
-        ({"source": ["own"]}, "source"),
-        ({"source": "own", "score": 0.9}, "'score'"),
-        ({k: v for k, v in FULL.items() if k != "score"}, "score: missing"),
-        ({**FULL, "model": "yolo"}, "model: "),
-        ({**FULL, "score": 1}, "score: "),
-        ({**FULL, "min_iou": 0}, "min_iou: "),
-        ({**FULL, "image_size": 8}, "image_size: "),
-        ({**FULL, "weights": {"source": "file"}}, "path"),
-        ({**FULL, "weights": {"source": "hub", "path": "x"}}, "path"),
-        ({**FULL, "weights": {"source": "hub", "sha256": "abc"}}, "weights.sha256: "),
-    ],
-)
-def test_malformed_parameters(tmp_path: Path, entry: Any, part: str) -> None:
-    (tmp_path / "masks.json").write_text(json.dumps(entry))
-    with pytest.raises(InputError) as caught:
-        read_masks_params(tmp_path / "masks.json")
-    assert part in str(caught.value)
-
-
 # --- what is written ----------------------------------------------------------------------------------------
 
 
@@ -330,19 +281,13 @@ def test_detected_masks_and_their_fallbacks(tmp_path: Path) -> None:
     assert summary == "4 images: Mask R-CNN 2, own mask 1, whole box 1"
 
     rows = outcomes(out)
-    assert rows["used"].to_dict() == {
-        "car/a": "own",
-        "car/b": "maskrcnn",
-        "car/c": "box",
-        "zebu/d": "maskrcnn",
-    }
+    assert rows["used"].tolist() == ["own", "maskrcnn", "box", "maskrcnn"]
     assert rows.loc["car/a", "reason"] == "no detection agrees with the box (best 0.00)"
     assert rows.loc["car/c", "reason"] == "no car detected; its own mask is empty"
     assert rows.loc["car/b", "reason"] == ""
-    assert [float(v) for v in rows.loc["car/b", ["score", "iou"]]] == [
-        0.95,
-        pytest.approx(380 / 440, abs=1e-4),
-    ]
+    assert rows.loc["car/b", ["score", "iou"]].astype(float).tolist() == pytest.approx(
+        [0.95, 380 / 440], abs=1e-4
+    )
     assert rows.loc["car/c", ["score", "iou"]].tolist() == ["", ""]
     assert rows["agreement"].to_dict() == {"car/a": 0.64, "car/b": 0.8636, "car/c": 1.0, "zebu/d": 1.0}
     assert rows.loc["car/a", "area"] == pytest.approx(16 * 16 / 2400, abs=1e-4)
@@ -372,9 +317,8 @@ def test_own_masks_pass_through(tmp_path: Path) -> None:
     world.add("car/a", (10, 10, 30, 30), own=(12, 12, 28, 28))
     world.add("car/b", (10, 10, 30, 30))
     tables = world.write()
-    assert write_masks(OwnMasks("own"), tables, tmp_path / "out", tmp_path / "work") == (
-        "2 images: own mask 1, whole box 1"
-    )
+    told = write_masks(OwnMasks("own"), tables, tmp_path / "out", tmp_path / "work")
+    assert told == "2 images: own mask 1, whole box 1"
     for name in ("images.csv", "keypoints.csv", "pairs.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (tables / name).read_bytes()
     rows = outcomes(tmp_path / "out")
@@ -385,9 +329,8 @@ def test_own_masks_pass_through(tmp_path: Path) -> None:
 
 def test_no_masks(tmp_path: Path) -> None:
     tables = four_cars(tmp_path)
-    assert (
-        write_masks(NoMasks("none"), tables, tmp_path / "out", tmp_path / "work") == "4 images: whole box 4"
-    )
+    told = write_masks(NoMasks("none"), tables, tmp_path / "out", tmp_path / "work")
+    assert told == "4 images: whole box 4"
     assert set(read_tables(tmp_path / "out").images["mask_path"]) == {""}
     assert set(outcomes(tmp_path / "out")["used"]) == {"box"}
     # the box counts to the last pixel that it touches: 19 × 20 of 60 × 40
@@ -491,9 +434,8 @@ SLOW = """
 import time
 from pathlib import Path
 import numpy as np
-from spheremap.data.masks import write_masks
+from spheremap.data.masks import DetectedMasks, DetectorWeights, write_masks
 from spheremap.data.masks.detections import Detections
-from spheremap.data.masks.params import DetectedMasks, DetectorWeights
 
 class Slow:
     classes, identity, weights_sha256 = ["car", "dog", "airplane"], {{"model": "painted"}}, "0" * 64
@@ -563,30 +505,12 @@ def test_bad_input_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
     Image.new("RGB", (3, 3)).save(picture)
     refuse(tmp_path, PARAMS, "'zebu/d' is not of the size", "60×40", "3×3")
     picture.unlink()
-    refuse(tmp_path, PARAMS, "'zebu/d'", str(picture), "No such file")
+    refuse(tmp_path, PARAMS, str(picture), "does not exist")
     mask = Path(images.loc["car/a", "mask_path"])
     Image.new("L", (3, 3)).save(mask)
     refuse(tmp_path, PARAMS, "not of its image's size", str(mask))
     (tables / "provenance.json").unlink()
     refuse(tmp_path, PARAMS, "no provenance", str(tables))
-
-
-@pytest.mark.parametrize("image_id", ["car/..", "../car", "/etc"])
-def test_ids_that_lead_elsewhere_are_not_written(tmp_path: Path, image_id: str) -> None:
-    world = World(tmp_path)
-    world.add("car/a", (10, 10, 30, 30))
-    world.rows[0]["image_id"] = image_id
-    with pytest.raises(InputError, match="image_id"):
-        world.write()
-
-
-@pytest.mark.parametrize("image_id", ["car/a/b", "car"])
-def test_ids_of_another_form_are_refused(tmp_path: Path, image_id: str) -> None:
-    world = World(tmp_path)
-    world.add("car/a", (10, 10, 30, 30))
-    world.rows[0]["image_id"] = image_id
-    world.write()
-    refuse(tmp_path, NoMasks("none"), "image_id", repr(image_id), "images.csv")
 
 
 # --- Mask R-CNN ---------------------------------------------------------------------------------------------
@@ -651,16 +575,18 @@ def test_command_with_weights_from_a_file(
         "image_size": 64, "score": 0.005, "min_iou": None, "classes": {"car": "any"},
     }  # fmt: skip
     (tmp_path / "masks.json").write_text(json.dumps(entry))
+    places = {
+        "params": tmp_path / "masks.json",
+        "tables": tables,
+        "work": tmp_path / "work",
+        "out": tmp_path / "out",
+    }
     arguments = [
         "masks",
-        "--params",
-        str(tmp_path / "masks.json"),
-        "--tables",
-        str(tables),
         "--device",
         "cpu",
+        *(word for k, v in places.items() for word in (f"--{k}", str(v))),
     ]
-    arguments += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
     assert "2 images: Mask R-CNN 2" in capsys.readouterr().out
     assert read_provenance(tmp_path / "out")["versions"].keys() >= {"torch", "torchvision"}
@@ -717,13 +643,3 @@ def test_weights_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 # --- real pictures ------------------------------------------------------------------------------------------
-
-
-def test_real_dogs(real: Path, tmp_path: Path) -> None:
-    tables = spair.read_folder(real / "dogs", {}).tables
-    write_tables(tmp_path / "tables", tables, {"step": "test"})
-    summary = write_masks(OwnMasks("own"), tmp_path / "tables", tmp_path / "out", tmp_path / "work")
-    assert summary == "25 images: own mask 25"
-    rows = outcomes(tmp_path / "out")
-    assert (rows["agreement"] > 0.5).all()
-    assert (tmp_path / "out/images.csv").read_bytes() == (tmp_path / "tables/images.csv").read_bytes()

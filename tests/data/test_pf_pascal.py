@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from layouts_pf_pascal import annotation, mat_file, write_pf_pascal
+from layouts_pf_pascal import annotation, mat_file
 from PIL import Image
 from small_sets import DataSet
 
 from spheremap.base.errors import InputError
 from spheremap.data.adapters.pf_pascal import MAX_BYTES, read_arrays
-from spheremap.data.tables import KEYPOINTS, PAIRS
+from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS
 
 WIDTH, HEIGHT = 40, 30
 NAN = math.nan
@@ -63,25 +63,13 @@ def data(tmp_path: Path) -> DataSet:
 
 def test_reads_every_column(data: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
     tables = data.read()
-    ids = ["car/a", "car/b", "car/c"]
-    images = pd.DataFrame(
-        {
-            "image_id": ids,
-            "path": [f"{data.folder}/JPEGImages/{name}.jpg" for name in "abc"],
-            "mask_path": [""] * 3,
-            "mask_value": [7] * 3,
-            "category": ["car"] * 3,
-            "azimuth": [NAN] * 3,
-            "x1": [1.0, 0, 1],
-            "y1": [2.0, 0, 2],
-            "x2": [30.0, 40, 30],
-            "y2": [29.0, 30, 29],
-            "width": [40] * 3,
-            "height": [30] * 3,
-            "split": ["train", "train+test", "test"],
-            "instance": ids,
-        }
-    )
+    boxes = ((1.0, 2.0, 30.0, 29.0), (0.0, 0.0, 40.0, 30.0), (1.0, 2.0, 30.0, 29.0))
+    splits = ("train", "train+test", "test")
+    rows: list[list[Any]] = [
+        [f"car/{n}", f"{data.folder}/JPEGImages/{n}.jpg", "", 7, "car", NAN, *box, 40, 30, split, f"car/{n}"]
+        for n, box, split in zip("abc", boxes, splits, strict=True)
+    ]
+    images = pd.DataFrame(rows, columns=list(IMAGES))
     pd.testing.assert_frame_equal(tables.images, images)
     rows = [
         *[["car/a", "0", "0", 3, 4, 1], ["car/a", "1", "1", NAN, NAN, 0], ["car/a", "2", "2", 40, 29.5, 1]],
@@ -112,12 +100,11 @@ def test_a_mirrored_pair_without_its_original_becomes_the_original(data: DataSet
 def test_points_up_to_a_pixel_outside_are_moved_onto_the_border(
     data: DataSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_image(
-        data.folder, "car", "a", np.array([[-0.5, 30.5], [41, 3], [1, 2]]), np.array([[-1.0, 0, 41, 31]])
-    )
+    points = np.array([[-0.5, 30.5], [41, 3], [1, 2]])
+    write_image(data.folder, "car", "a", points, np.array([[-1.0, 0, 41, 31]]))
     tables = data.read()
-    points = tables.keypoints.set_index(["image_id", "keypoint_id"])
-    assert points.loc["car/a", ["x", "y"]].to_numpy().tolist() == [[0, 30], [40, 3], [1, 2]]
+    found = tables.keypoints.set_index(["image_id", "keypoint_id"])
+    assert found.loc["car/a", ["x", "y"]].to_numpy().tolist() == [[0, 30], [40, 3], [1, 2]]
     assert tables.images.loc[0, ["x1", "y1", "x2", "y2"]].tolist() == [0, 0, 40, 30]
     assert "moved onto its border: 3" in capsys.readouterr().err  # two points and a box
     for far in ([[41.1, 3]], [[3, -1.1]], [[math.inf, 1]], [[NAN, 1]], [[1, NAN]]):
@@ -140,21 +127,11 @@ def test_lists_under_their_other_names(data: DataSet, names: tuple[str, str, str
         path.unlink()
         # further columns are passed over, a byte order mark is no part of the first one
         header, _, lines = content.partition(b"\r\n")
-        (data.folder / "pairs" / name).write_bytes(
-            b"\xef\xbb\xbf" + header + b",XA\r\n" + lines.replace(b"\r\n", b",1;2\r\n")
-        )
+        lines = lines.replace(b"\r\n", b",1;2\r\n")
+        (data.folder / "pairs" / name).write_bytes(b"\xef\xbb\xbf" + header + b",XA\r\n" + lines)
     found = data.read()
     for table in ("images", "keypoints", "pairs"):
         pd.testing.assert_frame_equal(getattr(found, table), getattr(expected, table))
-
-
-def test_the_archive_s_layout(tmp_path: Path) -> None:
-    write_pf_pascal(tmp_path)
-    tables = make(tmp_path / "PF-dataset-PASCAL", tmp_path / "pairs").read()
-    assert tables.categories == ["aeroplane", "car"]
-    assert tables.images["split"].value_counts().to_dict() == {"train": 8, "val": 4, "test": 4}
-    assert tables.pairs["split"].value_counts().to_dict() == {"train": 24, "val": 4, "test": 4}
-    assert 0 < (tables.keypoints["visible"] == 0).sum() < 20
 
 
 # --- bad input ----------------------------------------------------------------------------------------------
@@ -181,17 +158,11 @@ def test_missing_parts(data: DataSet, tmp_path: Path) -> None:
     ("line", "part"),
     [
         ("a.jpg,b.jpg", "2 fields"),
-        ("a.jpg,b.jpg,7,0,0", "5 fields"),
-        ("a.jpg,b.jpg,0,0", "'class'"),
         ("a.jpg,b.jpg,21,0", "'class'"),
         ("a.jpg,b.jpg,7.5,0", "'class'"),
-        ("a.jpg,b.jpg,car,0", "'class'"),
         ("a.jpg,b.jpg,7,2", "'flip'"),
-        ("a.jpg,b.jpg,7,", "'flip'"),
         ("a.png,b.jpg,7,0", "'source_image'"),
-        ("a.jpg,,7,0", "'target_image'"),
         ("a.jpg,x/..,7,0", "'target_image'"),
-        ("a.jpg,.jpg,7,0", "'target_image'"),
         ('a.jpg,"b.jpg,7,0', "malformed line"),
         ("a.jpg,z.jpg,7,0", "car/z.mat"),
         ("a.jpg,b.jpg,12,0", "dog/b.mat"),
@@ -211,10 +182,8 @@ def test_malformed_headers(data: DataSet, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("kps", "bbox", "part"),
     [
-        (np.zeros((3, 3)), BBOX, "(3, 3)"),
         (np.zeros((2, 2, 2)), BBOX, "(2, 2, 2)"),
         (np.zeros((1001, 2)), BBOX, "(1001, 2)"),
-        (KPS, np.zeros((1, 3)), "'bbox'"),
         (KPS, np.array([[5.0, 2, 5, 20]]), "'bbox'"),
         (KPS, np.array([[1.0, 2, 41.5, 20]]), "x2 <= 40"),
         (KPS, np.array([[1.0, 2, NAN, 20]]), "'bbox'"),
@@ -237,7 +206,7 @@ WHERE = Path("some.mat")
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-@pytest.mark.parametrize("dtype", ["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i1", "u1", "i2", "u4", "i8"])
 def test_arrays_as_scipy_writes_them(compressed: bool, dtype: str) -> None:
     array = np.arange(12).reshape(3, 4).astype(dtype)
     content = mat_file({"text": "abc", "a": array, "b": np.array([[7]], "i8")}, compressed=compressed)

@@ -1,6 +1,5 @@
 """Photographs of one's own: turned upright, in colour, and not too large."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -81,17 +80,6 @@ def test_too_large_is_refused_before_decoding(
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-200])  # decoding would find it truncated
     with pytest.raises(InputError, match=r"too large[\s\S]*50×40"):
         load_photograph(tmp_path / name)
-
-
-def test_pillow_s_own_limits_give_the_same_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw(0, (50, 40)).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)  # Pillow warns above it and refuses above its double
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert load_photograph(tmp_path / "a.png").size == (50, 40)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(InputError, match="too large"):
-        load_photograph(tmp_path / "a.png")
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:

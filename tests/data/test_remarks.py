@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
+from small_sets import SMALL
 
 from spheremap.cli import main
 from spheremap.data.remarks import data_remarks, mask_remarks
@@ -16,17 +17,11 @@ NAN = float("nan")
 
 def made(*rows: tuple[str, float, str, str]) -> Tables:
     """Tables of images given as category, azimuth, path of the mask, split."""
-    images = pd.DataFrame(
-        [
-            {
-                "image_id": f"{category}/{i}", "path": f"{i}.jpg", "mask_path": mask, "mask_value": 1,
-                "category": category, "azimuth": azimuth, "x1": 0.0, "y1": 0.0, "x2": 9.0, "y2": 9.0,
-                "width": 9, "height": 9, "split": split, "instance": str(i),
-            }
-            for i, (category, azimuth, mask, split) in enumerate(rows)
-        ],
-        columns=list(IMAGES),
-    )  # fmt: skip
+    listed = [
+        [f"{c}/{i}", f"{i}.jpg", mask, 1, c, azimuth, 0.0, 0.0, 9.0, 9.0, 9, 9, split, str(i)]
+        for i, (c, azimuth, mask, split) in enumerate(rows)
+    ]
+    images = pd.DataFrame(listed, columns=list(IMAGES))
     return Tables(images, pd.DataFrame(columns=list(KEYPOINTS)), pd.DataFrame(columns=list(PAIRS)))
 
 
@@ -80,14 +75,9 @@ def said(folder: Path, rows: list[str], source: str, capsys: pytest.CaptureFixtu
     """Remarks on standard error while a folder with this images.csv is ingested and given its masks."""
     folder.mkdir()
     for name in ("a.png", "b.png", "m.png", "m.jpg"):
-        Image.new("L" if name[0] == "m" else "RGB", (40, 30), 200 if name[0] == "m" else (9, 9, 9)).save(
-            folder / name
-        )
+        Image.new("L", (40, 30), 200).save(folder / name)
     (folder / "images.csv").write_text("\n".join(["image,category,azimuth,mask,split", *rows, ""]))
-    entry = {
-        "layout": "folder", "root": str(folder), "bins": None, "shares": {"train": 1, "val": 0, "test": 0},
-        "max_pairs": 9, "min_shared_keypoints": 1, "seed": 0,
-    }  # fmt: skip
+    entry = SMALL["folder"].entry(folder)
     params, masks = folder / "data.json", folder / "masks.json"
     params.write_text(json.dumps(entry))
     masks.write_text(json.dumps({"source": source}))

@@ -17,17 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.JpegImagePlugin import get_sampling
 
 from spheremap.base.errors import InputError
-from spheremap.cli import main
 from spheremap.config.data_sets import SplitCounts
 from spheremap.config.slices import parse
-from spheremap.data.shapes import dataset
 from spheremap.data.shapes.dataset import CLASS_IDS, ShapesParams, render_dataset
-from spheremap.data.shapes.models import CATEGORIES, keypoint_names
+from spheremap.data.shapes.models import keypoint_names
 from spheremap.data.shapes.pairs import draw_pairs
-from spheremap.data.tables import Tables, read_provenance, read_tables
+from spheremap.data.tables import Tables, read_tables
 
 SLICE: dict[str, Any] = {
     "layout": "shapes",
@@ -83,16 +80,9 @@ def test_splits_share_no_instance_and_every_bin_is_seen_equally(tables: Tables) 
     images = tables.images
     assert len(images) == 2 * 4 * 8
     assert images.groupby("instance")["split"].nunique().eq(1).all()
-    assert images.groupby(["category", "split"])["instance"].nunique().to_dict() == {
-        (category, split): 2 for category in ("car", "chair") for split in ("train", "test")
-    }
+    assert images.groupby(["category", "split"])["instance"].nunique().tolist() == [2] * 4
     assert images.groupby(["instance", "azimuth"]).size().eq(1).all()
     assert sorted(images["azimuth"].unique()) == [45.0 * k for k in range(8)]
-
-
-def test_instances_differ_from_each_other(project: Path, tables: Tables) -> None:
-    first_views = tables.images[tables.images["azimuth"] == 0]
-    assert len({(project / path).read_bytes() for path in first_views["path"]}) == len(first_views)
 
 
 def test_pictures_masks_and_boxes_agree(project: Path, tables: Tables) -> None:
@@ -103,20 +93,10 @@ def test_pictures_masks_and_boxes_agree(project: Path, tables: Tables) -> None:
         assert row.mask_value == CLASS_IDS[row.category]
         assert set(np.unique(values)) == {0, row.mask_value}
         rows, columns = np.nonzero(values)
-        assert [row.x1, row.y1, row.x2, row.y2] == [
-            columns.min(),
-            rows.min(),
-            columns.max() + 1,
-            rows.max() + 1,
-        ]
+        extent = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert [row.x1, row.y1, row.x2, row.y2] == extent
         longer = max(row.x2 - row.x1, row.y2 - row.y1) / 64
         assert 0.45 < longer < 1.0  # object_size, less thin parts that cover no pixel by half
-
-
-def test_pictures_are_jpeg_without_chroma_subsampling(project: Path, tables: Tables) -> None:
-    with Image.open(project / tables.images["path"][0]) as image:
-        assert image.format == "JPEG"
-        assert get_sampling(image) == 0  # 4:4:4
 
 
 def test_keypoints_are_complete_named_and_on_the_object(project: Path, tables: Tables) -> None:
@@ -151,46 +131,22 @@ def test_pairs_are_fair(tables: Tables) -> None:
     assert np.bincount(gap[(pairs["split"] == "train").to_numpy()], minlength=5).tolist() == [8] * 5
 
 
-def test_provenance_names_the_parameters(project: Path) -> None:
-    record = read_provenance(project / "data")
-    assert record["step"] == "render"
-    assert record["params"]["seed"] == 3
-    assert record["params"]["instances"] == {"train": 2, "val": 0, "test": 2}
-
-
-def test_every_category_has_a_class_id_and_at_least_twelve_keypoints() -> None:
-    assert set(CLASS_IDS) == set(CATEGORIES)
-    assert len(set(CLASS_IDS.values())) == len(CLASS_IDS)
-    for category in CATEGORIES:
-        names = keypoint_names(category)
-        assert 12 <= len(set(names)) == len(names) <= 30
-
-
 # ---------------------------------------------------------------------------------------------- drawing pairs
 
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 60), min_shared=st.integers(1, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_drawn_pairs_obey_the_rules(seed: int, count: int, min_shared: int) -> None:
     rng = np.random.default_rng(seed)
     instance = np.repeat(np.arange(3), 8)
     view_bin = np.tile(np.arange(8), 3)
     visible = rng.random((24, 12)) < 0.8
+    images: Any = {"instance": instance, "view_bin": view_bin, "visible": visible}
     try:
-        pairs = draw_pairs(
-            rng,
-            instance=instance,
-            view_bin=view_bin,
-            visible=visible,
-            count=count,
-            min_shared=min_shared,
-            where="here",
-        )
+        pairs = draw_pairs(rng, **images, count=count, min_shared=min_shared, where="here")
     except InputError:
-        allowed = (instance[:, None] != instance) & (
-            visible.astype(int) @ visible.T.astype(int) >= min_shared
-        )
-        assert allowed.sum() < count
+        shared = visible.astype(int) @ visible.T.astype(int)
+        assert ((instance[:, None] != instance) & (shared >= min_shared)).sum() < count
         return
     assert len({tuple(pair) for pair in pairs.tolist()}) == count
     source, target = pairs[:, 0], pairs[:, 1]
@@ -291,67 +247,7 @@ def test_a_killed_worker_ends_the_run_with_a_message(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_existing_data_set_is_replaced_as_a_whole(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("data/images").mkdir(parents=True)
-    Path("data/images/old.jpg").touch()
-    params = dataclasses.replace(
-        PARAMS, categories=("car",), instances=SplitCounts(1, 0, 0), pairs=SplitCounts(0, 0, 0)
-    )
-    render_dataset(params, Path("data"), jobs=1)
-    assert sorted(path.name for path in Path("data").iterdir()) == [
-        "images",
-        "images.csv",
-        "keypoints.csv",
-        "masks",
-        "pairs.csv",
-        "pictures.csv",
-        "provenance.json",
-    ]
-    assert list(Path("data/images").iterdir()) == [Path("data/images/car")]
-    assert read_tables(Path("data")).pairs.empty
-
-
 # ----------------------------------------------------------------------------------------------------- errors
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("seed", -1),
-        ("categories", ["car", "zebra"]),
-        ("categories", ["car", "car"]),
-        ("categories", []),
-        ("image_size", 32),
-        ("instances", {"train": 0, "val": 0, "test": 0}),
-        ("instances", {"train": -1, "val": 0, "test": 3}),
-        ("views_per_instance", 12),
-        ("views_per_instance", 0),
-        ("azimuth_jitter", 30),
-        ("elevation", [35, 0]),
-        ("elevation", [-5, 20]),
-        ("roll", 90),
-        ("distance", [1, 3]),
-        ("object_size", [0.5, 1.2]),
-        ("shift", -0.1),
-        ("pairs", {"train": -1, "val": 0, "test": 0}),
-        ("min_shared_keypoints", 0),
-        ("elevation", 20),
-        ("layout", "spair"),
-    ],
-)
-def test_bad_parameters_are_refused_by_name(
-    key: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "slice.json"
-    path.write_text(json.dumps(SLICE | {key: value}))
-    out = tmp_path / "data"
-    assert main(["render", "--params", str(path), "--out", str(out)]) == 1
-    error = capsys.readouterr().err
-    assert key in error
-    assert not out.exists()
 
 
 def test_more_pairs_than_there_are_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,27 +256,3 @@ def test_more_pairs_than_there_are_is_an_error(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(InputError, match=r"too few image pairs for chair, train(.|\n)*ask for fewer pairs"):
         render_dataset(dataclasses.replace(few, pairs=SplitCounts(1000, 0, 0)), Path("data"), jobs=1)
     assert not list(tmp_path.iterdir())
-
-
-def test_number_of_jobs_is_checked(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="wrong number of jobs"):
-        render_dataset(PARAMS, tmp_path / "data", jobs=0)
-
-
-def test_every_range_reaches_the_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
-    draw = dataset.draw_camera
-
-    def watched(*args: Any, **ranges: Any) -> Any:
-        asked.append(ranges)
-        return draw(*args, **ranges)
-
-    monkeypatch.setattr(dataset, "draw_camera", watched)
-    ranges = {"azimuth_jitter": 11.0, "elevation": (3.0, 4.0), "roll": 7.0, "distance": (8.0, 9.0),
-              "object_size": (0.6, 0.7), "shift": 0.2}  # fmt: skip
-    one = dataclasses.replace(
-        PARAMS, categories=("chair",), instances=SplitCounts(1, 0, 0), pairs=SplitCounts(0, 0, 0), **ranges
-    )
-    render_dataset(one, tmp_path / "out", jobs=1)
-    assert [own.pop("view_bin") for own in asked] == list(range(8))
-    assert all(own == ranges | {"size": 64} for own in asked)

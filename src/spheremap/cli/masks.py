@@ -19,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the tables, and say which masks came of it; on standard error, which are wanting."""
-    from spheremap.data.masks import write_masks
-    from spheremap.data.masks.params import DetectedMasks, NoMasks, read_masks_params
+    from spheremap.data.masks import DetectedMasks, NoMasks, read_masks_params, write_masks
     from spheremap.data.remarks import mask_remarks
     from spheremap.data.tables import read_tables
 

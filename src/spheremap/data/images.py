@@ -96,7 +96,8 @@ def load_photograph(path: Path) -> Photograph:
             size = image.size
             _check_size(image, path)
             if math.prod(size) > MAX_PIXELS:
-                _reduce(image)
+                scale = next(s for s in (2, 4, 8) if math.prod(size) <= MAX_PIXELS * s * s)
+                image.draft("RGB", (size[0] // scale, size[1] // scale))
             image.load()
         return as_photograph(image, path, size)
     except FileNotFoundError as error:
@@ -177,29 +178,17 @@ def _open_header(file: BinaryIO) -> Image.Image:
 def _check_size(image: Image.Image, path: Path) -> None:
     width, height = image.size
     if min(image.size) < MIN_SIDE:
-        raise InputError(
-            "the photograph is too small", where=path, expected=f"{MIN_SIDE} pixels or more on each side",
-            found=f"{width}×{height}",
-        )  # fmt: skip
+        problem, expected = "the photograph is too small", f"{MIN_SIDE} pixels or more on each side"
+        raise InputError(problem, where=path, expected=expected, found=f"{width}×{height}")
     # the decoder of progressive files holds all of the image, at any scale
     reducible = isinstance(image, JpegImageFile) and not image.info.get("progressive")
     limit = MAX_JPEG_PIXELS if reducible else MAX_PIXELS
     if width * height > limit:
-        raise InputError(
-            "the photograph is too large",
-            where=path,
-            expected=f"at most {limit / 1e6:g} million pixels"
-            + ("" if reducible else f", or {MAX_JPEG_PIXELS / 1e6:g} million in a baseline JPEG"),
-            found=f"{width}×{height}, {width * height / 1e6:.0f} million",
-            fix=_SMALLER,
-        )
-
-
-def _reduce(image: Image.Image) -> None:
-    """Have a huge JPEG decoded at the largest scale that fits."""
-    width, height = image.size
-    scale = next(s for s in (2, 4, 8) if width * height <= MAX_PIXELS * s * s)
-    image.draft("RGB", (width // scale, height // scale))
+        expected = f"at most {limit / 1e6:g} million pixels"
+        expected += "" if reducible else f", or {MAX_JPEG_PIXELS / 1e6:g} million in a baseline JPEG"
+        found = f"{width}×{height}, {width * height / 1e6:.0f} million"
+        problem = "the photograph is too large"
+        raise InputError(problem, where=path, expected=expected, found=found, fix=_SMALLER)
 
 
 def _to_rgb(image: Image.Image, path: Path | str) -> NDArray[np.uint8]:
@@ -207,10 +196,9 @@ def _to_rgb(image: Image.Image, path: Path | str) -> NDArray[np.uint8]:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise InputError(
-                "cannot read the image", where=path, expected="8 or 16 bits per channel",
-                found=f"{image.mode} values from {values.min()} to {values.max()}",
-            )  # fmt: skip
+            found = f"{image.mode} values from {values.min()} to {values.max()}"
+            expected = "8 or 16 bits per channel"
+            raise InputError("cannot read the image", where=path, expected=expected, found=found)
         grey = (values.astype(np.uint32) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode == "P":  # through RGBA: a palette may hold transparent entries in several forms
@@ -233,18 +221,14 @@ def load_mask(path: Path, value: int, size: tuple[int, int], sha256: str | None 
     """
     mask = _load(Path(path), "mask", sha256)
     if mask.size != tuple(size):
-        raise InputError(
-            "the mask is not of its image's size", where=path, expected=f"{size[0]}×{size[1]} pixels",
-            found=f"{mask.size[0]}×{mask.size[1]}",
-        )  # fmt: skip
+        expected, found = f"{size[0]}×{size[1]} pixels", "{}×{}".format(*mask.size)
+        raise InputError("the mask is not of its image's size", where=path, expected=expected, found=found)
     if value == ANY_VALUE:
         return foreground(mask)
     values = np.asarray(mask)
     if values.ndim != 2:
-        raise InputError(
-            "the mask has several channels", where=path, expected="one channel (or a palette)",
-            found=f"mode {mask.mode}",
-        )  # fmt: skip
+        problem, expected = "the mask has several channels", "one channel (or a palette)"
+        raise InputError(problem, where=path, expected=expected, found=f"mode {mask.mode}")
     return np.equal(values, value)
 
 
@@ -280,9 +264,7 @@ def _load(path: Path, what: str, sha256: str | None) -> Image.Image:
     except FileNotFoundError as error:
         raise InputError(f"the {what} does not exist", where=path) from error
     except _UNREADABLE as error:
-        unknown = isinstance(error, UnidentifiedImageError)
-        raise InputError(
-            f"cannot read the {what}", where=path, expected="a whole JPEG, PNG or the like",
-            found="another kind of file" if unknown else str(error),
-            fix="replace the file, or remove it from the data set",
-        ) from error  # fmt: skip
+        found = "another kind of file" if isinstance(error, UnidentifiedImageError) else str(error)
+        problem, expected = f"cannot read the {what}", "a whole JPEG, PNG or the like"
+        fix = "replace the file, or remove it from the data set"
+        raise InputError(problem, where=path, expected=expected, found=found, fix=fix) from error

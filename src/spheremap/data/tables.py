@@ -123,15 +123,12 @@ def read_tables(directory: Path) -> Tables:
     except InputError as error:  # what was written passed all checks: it was damaged or changed since
         raise error if "\n  to do: " in str(error) else InputError(str(error), fix=_REBUILD) from error
     written = _record(directory)[_SEALED]
-    for name, found in tables_digest(directory).items():
-        if written.get(name) != found:
-            raise ProvenanceError(
-                "a canonical table is not as it was written",
-                where=directory / name,
-                expected=f"SHA-256 {str(written.get(name))[:12]}…, as in {PROVENANCE}",
-                found=f"SHA-256 {found[:12]}…",
-                fix=_REBUILD,
-            )
+    for name, digest in tables_digest(directory).items():
+        if written.get(name) != digest:
+            expected = f"SHA-256 {str(written.get(name))[:12]}…, as in {PROVENANCE}"
+            found, problem = f"SHA-256 {digest[:12]}…", "a canonical table is not as it was written"
+            where = directory / name
+            raise ProvenanceError(problem, where=where, expected=expected, found=found, fix=_REBUILD)
     return tables
 
 
@@ -168,12 +165,8 @@ def _record(directory: Path) -> dict[str, Any]:
         raise InputError("the tables have no provenance", where=path, fix=_REBUILD)
     found = unseal(read_json(path, fix=_REBUILD), where=path, fix=_REBUILD)
     if not isinstance(found.get(_SEALED), dict):
-        raise ProvenanceError(
-            "not the provenance of canonical tables",
-            where=path,
-            expected=f"an entry {_SEALED!r}",
-            fix=_REBUILD,
-        )
+        problem, expected = "not the provenance of canonical tables", f"an entry {_SEALED!r}"
+        raise ProvenanceError(problem, where=path, expected=expected, fix=_REBUILD)
     return found
 
 
@@ -193,22 +186,17 @@ def _read_csv(path: Path, schema: Mapping[str, str]) -> pd.DataFrame:
         # an empty field means NaN in a number and "" in a text
         frame = pd.read_csv(path, dtype="str", keep_default_na=False)
     except OSError as error:
-        raise InputError(
-            "canonical table missing or unreadable",
-            where=path,
-            found=error.strerror or str(error),
-            fix="run `snakemake --cores all` to build it",
-        ) from error
+        problem, found = "canonical table missing or unreadable", error.strerror or str(error)
+        fix = "run `snakemake --cores all` to build it"
+        raise InputError(problem, where=path, found=found, fix=fix) from error
     except (ValueError, pd.errors.ParserError) as error:
         raise InputError("not a CSV table", where=path, found=str(error)) from error
     if list(frame.columns) != list(schema):
-        raise InputError(
-            "wrong columns", where=path, expected=", ".join(schema), found=", ".join(frame.columns)
-        )
+        expected, found = ", ".join(schema), ", ".join(frame.columns)
+        raise InputError("wrong columns", where=path, expected=expected, found=found)
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes surplus fields for an index
-        raise InputError(
-            "rows longer than the header", where=path, expected=f"{len(schema)} fields in each row"
-        )
+        expected = f"{len(schema)} fields in each row"
+        raise InputError("rows longer than the header", where=path, expected=expected)
     columns = {name: _convert(frame[name], dtype, path) for name, dtype in schema.items()}
     return pd.DataFrame(columns)
 
@@ -221,12 +209,9 @@ def _convert(column: pd.Series, dtype: str, path: Path) -> pd.Series:
         return values.astype(np.dtype(dtype))
     except (ValueError, OverflowError) as error:
         row = next(i for i, text in enumerate(values) if not _is_a(dtype, text))
-        raise InputError(
-            f"bad value in column {column.name!r}, row {row + 1}",
-            where=path,
-            expected="a number" if dtype == "float64" else "a whole number",
-            found=repr(column.iloc[row]),
-        ) from error
+        problem = f"bad value in column {column.name!r}, row {row + 1}"
+        expected = "a number" if dtype == "float64" else "a whole number"
+        raise InputError(problem, where=path, expected=expected, found=repr(column.iloc[row])) from error
 
 
 def _is_a(dtype: str, text: str) -> bool:
@@ -253,52 +238,36 @@ def validate(tables: Tables, where: Path) -> None:
 
     # masks and exports are written to files of these names
     safe = images["image_id"].map(is_safe_id)
-    _reject(images, ~safe, "image_id", "<category>/<name> without '..' and '\\'", "images", where)
-    _reject(images, images["image_id"].duplicated(), "image_id", "each image once", "images", where)
-    sides = (images["width"] > 0) & (images["height"] > 0)
-    _reject(images, ~sides, "width", "a positive width and height", "images", where)
-    azimuth = images["azimuth"]
-    _reject(
-        images,
-        ~(azimuth.isna() | azimuth.between(0, 360, inclusive="left")),
-        "azimuth",
-        "degrees in [0, 360)",
-        "images",
-        where,
-    )
-    split_ok = images["split"].map(lambda text: set(text.split("+")) <= set(SPLITS))
-    _reject(images, ~split_ok, "split", "train, val or test (several joined by '+')", "images", where)
+    azimuth, known = images["azimuth"], set(images["image_id"])
+    in_splits = images["split"].map(lambda text: set(text.split("+")) <= set(SPLITS))
+    wrong = [
+        ("images", ~safe, "image_id", "<category>/<name> without '..' and '\\'"),
+        ("images", images["image_id"].duplicated(), "image_id", "each image once"),
+        ("images", ~((images["width"] > 0) & (images["height"] > 0)), "width", "a positive width and height"),
+        ("images", azimuth.notna() & ~azimuth.between(0, 360, "left"), "azimuth", "degrees in [0, 360)"),
+        ("images", ~in_splits, "split", "train, val or test (several joined by '+')"),
+    ]
     for low, high, side in (("x1", "x2", "width"), ("y1", "y2", "height")):
         inside = (images[low] >= 0) & (images[low] < images[high]) & (images[high] <= images[side])
-        _reject(images, ~inside, high, f"a box with 0 <= {low} < {high} <= {side}", "images", where)
+        wrong.append(("images", ~inside, high, f"a box with 0 <= {low} < {high} <= {side}"))
+    _refuse(tables, wrong, where)  # from here on, ids are known to be unique
 
-    known = set(images["image_id"])
-    _reject(
-        keypoints,
-        ~keypoints["image_id"].isin(known),
-        "image_id",
-        "an image of images.csv",
-        "keypoints",
-        where,
-    )
-    repeated = keypoints.duplicated(["image_id", "keypoint_id"])
-    _reject(keypoints, repeated, "keypoint_id", "each keypoint once per image", "keypoints", where)
-    _reject(keypoints, ~keypoints["visible"].isin((0, 1)), "visible", "0 or 1", "keypoints", where)
     size = images.set_index("image_id")[["width", "height"]].reindex(keypoints["image_id"]).to_numpy()
     xy = keypoints[["x", "y"]].to_numpy(dtype=np.float64)
     within = ((xy >= 0) & (xy <= size)).all(axis=1)
-    _reject(
-        keypoints,
-        pd.Series((keypoints["visible"].to_numpy() == 1) & ~within, index=keypoints.index),
-        "x",
-        "a visible keypoint inside its image",
-        "keypoints",
-        where,
-    )
-
-    for column in ("source", "target"):
-        _reject(pairs, ~pairs[column].isin(known), column, "an image of images.csv", "pairs", where)
-    _reject(pairs, ~pairs["split"].isin(SPLITS), "split", "train, val or test", "pairs", where)
+    outside = (keypoints["visible"] == 1) & pd.Series(~within, index=keypoints.index)
+    repeated = keypoints.duplicated(["image_id", "keypoint_id"])
+    there = "an image of images.csv"
+    wrong = [
+        ("keypoints", ~keypoints["image_id"].isin(known), "image_id", there),
+        ("keypoints", repeated, "keypoint_id", "each keypoint once per image"),
+        ("keypoints", ~keypoints["visible"].isin((0, 1)), "visible", "0 or 1"),
+        ("keypoints", outside, "x", "a visible keypoint inside its image"),
+        ("pairs", ~pairs["source"].isin(known), "source", there),
+        ("pairs", ~pairs["target"].isin(known), "target", there),
+        ("pairs", ~pairs["split"].isin(SPLITS), "split", "train, val or test"),
+    ]
+    _refuse(tables, wrong, where)
 
 
 def is_safe_id(text: str) -> bool:
@@ -306,13 +275,11 @@ def is_safe_id(text: str) -> bool:
     return text.isprintable() and "\\" not in text and not set(text.split("/")) & {"", ".", ".."}
 
 
-def _reject(frame: pd.DataFrame, bad: pd.Series, column: str, expected: str, name: str, where: Path) -> None:
-    if bad.any():
-        row = int(np.flatnonzero(bad.to_numpy())[0])
-        found = ", ".join(f"{key}={value}" for key, value in frame.iloc[row].items())
-        raise InputError(
-            f"bad value in column {column!r}, row {row + 1} of {name}.csv",
-            where=where,
-            expected=expected,
-            found=found,
-        )
+def _refuse(tables: Tables, wrong: list[tuple[str, pd.Series, str, str]], where: Path) -> None:
+    """Raise an error for the first row marked in `wrong`: table, marks, column, what would be right."""
+    for name, marked, column, expected in wrong:
+        if marked.any():
+            row = int(np.flatnonzero(marked.to_numpy())[0])
+            found = ", ".join(f"{key}={value}" for key, value in getattr(tables, name).iloc[row].items())
+            problem = f"bad value in column {column!r}, row {row + 1} of {name}.csv"
+            raise InputError(problem, where=where, expected=expected, found=found)

@@ -13,12 +13,11 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass as strict
 
-from spheremap.base.errors import InputError
 from spheremap.base.files import read_json
 from spheremap.base.provenance import provenance
 from spheremap.config.fields import STRICT, Split
 from spheremap.config.slices import parse
-from spheremap.data.adapters.common import Ingested
+from spheremap.data.adapters.common import Ingested, refusal
 from spheremap.data.adapters.merge_splits import merge_splits
 from spheremap.data.tables import Tables
 
@@ -49,9 +48,7 @@ def ingest(params: Path) -> tuple[Tables, dict[str, Any]]:
     """
     entry = read_json(params)
     if not isinstance(entry, dict):
-        raise InputError(
-            "not an entry of `datasets` in params.yaml", where=params, expected="a mapping", found=repr(entry)
-        )
+        raise refusal("not an entry of `datasets` in params.yaml", params, "a mapping", repr(entry))
     spec, own = read_entry(entry, params)
     if entry.get("borrow") is None:
         return own.tables, provenance("ingest", spec, own.inputs)
@@ -74,19 +71,11 @@ def read_entry(entry: dict[str, Any], where: Path | str) -> tuple[dict[str, Any]
     layout = entry.get("layout")
     if layout not in layouts():
         near = difflib.get_close_matches(str(layout), layouts(), n=1)
-        raise InputError(
-            "the data set's layout cannot be ingested",
-            where=where,
-            expected="layout: one of " + ", ".join(layouts()),
-            found=f"layout: {layout!r}",
-            fix=(
-                "make it with `spheremap render`"
-                if layout == "shapes"
-                else f"did you mean {near[0]!r}?"
-                if near
-                else "correct the entry in params.yaml"
-            ),
-        )
+        fix = f"did you mean {near[0]!r}?" if near else "correct the entry in params.yaml"
+        if layout == "shapes":
+            fix = "make it with `spheremap render`"
+        expected = "layout: one of " + ", ".join(layouts())
+        raise refusal("the data set's layout cannot be ingested", where, expected, f"layout: {layout!r}", fix)
     adapter = importlib.import_module(f"{__name__}.{layout}")
     given = {key: value for key, value in entry.items() if key != "files"}  # a digest, for the workflow
     params = parse({"masks": {"source": "own"}, **given}, adapter.Params, where=where)

@@ -36,7 +36,7 @@ has neither viewpoints nor masks.
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spheremap.base.errors import InputError
 from spheremap.config.data_sets import AP10K as Params
 from spheremap.data.adapters.common import (
     Box,
@@ -58,10 +57,12 @@ from spheremap.data.adapters.common import (
     is_file_name,
     is_inside,
     keypoint_rows,
+    numbered_lines,
     outside_error,
     picture_size,
     read_annotation,
     read_text,
+    refusal,
     require_folders,
     short,
     tell_left_out,
@@ -126,13 +127,10 @@ def read(params: Params) -> Ingested:
         for source, target in _draw(by_split[split], split, params.pairs, rng)
     ]
     if not pairs:
-        raise InputError(
-            "the data set has no pairs",
-            where=root / "annotations",
-            expected=f"pairs ({params.pairs}) with {MIN_KEYPOINTS} shared keypoints in "
-            + ", ".join(params.splits),
-            found=f"{len(images)} images, none of which form such a pair",
+        expected = (
+            f"pairs ({params.pairs}) in {', '.join(params.splits)} with {MIN_KEYPOINTS} shared keypoints"
         )
+        raise refusal("the data set has no pairs", root, expected, f"none among {len(images)} images")
     split_of = {image.number: split for split, *both in pairs for image in both}
     used = sorted((i for i in images if i.number in split_of), key=lambda i: i.image_id)
     tell_left_out(len(images) - len(used), f"images in no pair of {', '.join(params.splits)} left out")
@@ -153,10 +151,14 @@ def read(params: Params) -> Ingested:
 # --- annotations --------------------------------------------------------------------------------------------
 
 
+_Pictures = dict[int, tuple[str, int, int]]  # by id: file name, width, height
+_Species = dict[int, tuple[str, str]]  # by id: name, family
+
+
 def _read_images(folder: Path, outside: str, digest: FileDigest) -> list[_Image]:
     """The images that are annotated, each with its first annotation."""
-    pictures: dict[int, tuple[str, int, int]] = {}  # file name, width, height
-    species: dict[int, tuple[str, str]] = {}  # name, family
+    pictures: _Pictures = {}
+    species: _Species = {}
     annotations: dict[int, list[Fields]] = {}  # by image
     for name in FILES:
         file = read_annotation(folder / name, digest, what="annotation file")
@@ -172,13 +174,11 @@ def _read_images(folder: Path, outside: str, digest: FileDigest) -> list[_Image]
     images = [_image(first, pictures, species, not more) for first, *more in annotations.values()]
     hidden = 0
     for image in images:
-        for k, point in list(image.points.items()):
-            if is_inside(point, image.size):
-                continue
+        for k in [k for k, point in image.points.items() if not is_inside(point, image.size)]:
+            point = image.points.pop(k)
             if outside == "error":
                 name = f"{KEYPOINT_NAMES[k]!r} of image {image.number}"
                 raise outside_error(name, point, image.size, image.annotation.where)
-            del image.points[k]
             image.weights[k] = 0
             hidden += 1
     tell_left_out(hidden, "keypoints outside their images hidden")
@@ -193,9 +193,8 @@ def _add(known: dict[int, Any], entry: Fields, value: Any) -> None:
 
 
 def _picture(picture: Fields) -> tuple[str, int, int]:
-    file_name = picture.get(
-        "file_name", lambda v: is_file_name(v) and Path(v).suffix != "", "the name of a file in data"
-    )
+    expected = "the name of a file in data"
+    file_name = picture.get("file_name", lambda v: is_file_name(v) and Path(v).suffix != "", expected)
     return file_name, picture.whole("width", 1, 10**6), picture.whole("height", 1, 10**6)
 
 
@@ -203,20 +202,14 @@ def _species(category: Fields) -> tuple[str, str]:
     def is_name(value: Any) -> bool:
         return isinstance(value, str) and re.fullmatch(r"\w([\w .'-]*[\w.'-])?", value) is not None
 
-    name, family = (
-        category.get(key, is_name, "the name of a species or family") for key in ("name", "supercategory")
-    )
+    expected = "the name of a species or family"
+    name, family = (category.get(key, is_name, expected) for key in ("name", "supercategory"))
     expected = "the 17 names left_eye, …, right_back_paw"
     category.get("keypoints", lambda v: v == list(KEYPOINT_NAMES), expected)
     return name.replace(" ", "_"), family.replace(" ", "_")
 
 
-def _image(
-    annotation: Fields,
-    pictures: Mapping[int, tuple[str, int, int]],
-    species: Mapping[int, tuple[str, str]],
-    alone: bool,
-) -> _Image:
+def _image(annotation: Fields, pictures: _Pictures, species: _Species, alone: bool) -> _Image:
     number = annotation.values["image_id"]
     annotation.get("image_id", pictures.__contains__, "the id of an image in the annotation files")
     category = annotation.whole("category_id", 0, MAX_ID)
@@ -261,16 +254,12 @@ def _filter(images: list[_Image], root: Path, crowd_list: str | None, digest: Fi
 
 def _read_crowd_list(path: Path, digest: FileDigest) -> set[int]:
     fix = "restore it, or set `crowd_list: null` to leave out the images with several annotations"
-    numbers = set()
-    for i, line in enumerate(read_text(path, "crowd list", digest, fix=fix).splitlines(), start=1):
-        if line.strip():
-            if re.fullmatch("[0-9]{1,12}", line.strip()) is None:
-                raise InputError(
-                    "malformed crowd list", where=f"{path}, line {i}",
-                    expected="an image id, such as 000000000102", found=short(line), fix=fix,
-                )  # fmt: skip
-            numbers.add(int(line))
-    return numbers
+    lines = numbered_lines(path, read_text(path, "crowd list", digest, fix=fix))
+    for where, line in lines:
+        if re.fullmatch("[0-9]{1,12}", line.strip()) is None:
+            expected = "an image id, such as 000000000102"
+            raise refusal("malformed crowd list", where, expected, short(line), fix)
+    return {int(line) for _, line in lines}
 
 
 # --- splits and pairs ---------------------------------------------------------------------------------------

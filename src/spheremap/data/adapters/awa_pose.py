@@ -43,7 +43,6 @@ from typing import Any
 
 import numpy as np
 
-from spheremap.base.errors import InputError
 from spheremap.config.data_sets import AwaPose as Params
 from spheremap.data.adapters.common import (
     Box,
@@ -59,6 +58,7 @@ from spheremap.data.adapters.common import (
     outside_error,
     picture_size,
     read_bytes,
+    refusal,
     require_folders,
     short,
     tell_left_out,
@@ -148,13 +148,9 @@ def read(params: Params) -> Ingested:
 def _annotation_paths(folder: Path) -> list[Path]:
     paths = sorted(folder.glob("*.pickle"))
     if not paths:
-        raise InputError(
-            "an animal has no annotations",
-            where=folder,
-            expected=f"files such as {folder.name}_10001.pickle",
-            found="none" if folder.is_dir() else "no such folder",
-            fix="restore the folder, or list animals that are there in the data set's `categories`",
-        )
+        expected = f"files such as {folder.name}_10001.pickle"
+        fix = "restore the folder, or list animals that are there in the data set's `categories`"
+        raise refusal("an animal has no annotations", folder, expected, "none", fix)
     return paths
 
 
@@ -167,18 +163,12 @@ def _only_animal(content: bytes, path: Path, left_out: Counter[str]) -> Fields |
     names = [key for key in values if isinstance(key, str) and re.fullmatch("a[0-9]+", key)]
     left_out["entries that are not animals ignored"] += len(values) - len(names)
     if not names:
-        raise InputError(
-            "malformed annotation: no animal in it",
-            where=path,
-            expected='entries "a1", "a2", …, one per animal',
-            found=short(list(values)),
-            fix="restore the file",
-        )
+        expected = 'entries "a1", "a2", …, one per animal'
+        raise refusal("malformed annotation: no animal in it", path, expected, short(list(values)))
     if len(names) > 1:
         left_out["pictures with several animals left out"] += 1
         return None
-    is_dictionary = lambda value: isinstance(value, dict)  # noqa: E731
-    return Fields(Fields(values, path).get(names[0], is_dictionary, "a dictionary"), path)
+    return Fields(Fields(values, path).get(names[0], lambda v: isinstance(v, dict), "a dictionary"), path)
 
 
 def _points(record: Fields, size: tuple[int, int], outside: str, left_out: Counter[str]) -> dict[int, Point]:
@@ -212,16 +202,15 @@ def _box(record: Fields, size: tuple[int, int]) -> Box | None:
 
 def _box_about(points: Mapping[int, Point], size: tuple[int, int]) -> Box:
     """The smallest box about points, a pixel at least on each side."""
-    low, high = [], []
-    for axis in range(2):
-        values = [point[axis] for point in points.values()]
-        a, b = min(values), max(values)
-        if b - a < 1:
-            a = min(max((a + b - 1) / 2, 0.0), size[axis] - 1.0)
-            b = a + 1
-        low.append(a)
-        high.append(b)
-    return low[0], low[1], high[0], high[1]
+    sides = []
+    for values, limit in zip(zip(*points.values(), strict=True), size, strict=True):
+        low, high = min(values), max(values)
+        if high - low < 1:
+            low = min(max((low + high - 1) / 2, 0.0), limit - 1.0)
+            high = low + 1
+        sides.append((low, high))
+    (x1, x2), (y1, y2) = sides
+    return x1, y1, x2, y2
 
 
 def _pairs(animals: Mapping[str, _Animal], params: Params) -> list[tuple[str, str]]:
@@ -240,13 +229,10 @@ def _pairs(animals: Mapping[str, _Animal], params: Params) -> list[tuple[str, st
         across=params.pairs == "across",
     )
     if not drawn:
-        raise InputError(
-            "no two pictures form a pair",
-            where=Path(params.root) / params.annotations,
-            expected=f"pictures that share {params.min_shared_keypoints} visible keypoints or more",
-            found=f"{len(names)} pictures of {len(categories)} animals, pairs: {params.pairs}",
-            fix="lower `min_shared_keypoints`, or choose more `categories`, in the data set's entry",
-        )
+        expected = f"pictures that share {params.min_shared_keypoints} visible keypoints or more"
+        found = f"{len(names)} pictures of {len(categories)} animals, pairs: {params.pairs}"
+        fix = "lower `min_shared_keypoints`, or choose more `categories`, in the data set's entry"
+        raise refusal("no two pictures form a pair", params.root, expected, found, fix)
     return [(names[i], names[j]) for i, j in drawn]
 
 
@@ -272,13 +258,8 @@ def read_pickle(content: bytes, path: Path) -> dict[Any, Any]:
         if not isinstance(value, dict):
             raise ValueError(short(value))
     except Exception as error:  # a damaged pickle may raise anything
-        raise InputError(
-            "the annotation cannot be read",
-            where=path,
-            expected=f"a pickled dictionary of texts, numbers and lists, at most {MAX_PICKLE_BYTES} bytes",
-            found=short(str(error)),
-            fix="restore the file",
-        ) from error
+        expected = f"a pickled dictionary of texts, numbers and lists, at most {MAX_PICKLE_BYTES} bytes"
+        raise refusal("the annotation cannot be read", path, expected, short(str(error))) from error
     return value
 
 

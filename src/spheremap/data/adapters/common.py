@@ -8,9 +8,11 @@ import io
 import json
 import math
 import reprlib
+import struct
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,6 +58,15 @@ class FileDigest:
 
 # --- files --------------------------------------------------------------------------------------------------
 
+RESTORE = "restore or correct the file"
+# whatever Pillow raises for bytes that are no picture
+_UNREADABLE = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
+
+
+def refusal(problem: str, where: Path | str, expected: str, found: str, fix: str = RESTORE) -> InputError:
+    """The error for what stands in a data set and cannot be used."""
+    return InputError(problem, where=where, expected=expected, found=found, fix=fix)
+
 
 def require_folders(root: Path, folders: tuple[str, ...], layout: str) -> None:
     """Check that a data set lies where its entry says.
@@ -65,13 +76,9 @@ def require_folders(root: Path, folders: tuple[str, ...], layout: str) -> None:
     """
     for folder in folders:
         if not (root / folder).is_dir():
-            raise InputError(
-                f"the data set is missing or not in the layout of {layout}",
-                where=root,
-                expected=f"a folder {folder} in it",
-                found=f"no such folder in {root.resolve()}",
-                fix="unpack the data set there or correct its entry in params.yaml",
-            )
+            problem = f"the data set is missing or not in the layout of {layout}"
+            fix = "unpack the data set there or correct its entry in params.yaml"
+            raise refusal(problem, root, f"a folder {folder} in it", f"none in {root.resolve()}", fix)
 
 
 def ingesting(items: Sequence[T], unit: str = "images") -> Iterable[T]:
@@ -84,38 +91,34 @@ def read_bytes(path: Path, what: str, *, fix: str = "restore it") -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise InputError(
-            f"cannot read the {what}",
-            where=short_path(path),
-            expected="a file",
-            found=(error.strerror if isinstance(error, OSError) else None) or short(str(error)),
-            fix=fix,
-        ) from error
+        found = (error.strerror if isinstance(error, OSError) else None) or short(str(error))
+        raise refusal(f"cannot read the {what}", short_path(path), "a file", found, fix) from error
 
 
-def read_text(path: Path, what: str, digest: FileDigest, *, fix: str, fix_encoding: str | None = None) -> str:
-    """The content of a text file in UTF-8, included in `digest`; a byte order mark is not part of it.
-
-    Raises:
-        InputError: if it cannot be read, for which `fix` says what to do, or is not UTF-8, for which
-            `fix_encoding` does (default: `fix`).
-    """
+def read_text(path: Path, what: str, digest: FileDigest, *, fix: str = "restore it") -> str:
+    """The content of a text file in UTF-8, included in `digest`; a byte order mark is not part of it."""
     content = read_bytes(path, what, fix=fix)
     digest.add(path.name, content)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"the {what} is not a text file",
-            where=path,
-            expected="UTF-8",
-            found=str(error),
-            fix=fix_encoding or fix,
-        ) from error
+        save = 'restore it, or save it as UTF-8; spreadsheet programs call it "CSV UTF-8"'
+        raise refusal(f"the {what} is not a text file", path, "UTF-8", str(error), save) from error
 
 
-def parse_json_object(content: bytes, path: Path) -> dict[str, Any]:
-    """A JSON object without repeated keys, of which a lenient parser would silently drop all but the last."""
+def numbered_lines(path: Path, text: str) -> list[tuple[str, str]]:
+    """The lines of a text that are not blank, each after its place, "<path>, line <number>"."""
+    return [(f"{path}, line {i}", line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def read_annotation(
+    path: Path, digest: FileDigest, name: str | None = None, what: str = "annotation"
+) -> "Fields":
+    """A JSON file that holds an object, included in `digest` as `name` (default: the file's name).
+
+    A repeated key, of which a lenient parser would silently drop all but the last, is an error. `what` names
+    the file in the error if it cannot be read.
+    """
 
     def unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(items)
@@ -123,19 +126,27 @@ def parse_json_object(content: bytes, path: Path) -> dict[str, Any]:
             raise ValueError("a key occurs twice: " + ", ".join(short(key) for key, _ in items))
         return result
 
+    content = read_bytes(path, what)
+    digest.add(path.name if name is None else name, content)
     try:
         values = json.loads(content.decode("utf-8"), object_pairs_hook=unique)
+        if not isinstance(values, dict):
+            raise ValueError(short(values))
     except (ValueError, RecursionError) as error:
-        raise InputError(
-            "the annotation is not JSON",
-            where=path,
-            expected="a JSON object in UTF-8",
-            found=short(str(error)),
-            fix="restore or correct the file",
-        ) from error
-    if not isinstance(values, dict):
-        raise InputError("malformed annotation", where=path, expected="a JSON object", found=short(values))
-    return values
+        raise refusal("malformed annotation", path, "a JSON object in UTF-8", short(str(error))) from error
+    return Fields(values, path)
+
+
+@contextmanager
+def reading_picture(path: Path, what: str, content: bytes, fix: str) -> Iterator[None]:
+    """Turn whatever Pillow says of `content` in the block into an error that names the file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a picture that cannot be used raises an error
+            yield
+    except _UNREADABLE as error:
+        found = f"{len(content)} bytes that are not one"
+        raise refusal(f"unreadable {what}", short_path(path), "a picture file", found, fix) from error
 
 
 def picture_size(
@@ -156,37 +167,19 @@ def picture_size(
         expected: the size that this file gives; None if it gives none.
         modes: Pillow's modes of the pixels that are allowed; None for all.
     """
-    content = read_bytes(path, f"{what} named in {named_in}", fix=f"restore the {what}")
+    fix = f"restore the {what}"
+    content = read_bytes(path, f"{what} named in {named_in}", fix=fix)
     digest.add("/".join(path.parts[-2:]), content)
-    try:
-        with warnings.catch_warnings():
-            # only the header is read, so a huge picture is no danger yet
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with open_picture(io.BytesIO(content)) as picture:
-                size, mode = picture.size, picture.mode
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"unreadable {what}",
-            where=path,
-            expected="a picture file",
-            found=f"{len(content)} bytes that are not one",
-            fix=f"restore the {what}",
-        ) from error
+    with reading_picture(path, what, content, fix), open_picture(io.BytesIO(content)) as picture:
+        size, mode = picture.size, picture.mode
     if expected not in (None, size):
-        raise InputError(
-            f"{what} of another size than its annotation says",
-            where=path,
-            expected="{} x {} pixels as in {}".format(*expected, named_in),
-            found="{} x {} pixels".format(*size),
-            fix=f"restore the {what}, or correct the size in the annotation",
-        )
+        wanted = "{} x {} pixels as in {}".format(*expected, named_in)
+        problem = f"{what} of another size than its annotation says"
+        found = "{} x {} pixels".format(*size)
+        raise refusal(problem, path, wanted, found, f"{fix}, or correct the annotation")
     if modes is not None and mode not in modes:
-        raise InputError(
-            f"{what} with several channels",
-            where=path,
-            expected="one channel (palette or grey) whose values are class ids",
-            found=f"mode {mode}",
-        )
+        wanted = "one channel (palette or grey) whose values are class ids"
+        raise refusal(f"{what} with several channels", path, wanted, f"mode {mode}", fix)
     return size
 
 
@@ -215,13 +208,8 @@ class Fields:
 
     def wrong(self, key: str, expected: str) -> InputError:
         """The error for a field that is absent or not as expected."""
-        return InputError(
-            f"malformed {self.what}: field {short(key)}",
-            where=self.where,
-            expected=expected,
-            found=short(self.values[key]) if key in self.values else "no such field",
-            fix="restore or correct the file",
-        )
+        found = short(self.values[key]) if key in self.values else "no such field"
+        return refusal(f"malformed {self.what}: field {short(key)}", self.where, expected, found)
 
     def get(self, key: str, is_right: Callable[[Any], bool], expected: str) -> Any:
         """A field for which `is_right` must hold; None if it is absent and that is right."""
@@ -257,18 +245,6 @@ class Fields:
         return [Fields(v, self.where, f"entry no. {i} of {key!r}") for i, v in enumerate(listed, start=1)]
 
 
-def read_annotation(
-    path: Path, digest: FileDigest, name: str | None = None, what: str = "annotation"
-) -> Fields:
-    """A JSON file that holds an object, included in `digest` as `name` (default: the file's name).
-
-    `what` names the file in the error if it cannot be read.
-    """
-    content = read_bytes(path, what)
-    digest.add(path.name if name is None else name, content)
-    return Fields(parse_json_object(content, path), path)
-
-
 def is_number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
     """Whether a value of a JSON file is a number from `low` to `high`; NaN and booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
@@ -293,13 +269,8 @@ def outside_error(
     name: str, point: Sequence[float], size: tuple[int, int], where: Path | str, fix: str = HIDE
 ) -> InputError:
     """The error for a keypoint outside its picture of `size` (width, height)."""
-    return InputError(
-        f"keypoint outside the image: {name}",
-        where=where,
-        expected=f"[x, y] with 0 <= x <= {size[0]}, 0 <= y <= {size[1]}",
-        found=short(list(point)),
-        fix=fix,
-    )
+    expected = f"[x, y] with 0 <= x <= {size[0]}, 0 <= y <= {size[1]}"
+    return refusal(f"keypoint outside the image: {name}", where, expected, short(list(point)), fix)
 
 
 _SHORT = reprlib.Repr()
@@ -358,14 +329,8 @@ def image_row(
 def keypoint_row(image_id: str, keypoint_id: str, name: str, point: Point | None) -> dict[str, Any]:
     """A row of keypoints.csv; `point` is None where the keypoint is not visible."""
     x, y = (math.nan, math.nan) if point is None else point
-    return {
-        "image_id": image_id,
-        "keypoint_id": keypoint_id,
-        "name": name,
-        "x": x,
-        "y": y,
-        "visible": int(point is not None),
-    }
+    row = (image_id, keypoint_id, name, x, y, int(point is not None))
+    return dict(zip(KEYPOINTS, row, strict=True))
 
 
 def keypoint_rows(

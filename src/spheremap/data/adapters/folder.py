@@ -28,9 +28,7 @@ import difflib
 import io
 import math
 import re
-import struct
 import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -38,14 +36,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from spheremap.base.errors import InputError
 from spheremap.config.data_sets import Folder as Params
 from spheremap.config.data_sets import Shares
 from spheremap.data.adapters.common import (
+    Box,
     FileDigest,
     Ingested,
+    Point,
     image_row,
     ingested,
     ingesting,
@@ -53,8 +52,9 @@ from spheremap.data.adapters.common import (
     keypoint_row,
     read_bytes,
     read_text,
+    reading_picture,
+    refusal,
     short,
-    short_path,
     tell_left_out,
 )
 from spheremap.data.adapters.pairs import sample_pairs
@@ -62,10 +62,9 @@ from spheremap.data.images import ANY_VALUE, foreground, open_picture
 from spheremap.data.tables import SPLITS
 
 BOX = ("x1", "y1", "x2", "y2")
+IMAGE_COLUMNS = ("azimuth", "azimuth_bin", "split", "instance", "mask", *BOX)
 MASK_MODES = ("1", "L", "P", "I", "I;16", "RGB", "LA", "PA", "RGBA")
 EXIF_ORIENTATION = 0x0112
-# whatever Pillow raises for bytes that are no picture
-_UNREADABLE = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
 
 
 @dataclass
@@ -74,17 +73,12 @@ class _Image:
 
     where: str
     image_id: str
-    path: Path
     category: str
     instance: str
-    azimuth: float  # degrees in [0, 360), NaN if unknown
-    width: int
-    height: int
-    box: tuple[float, float, float, float]
-    mask_path: Path | None
-    mask_value: int
+    size: tuple[int, int]
+    row: dict[str, Any]  # of the canonical table, but for the split
     split: set[str]
-    points: dict[str, tuple[float, float] | None] = field(default_factory=dict)  # None: not visible
+    points: dict[str, Point | None] = field(default_factory=dict)  # None: not visible
 
 
 def read(params: Params) -> Ingested:
@@ -100,7 +94,7 @@ def read(params: Params) -> Ingested:
     root = Path(params.root)
     _check_names(root)
     digests = {kind: FileDigest() for kind in ("tables", "images", "masks")}
-    table = _Table(root / "images.csv", ("image", "category"), _IMAGE_COLUMNS, digests["tables"])
+    table = _Table(root / "images.csv", ("image", "category"), IMAGE_COLUMNS, digests["tables"])
     images: dict[str, _Image] = {}  # path as written -> image
     names: dict[str, str] = {}  # image_id -> path as written
     for row in ingesting(table.rows):
@@ -113,13 +107,14 @@ def read(params: Params) -> Ingested:
             raise row.wrong("image", f"{expected}: both would be named {image.image_id!r}")
         images[name], names[image.image_id] = image, name
     if not images:
-        raise InputError("the data set has no images", where=table.path, expected="one row or more")
+        raise refusal("the data set has no images", table.path, "one row or more", "a header alone")
 
     measured = _read_keypoints(root / "keypoints.csv", images, digests["tables"])
-    pairs = _read_pairs(root / "pairs.csv", images, "split" in table.columns, digests["tables"])
-    if "split" not in table.columns and pairs is None:
-        _divide(list(images.values()), params.shares if measured else Shares(1.0, 0.0, 0.0), params.seed)
+    split_known = "split" in table.columns
+    pairs = _read_pairs(root / "pairs.csv", images, split_known, digests["tables"])
     if pairs is None:
+        if not split_known:
+            _divide(list(images.values()), params.shares if measured else Shares(1.0, 0.0, 0.0), params.seed)
         pairs = _draw_pairs(images, params) if measured else []
         if not measured:
             unpaired = sum(1 for image in images.values() if image.split & {"val", "test"})
@@ -130,76 +125,49 @@ def read(params: Params) -> Ingested:
         for image in images.values()
         if "train" in image.split and image.image_id not in sources
     ]
-    rows = [_image_row(image) for image in images.values()]
+    rows = [{**i.row, "split": "+".join(s for s in SPLITS if s in i.split)} for i in images.values()]
     return ingested(rows, _keypoint_rows(images), pairs, digests)
 
 
 def _check_names(root: Path) -> None:
     """Refuse a table whose name is written otherwise: it would be passed over."""
-    present = [path.name for path in root.iterdir()] if root.is_dir() else []
-    for expected in ("images.csv", "keypoints.csv", "pairs.csv"):
-        for found in present:
-            if found != expected and found.lower() == expected:
-                raise InputError(
-                    "the name of a table is written otherwise",
-                    where=root,
-                    expected=expected,
-                    found=found,
-                    fix="rename or remove the file",
-                )
+    tables = ("images.csv", "keypoints.csv", "pairs.csv")
+    for found in (path.name for path in root.iterdir()) if root.is_dir() else ():
+        if found not in tables and found.lower() in tables:
+            problem = "the name of a table is written otherwise"
+            raise refusal(problem, root, found.lower(), found, "rename or remove the file")
 
 
 # --- images.csv ---------------------------------------------------------------------------------------------
-
-_IMAGE_COLUMNS = ("azimuth", "azimuth_bin", "split", "instance", "mask", *BOX)
 
 
 def _read_image(
     row: "_Row", root: Path, name: str, bins: int | None, digests: Mapping[str, FileDigest]
 ) -> _Image:
-    category = row.values["category"]
+    category, instance = row.values["category"], row.values.get("instance", "")
     if re.fullmatch(r"\w[\w+.-]*", category) is None:
         raise row.wrong("category", "a name of letters and digits, then also '_', '+', '.', '-'; no spaces")
-    path = root / name
-    width, height = _picture_size(path, row, digests["images"])
-    mask_path, mask_value, inside = None, 1, None
-    if mask := row.values.get("mask"):
-        mask_path = root / row.path("mask")
-        mask_value, inside = _read_mask(mask_path, (width, height), row, digests["masks"], mask)
-    image_id = f"{category}/{PurePosixPath(name).with_suffix('').as_posix().replace('/', '__')}"
-    return _Image(
-        where=row.where,
-        image_id=image_id,
-        path=path,
-        category=category,
-        instance=_instance(row) or image_id,
-        azimuth=_azimuth(row, bins),
-        width=width,
-        height=height,
-        box=_box(row, width, height, inside),
-        mask_path=mask_path,
-        mask_value=mask_value,
-        split=_splits(row),
-    )
-
-
-def _instance(row: "_Row") -> str:
-    instance = row.values.get("instance", "")
     if instance and not is_text(instance):
         raise row.wrong("instance", "a text of printable characters, or nothing")
-    return instance
+    size = _picture_size(root / name, row, digests["images"])
+    mask, value, inside = "", 1, None
+    if row.values.get("mask"):
+        path = root / row.path("mask")
+        value, inside = _read_mask(path, size, row, digests["masks"])
+        mask = path.as_posix()
+    image_id = f"{category}/{PurePosixPath(name).with_suffix('').as_posix().replace('/', '__')}"
+    others = {"mask_path": mask, "mask_value": value, "instance": instance or image_id}
+    box, azimuth = _box(row, size, inside), _azimuth(row, bins)
+    canonical = image_row(image_id, root / name, size, box, "", azimuth=azimuth, **others)
+    return _Image(row.where, image_id, category, instance or image_id, size, canonical, _splits(row))
 
 
 def _azimuth(row: "_Row", bins: int | None) -> float:
     if row.values.get("azimuth_bin"):
         if bins is None:
-            raise InputError(
-                "images.csv has azimuth bins, but their number is not known",
-                where=row.where,
-                expected="`bins` in the data set's entry in params.yaml",
-                found="null",
-                fix="set it to the number of bins in the full circle",
-            )
+            problem = "images.csv has azimuth bins, but their number is not known"
+            fix = "set it to the number of bins in the full circle"
+            raise refusal(problem, row.where, "`bins` in the data set's entry in params.yaml", "null", fix)
         text = row.values["azimuth_bin"]
         if re.fullmatch(r"[0-9]{1,9}", text) is None or int(text) >= bins:
             raise row.wrong("azimuth_bin", f"a whole number from 0 to {bins - 1}, or nothing")
@@ -219,16 +187,12 @@ def _splits(row: "_Row") -> set[str]:
     return set(splits)
 
 
-def _box(
-    row: "_Row", width: int, height: int, inside: NDArray[np.bool_] | None
-) -> tuple[float, float, float, float]:
-    given = [row.values.get(side, "") for side in BOX]
-    if any(given):
+def _box(row: "_Row", size: tuple[int, int], inside: NDArray[np.bool_] | None) -> Box:
+    width, height = size
+    if any(row.values.get(side) for side in BOX):
         expected = f"0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}, or nothing in all four"
-        x1, y1, x2, y2 = (
-            row.number(side, 0, limit, expected)
-            for side, limit in zip(BOX, (width, height, width, height), strict=True)
-        )
+        limits = zip(BOX, (*size, *size), strict=True)
+        x1, y1, x2, y2 = (row.number(side, 0, limit, expected) for side, limit in limits)
         if not (x1 < x2 and y1 < y2):
             raise row.wrong("x2" if x1 >= x2 else "y2", expected)
         return x1, y1, x2, y2
@@ -236,21 +200,6 @@ def _box(
         rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
     return 0.0, 0.0, float(width), float(height)
-
-
-def _image_row(image: _Image) -> dict[str, Any]:
-    return image_row(
-        image.image_id,
-        image.path,
-        (image.width, image.height),
-        image.box,
-        "+".join(split for split in SPLITS if split in image.split),
-        mask_path="" if image.mask_path is None else image.mask_path.as_posix(),
-        mask_value=image.mask_value,
-        category=image.category,
-        azimuth=image.azimuth,
-        instance=image.instance,
-    )
 
 
 def _divide(images: list[_Image], shares: Shares, seed: int) -> None:
@@ -287,81 +236,40 @@ def _picture_size(path: Path, row: "_Row", digest: FileDigest) -> tuple[int, int
     """(width, height) as stored; only the header is read."""
     content = read_bytes(path, f"image named in {row.where}", fix="correct the path, or remove the line")
     digest.add(row.values["image"], content)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a huge picture is no danger yet; damaged EXIF says nothing
-            with open_picture(io.BytesIO(content)) as picture:
-                size = picture.size
-                orientation = _orientation(picture)
-    except _UNREADABLE as error:
-        raise InputError(
-            "unreadable image",
-            where=short_path(path),
-            expected="a picture file",
-            found=f"{len(content)} bytes that are not one",
-            fix=f"replace the file, or remove it from {row.where}",
-        ) from error
-    if orientation != 1:
-        raise InputError(
-            "the picture is stored turned: its EXIF orientation is not 1",
-            where=path,
-            expected="pixels stored upright, as coordinates and viewpoints refer to them",
-            found=f"EXIF orientation {orientation}",
-            fix="turn the stored pixels (docs/datasets/folder.md shows how), or remove the EXIF tag if the"
-            " annotations refer to the pixels as stored",
-        )
-    return size
-
-
-def _orientation(picture: Image.Image) -> int:
-    try:
-        orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-    except (*_UNREADABLE, TypeError, KeyError, EOFError, ZeroDivisionError):
-        return 1  # damaged EXIF data do not turn a picture
-    return orientation if orientation in range(2, 9) else 1
+    with reading_picture(path, "image", content, f"replace the file, or remove it from {row.where}"):
+        picture = open_picture(io.BytesIO(content))
+        try:
+            orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
+        except Exception:  # damaged EXIF data, of which Pillow may raise anything, do not turn a picture
+            orientation = 1
+    if orientation in range(2, 9):
+        problem = "the picture is stored turned: its EXIF orientation is not 1"
+        expected = "pixels stored upright, as coordinates and viewpoints refer to them"
+        fix = "turn the stored pixels (docs/datasets/folder.md shows how), or remove the EXIF tag"
+        raise refusal(problem, path, expected, f"EXIF orientation {orientation}", fix)
+    return picture.size
 
 
 def _read_mask(
-    path: Path, size: tuple[int, int], row: "_Row", digest: FileDigest, name: str
+    path: Path, size: tuple[int, int], row: "_Row", digest: FileDigest
 ) -> tuple[int, NDArray[np.bool_]]:
     """The value of the object's pixels, or `ANY_VALUE` if there are several, and where they are, `(H, W)`."""
     content = read_bytes(path, f"mask named in {row.where}", fix="correct the path, or leave the field empty")
-    digest.add(name, content)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a picture that cannot be used raises an error
-            with open_picture(io.BytesIO(content)) as mask:
-                found = mask.size
-                if found == size:  # others are not decoded, however large they say they are
-                    mask.load()
-                    picture = mask.copy()
-    except _UNREADABLE as error:
-        raise InputError(
-            "unreadable mask",
-            where=short_path(path),
-            expected="a picture file",
-            found=f"{len(content)} bytes that are not one",
-            fix="replace the file, or leave the field `mask` empty",
-        ) from error
-    if found != size:
-        raise InputError(
-            "mask of another size than its image",
-            where=path,
-            expected=f"{size[0]} x {size[1]} pixels as {row.values['image']}",
-            found=f"{found[0]} x {found[1]} pixels",
-            fix=f"draw it over the picture as it is stored, or correct {row.where}",
-        )
+    digest.add(row.values["mask"], content)
+    with reading_picture(path, "mask", content, "replace the file, or leave the field `mask` empty"):
+        picture = open_picture(io.BytesIO(content))
+        if picture.size != size:  # such a one is not decoded, however large it says it is
+            expected = f"{size[0]} x {size[1]} pixels as {row.values['image']}"
+            found, fix = "{} x {} pixels".format(*picture.size), f"draw it anew, or correct {row.where}"
+            raise refusal("mask of another size than its image", path, expected, found, fix)
+        picture.load()
     if picture.mode not in MASK_MODES:
-        raise InputError(
-            "mask of an unknown kind", where=path, expected="a PNG in grey, colour or with transparency",
-            found=f"mode {picture.mode}",
-        )  # fmt: skip
+        expected = "a PNG in grey, colour or with transparency"
+        raise refusal("mask of an unknown kind", path, expected, f"mode {picture.mode}", "save it as such")
     inside = foreground(picture)
     if not inside.any():
-        raise InputError(
-            "the mask is empty", where=path, expected="pixels above 0 where the object is", found="none",
-            fix="draw the object, or leave the field `mask` empty: the whole box then counts",
-        )  # fmt: skip
+        fix = "draw the object, or leave the field `mask` empty: the whole box then counts"
+        raise refusal("the mask is empty", path, "pixels above 0 where the object is", "none", fix)
     values = np.asarray(picture)
     if values.ndim == 2 and np.array_equal(values > 0, inside):
         distinct = np.unique(values[inside])
@@ -379,32 +287,26 @@ def _read_keypoints(path: Path, images: Mapping[str, _Image], digest: FileDigest
         return False
     rows = _Table(path, ("image", "keypoint", "x", "y"), ("visible",), digest).rows
     if not rows:
-        raise InputError(
-            "the table of keypoints has no rows",
-            where=path,
-            expected="one row or more",
-            found="a header alone",
-            fix="write them, or remove the file: without it all pictures are for training",
-        )
+        fix = "write them, or remove the file: without it all pictures are for training"
+        raise refusal("the table of keypoints has no rows", path, "one row or more", "a header alone", fix)
     for row in rows:
         image = row.image("image", images)
-        name = row.values["keypoint"]
+        name, visible = row.values["keypoint"], row.values.get("visible", "")
         if not is_text(name):
             raise row.wrong("keypoint", "a name of printable characters")
         if name in image.points:
             raise row.wrong("keypoint", "each keypoint once per image")
-        visible = row.values.get("visible", "")
         if visible not in ("", "0", "1"):
             raise row.wrong("visible", "0, 1 or nothing")
-        placed = bool(row.values["x"] or row.values["y"])
-        if not placed and visible == "1":
+        image.points[name] = None
+        if row.values["x"] or row.values["y"]:
+            x, y = (
+                row.number(axis, 0, limit, f"a number from 0 to {limit}, the picture's {side}")
+                for axis, limit, side in zip("xy", image.size, ("width", "height"), strict=True)
+            )
+            image.points[name] = None if visible == "0" else (x, y)
+        elif visible == "1":
             raise row.wrong("x", "a place, since the keypoint is said to be visible")
-        if not placed:
-            image.points[name] = None
-            continue
-        x = row.number("x", 0, image.width, f"a number from 0 to {image.width}, the picture's width")
-        y = row.number("y", 0, image.height, f"a number from 0 to {image.height}, the picture's height")
-        image.points[name] = None if visible == "0" else (x, y)
     return any(point is not None for image in images.values() for point in image.points.values())
 
 
@@ -457,26 +359,20 @@ def _draw_pairs(images: Mapping[str, _Image], params: Params) -> list[tuple[str,
     names = sorted({name for image in images.values() for name in image.points})
     categories = sorted({image.category for image in images.values()})
     pairs = []
-    outcomes = {"val": "the last head will be kept", "test": "there will be nothing to evaluate"}
-    for split, without in outcomes.items():
+    for split, without in (
+        ("val", "the last head will be kept"),
+        ("test", "there will be nothing to evaluate"),
+    ):
         members = [image for image in images.values() if split in image.split]
         visible = np.array([[im.points.get(name) is not None for name in names] for im in members], np.bool_)
         group = np.array([categories.index(image.category) for image in members], np.int64)
-        drawn = sample_pairs(
-            visible.reshape(len(members), len(names)),
-            group,
-            count=params.max_pairs,
-            min_shared=params.min_shared_keypoints,
-            seed=params.seed,
-        )
+        visible, share = visible.reshape(len(members), len(names)), params.min_shared_keypoints
+        drawn = sample_pairs(visible, group, count=params.max_pairs, min_shared=share, seed=params.seed)
         pairs += [(split, members[i].image_id, members[j].image_id) for i, j in drawn]
         if not len(drawn):
-            print(
-                f"ingest: no pairs of the split {split!r}: {without}, unless others are merged in. It has"
-                f" {len(members)} images, and a pair shares min_shared_keypoints,"
-                f" {params.min_shared_keypoints}, visible keypoints",
-                file=sys.stderr,
-            )
+            told = f"no pairs of the split {split!r}: {without}, unless others are merged in. It has"
+            told += f" {len(members)} images, and a pair shares {share} keypoints (min_shared_keypoints)"
+            print(f"ingest: {told}", file=sys.stderr)
     return pairs
 
 
@@ -492,13 +388,7 @@ class _Row:
 
     def wrong(self, column: str, expected: str) -> InputError:
         """The error for a field that is not as expected."""
-        return InputError(
-            f"bad value in column {column!r}",
-            where=self.where,
-            expected=expected,
-            found=short(self.values[column]),
-            fix="correct the line",
-        )
+        return refusal(f"bad value in column {column!r}", self.where, expected, short(self.values[column]))
 
     def number(self, column: str, low: float, high: float, expected: str) -> float:
         text = self.values[column]
@@ -533,67 +423,47 @@ class _Table:
     ) -> None:
         self.path = path
         way = "rename the folder, and write the table in its place" if path.is_dir() else "write it"
-        text = read_text(
-            path,
-            "table",
-            digest,
-            fix=f"{way}; docs/datasets/folder.md shows how",
-            fix_encoding='save it as UTF-8; spreadsheet programs call it "CSV UTF-8"',
-        )
+        text = read_text(path, "table", digest, fix=f"{way}; docs/datasets/folder.md shows how")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        lines: list[tuple[int, list[str]]] = []
+        lines: list[tuple[str, list[str]]] = []
         try:
             for fields in reader:
                 if any(value.strip() for value in fields):
-                    lines.append((reader.line_num, [value.strip() for value in fields]))
+                    lines.append((f"{path}, line {reader.line_num}", [value.strip() for value in fields]))
         except csv.Error as error:
-            raise InputError(
-                "not a CSV table",
-                where=f"{path}, line {reader.line_num}",
-                expected="fields separated by commas, those with a comma or quote in double quotes",
-                found=short(str(error)),
-            ) from error
+            where = f"{path}, line {reader.line_num}"
+            expected = "fields separated by commas, those with a comma or quote in double quotes"
+            raise refusal("not a CSV table", where, expected, short(str(error))) from error
         self.columns = lines[0][1] if lines else []
         self._check_header(required, optional)
         self.rows: list[_Row] = []
-        for number, fields in lines[1:]:
-            where = f"{path}, line {number}"
+        for where, fields in lines[1:]:
             if len(fields) != len(self.columns):
-                raise InputError(
-                    "line of another length than the header",
-                    where=where,
-                    expected=f"{len(self.columns)} fields: " + ", ".join(self.columns),
-                    found=f"{len(fields)} fields",
-                )
+                expected = f"{len(self.columns)} fields: " + ", ".join(self.columns)
+                found, problem = f"{len(fields)} fields", "line of another length than the header"
+                raise refusal(problem, where, expected, found)
             self.rows.append(_Row(where, dict(zip(self.columns, fields, strict=True))))
 
     def _check_header(self, required: tuple[str, ...], optional: tuple[str, ...]) -> None:
-        known = (*required, *optional)
-        expected = "columns " + ", ".join(required)
-        if optional:
-            expected += " and any of " + ", ".join(optional)
+        columns, known = set(self.columns), (*required, *optional)
         unknown = [column for column in self.columns if column not in known]
-        missing = [column for column in required if column not in self.columns]
+        missing = [column for column in required if column not in columns]
         problem = None
         if unknown:
             problem = f"unknown column {short(unknown[0])}"
         elif missing:
             problem = f"column {missing[0]!r} is missing"
-        elif len(set(self.columns)) < len(self.columns):
+        elif len(columns) < len(self.columns):
             problem = "a column occurs twice"
-        elif {"azimuth", "azimuth_bin"} <= set(self.columns):
+        elif {"azimuth", "azimuth_bin"} <= columns:
             problem = "columns 'azimuth' and 'azimuth_bin' at once"
-        elif set(self.columns) & set(BOX) and not set(BOX) <= set(self.columns):
+        elif 0 < len(columns & set(BOX)) < len(BOX):
             problem = "a box needs all of x1, y1, x2, y2"
         if problem is not None:
-            separated = not any(set(column) & set(";\t") for column in self.columns)
+            expected = f"columns {', '.join(required)}"
+            expected += f" and any of {', '.join(optional)}" if optional else ""
+            found = short(", ".join(self.columns)) if self.columns else "an empty file"
+            separated = not any(set(column) & set(";\t") for column in columns)
             near = difflib.get_close_matches(unknown[0], known, n=1) if unknown and separated else []
-            raise InputError(
-                problem,
-                where=f"{self.path}, line 1",
-                expected=expected,
-                found=short(", ".join(self.columns)) if self.columns else "an empty file",
-                fix=f"did you mean {near[0]!r}?"
-                if near
-                else "correct the header; the fields are separated by commas",
-            )
+            fix = f"did you mean {near[0]!r}?" if near else "correct the header; commas separate the fields"
+            raise refusal(problem, f"{self.path}, line 1", expected, found, fix)

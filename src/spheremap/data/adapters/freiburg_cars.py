@@ -33,7 +33,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spheremap.base.errors import InputError
 from spheremap.config.data_sets import FreiburgCars as Params
 from spheremap.data.adapters.common import (
     FileDigest,
@@ -42,8 +41,10 @@ from spheremap.data.adapters.common import (
     ingested,
     ingesting,
     is_file_name,
+    numbered_lines,
     picture_size,
     read_text,
+    refusal,
     require_folders,
     short,
     tell_left_out,
@@ -83,7 +84,7 @@ def read(params: Params) -> Ingested:
     for frame in ingesting(frames):
         image_id = f"{CATEGORY}/{frame.car}_{_stem(frame.name)}"
         if image_id in rows:
-            raise InputError("a frame is annotated twice", where=frame.where, found=image_id, fix=FIX)
+            raise refusal("a frame is annotated twice", frame.where, "each frame once", image_id, FIX)
         path = _picture(pictures / frame.car, frame, files[frame.car])
         size = picture_size(path, "image", digests["images"], named_in=frame.where)
         azimuth = (frame.azimuth - params.frontal) % 360.0
@@ -107,34 +108,21 @@ def _read_annotations(folder: Path, digest: FileDigest) -> list[_Frame]:
     ]
     frames: list[_Frame] = []
     for number, _, path in sorted(files):
-        lines = read_text(path, "annotation file", digest, fix=FIX).split("\n")
-        found = [
-            _read_line(line, number, f"{path}, line {i}")
-            for i, line in enumerate(lines, start=1)
-            if line.strip()
-        ]
-        if not found:
-            raise InputError("empty annotation file", where=path, expected="one line per frame", fix=FIX)
-        frames += found
+        lines = numbered_lines(path, read_text(path, "annotation file", digest, fix=FIX))
+        if not lines:
+            raise refusal("empty annotation file", path, "one line per frame", "none", FIX)
+        frames += [_read_line(line, number, where) for where, line in lines]
     if not frames:
-        raise InputError("no annotations", where=folder, expected="files such as 1_annot.txt", fix=FIX)
+        raise refusal("no annotations", folder, "files such as 1_annot.txt", "none", FIX)
     return frames
 
 
 def _read_line(line: str, number: int, where: str) -> _Frame:
     match = LINE.fullmatch(line)
     if match is None or not (is_file_name(match[1]) and is_file_name(match[3])) or int(match[8]) > 360:
-        raise InputError(
-            "malformed annotation", where=where, expected=EXPECTED_LINE, found=short(line), fix=FIX
-        )
+        raise refusal("malformed annotation", where, EXPECTED_LINE, short(line), FIX)
     if int(match[2]) != number:
-        raise InputError(
-            "annotation of another car",
-            where=where,
-            expected=f"frames of car{number:03d}",
-            found=short(match[1]),
-            fix=FIX,
-        )
+        raise refusal("annotation of another car", where, f"frames of car{number:03d}", short(match[1]), FIX)
     x1, y1, x2, y2, azimuth = (int(match[i]) for i in range(4, 9))
     return _Frame(match[1], match[3], (x1, y1, x2, y2), azimuth, where)
 
@@ -142,13 +130,8 @@ def _read_line(line: str, number: int, where: str) -> _Frame:
 def _box(frame: _Frame, size: tuple[int, int]) -> tuple[float, float, float, float]:
     x1, y1, x2, y2 = frame.box
     if not (1 <= x1 <= x2 <= size[0] and 1 <= y1 <= y2 <= size[1]):
-        raise InputError(
-            "box outside the image, or empty",
-            where=frame.where,
-            expected=f"1 <= x1 <= x2 <= {size[0]} and 1 <= y1 <= y2 <= {size[1]}",
-            found=f"{x1} {y1} {x2} {y2}",
-            fix=FIX,
-        )
+        expected = f"1 <= x1 <= x2 <= {size[0]} and 1 <= y1 <= y2 <= {size[1]}"
+        raise refusal("box outside the image, or empty", frame.where, expected, f"{x1} {y1} {x2} {y2}", FIX)
     return float(x1 - 1), float(y1 - 1), float(x2), float(y2)
 
 
@@ -176,13 +159,9 @@ def _picture(folder: Path, frame: _Frame, files: Mapping[str, list[str]]) -> Pat
     if frame.name in names:
         return folder / frame.name
     if len(names) != 1:
-        raise InputError(
-            "no picture of an annotated frame" if not names else "several pictures of an annotated frame",
-            where=frame.where,
-            expected=f"one file {_stem(frame.name)}{{{','.join(SUFFIXES)}}} in {folder}",
-            found=", ".join(names) or "none",
-            fix=FIX,
-        )
+        problem = f"{'several pictures' if names else 'no picture'} of an annotated frame"
+        expected = f"one file {_stem(frame.name)}{{{','.join(SUFFIXES)}}} in {folder}"
+        raise refusal(problem, frame.where, expected, ", ".join(names) or "none", FIX)
     return folder / names[0]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from spheremap.base.errors import InputError
+from spheremap.data.adapters.common import refusal
 from spheremap.data.tables import SPLITS, Tables
 
 
@@ -29,13 +29,8 @@ def merge_splits(
     """
     there = sorted(set(own.pairs["split"]) & set(splits), key=SPLITS.index)
     if there:
-        raise InputError(
-            "the data set has these splits itself",
-            where=where,
-            expected="splits without pairs",
-            found=", ".join(there),
-            fix="take them out of borrow.splits",
-        )
+        problem, fix = "the data set has these splits itself", "take them out of borrow.splits"
+        raise refusal(problem, where, "splits without pairs", ", ".join(there), fix)
     pairs = other.pairs[other.pairs["split"].isin(splits)]
     if categories is not None:
         category = other.images.set_index("image_id")["category"]
@@ -43,29 +38,18 @@ def merge_splits(
             pairs = pairs[pairs[end].map(category).isin(categories)]
     missing = [split for split in splits if split not in set(pairs["split"])]
     if missing:
-        raise InputError(
-            "the other data set has no such pairs",
-            where=where,
-            expected="pairs of the split " + " and of ".join(missing),
-            found="none" if categories is None else f"none of {', '.join(categories)}",
-            fix="correct borrow.splits or borrow.categories",
-        )
+        expected = "pairs of the split " + " and of ".join(missing)
+        found = "none" if categories is None else f"none of {', '.join(categories)}"
+        fix = "correct borrow.splits or borrow.categories"
+        raise refusal("the other data set has no such pairs", where, expected, found, fix)
     named = set(pairs["source"]) | set(pairs["target"])
     clash = sorted(named & set(own.images["image_id"]))
     if clash:
-        raise InputError(
-            "two data sets know an image by the same name",
-            where=where,
-            expected="different image ids",
-            found=f"{clash[0]}, {len(clash)} in all",
-        )
+        problem, found = "two data sets know an image by the same name", f"{clash[0]}, {len(clash)} in all"
+        raise refusal(problem, where, "different image ids", found, "rename the images of one of them")
     images = other.images[other.images["image_id"].isin(named)].copy()
-    images["split"] = [
-        "+".join(split for split in text.split("+") if split in splits) for text in images["split"]
-    ]
+    images["split"] = ["+".join(s for s in text.split("+") if s in splits) for text in images["split"]]
     keypoints = other.keypoints[other.keypoints["image_id"].isin(named)]
-    return Tables(
-        images=pd.concat([own.images, images], ignore_index=True),
-        keypoints=pd.concat([own.keypoints, keypoints], ignore_index=True),
-        pairs=pd.concat([own.pairs, pairs], ignore_index=True),
-    )
+    both = ((own.images, images), (own.keypoints, keypoints), (own.pairs, pairs))
+    all_images, all_keypoints, all_pairs = (pd.concat(frames, ignore_index=True) for frames in both)
+    return Tables(all_images, all_keypoints, all_pairs)

@@ -47,7 +47,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spheremap.base.errors import InputError
 from spheremap.config.data_sets import PFPascal as Params
 from spheremap.data.adapters.common import (
     Box,
@@ -60,10 +59,12 @@ from spheremap.data.adapters.common import (
     ingesting,
     is_file_name,
     keypoint_row,
+    numbered_lines,
     outside_error,
     picture_size,
     read_bytes,
     read_text,
+    refusal,
     require_folders,
     short,
     tell_left_out,
@@ -108,7 +109,7 @@ def read(params: Params) -> Ingested:
         for pair in _read_list(_find_list(Path(params.pairs), split), split, digests["pairs"])
     ]
     if not pairs:
-        raise InputError("the lists of pairs are empty", where=params.pairs, expected="one pair or more")
+        raise refusal("the lists of pairs are empty", params.pairs, "one pair or more", "none")
     named_in: dict[str, list[_Pair]] = {}
     for pair in pairs:
         for image_id in (pair.source, pair.target):
@@ -147,37 +148,28 @@ def read(params: Params) -> Ingested:
 def _find_list(folder: Path, split: str) -> Path:
     found = [name for name in LIST_NAMES[split] if (folder / name).is_file()]
     if len(found) != 1:
-        raise InputError(
-            f"no list of {split} pairs" if not found else f"several lists of {split} pairs",
-            where=folder,
-            expected="exactly one of " + ", ".join(LIST_NAMES[split]),
-            found=", ".join(found) or "none of them",
-            fix="put the list there" if not found else "remove all but one",
-        )
+        problem, fix = ("several lists", "remove all but one") if found else ("no list", "put the list there")
+        expected = "exactly one of " + ", ".join(LIST_NAMES[split])
+        names = ", ".join(found) or "none of them"
+        raise refusal(f"{problem} of {split} pairs", folder, expected, names, fix)
     return folder / found[0]
 
 
 def _read_list(path: Path, split: str, digest: FileDigest) -> list[_Pair]:
     """The pairs of a list, without mirrored copies of others."""
-    text = read_text(path, "list of pairs", digest, fix="restore the list of pairs")
     # line by line: a quoted field over several lines is not part of this format
-    lines = [(f"{path}, line {i}", line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = numbered_lines(path, read_text(path, "list of pairs", digest))
     header = _split_line(*lines[0]) if lines else []
     if len(set(header)) < len(header) or not set(COLUMNS) <= set(header):
-        raise InputError(
-            "wrong header in the list of pairs",
-            where=path,
-            expected="a column each of " + ", ".join(COLUMNS),
-            found=short(", ".join(header)),
-            fix="restore the list of pairs",
-        )
+        expected = "a column each of " + ", ".join(COLUMNS)
+        raise refusal("wrong header in the list of pairs", path, expected, short(", ".join(header)))
     pairs: list[_Pair] = []
     mirrored: list[_Pair] = []
     for where, line in lines[1:]:
         values = _split_line(where, line)
         if len(values) != len(header):
             expected = f"{len(header)} fields as in the header"
-            raise InputError("malformed line", where=where, expected=expected, found=f"{len(values)} fields")
+            raise refusal("malformed line", where, expected, f"{len(values)} fields")
         fields = Fields(dict(zip(header, values, strict=True)), where, "pair")
         category = CATEGORIES[_whole(fields, "class", 1, len(CATEGORIES))]
         source, target = (f"{category}/{_image_name(fields, column)}" for column in COLUMNS[:2])
@@ -197,8 +189,7 @@ def _split_line(where: str, line: str) -> list[str]:
     try:
         return [value.strip() for value in next(csv.reader([line.strip()], strict=True))]
     except csv.Error as error:
-        expected = "fields between commas"
-        raise InputError("malformed line", where=where, expected=expected, found=short(line)) from error
+        raise refusal("malformed line", where, "fields between commas", short(line)) from error
 
 
 def _whole(fields: Fields, column: str, low: int, high: int) -> int:
@@ -225,13 +216,8 @@ def _image_name(fields: Fields, column: str) -> str:
 def _points(kps: NDArray[np.float64], size: tuple[int, int], path: Path) -> tuple[list[Point | None], int]:
     """Keypoints as (x, y), None where not visible, and how many were moved onto the border."""
     if kps.ndim != 2 or (kps.shape[1] != 2 and kps.size) or len(kps) > 1000:
-        raise InputError(
-            "malformed annotation: variable 'kps'",
-            where=path,
-            expected="one row of x and y per keypoint",
-            found=f"an array of shape {kps.shape}",
-            fix="restore the file",
-        )
+        found = f"an array of shape {kps.shape}"
+        raise refusal("malformed annotation: variable 'kps'", path, "one row of x and y per keypoint", found)
     points: list[Point | None] = []
     moved = 0
     for number, (x, y) in enumerate(kps.tolist() if kps.size else [], start=1):
@@ -255,13 +241,8 @@ def _box(bbox: NDArray[np.float64], size: tuple[int, int], path: Path) -> tuple[
         near = all(abs(a - b) <= OVERHANG for a, b in zip(given, inside, strict=True))
         if near and x1 < x2 and y1 < y2:
             return (x1, y1, x2, y2), inside != given
-    raise InputError(
-        "malformed annotation: variable 'bbox'",
-        where=path,
-        expected=f"x1, y1, x2, y2 with 0 <= x1 < x2 <= {size[0]} and 0 <= y1 < y2 <= {size[1]}",
-        found=short(given),
-        fix="correct the box",
-    )
+    expected = f"x1, y1, x2, y2 with 0 <= x1 < x2 <= {size[0]} and 0 <= y1 < y2 <= {size[1]}"
+    raise refusal("malformed annotation: variable 'bbox'", path, expected, short(given))
 
 
 def _onto(value: float, limit: int) -> float:
@@ -309,13 +290,8 @@ def read_arrays(content: bytes, names: Sequence[str], path: Path) -> list[NDArra
         if missing:
             raise ValueError(f"no variable {missing[0]!r}")
     except (ValueError, struct.error, zlib.error) as error:
-        raise InputError(
-            "not a usable MATLAB file",
-            where=path,
-            expected="level 5, with the arrays of real numbers " + ", ".join(names),
-            found=short(str(error)),
-            fix="restore the file",
-        ) from error
+        expected = "level 5, with the arrays of real numbers " + ", ".join(names)
+        raise refusal("not a usable MATLAB file", path, expected, short(str(error))) from error
     return [arrays[name] for name in names]
 
 

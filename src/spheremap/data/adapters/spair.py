@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spheremap.base.errors import InputError
 from spheremap.config.data_sets import SPair as Params
 from spheremap.data.adapters.common import (
     Box,
@@ -45,10 +44,12 @@ from spheremap.data.adapters.common import (
     is_number,
     is_text,
     keypoint_row,
+    numbered_lines,
     outside_error,
     picture_size,
     read_annotation,
     read_text,
+    refusal,
     require_folders,
 )
 from spheremap.data.adapters.voc import VOC_CLASS_IDS
@@ -97,7 +98,7 @@ def read_folder(root: Path, extra_class_ids: Mapping[str, int]) -> Ingested:
     Raises:
         InputError: naming the file (and line) that is missing or malformed.
     """
-    class_ids = _class_ids(extra_class_ids)
+    class_ids = {**VOC_CLASS_IDS, **extra_class_ids}
     require_folders(root, ("Layout/large", "ImageAnnotation", "JPEGImages"), "SPair-71k")
     digests = {kind: FileDigest() for kind in ("layout", "annotations", "images", "masks")}
     layout = _read_layout(root, digests["layout"])
@@ -108,13 +109,9 @@ def read_folder(root: Path, extra_class_ids: Mapping[str, int]) -> Ingested:
     for image_id in ingesting(sorted(layout.splits)):
         category, name = image_id.split("/")
         if category not in class_ids:
-            raise InputError(
-                f"category {category!r} has no class id",
-                where=layout.named_at[image_id],
-                expected="one of " + ", ".join(class_ids),
-                found=category,
-                fix=f"add {category}: <its mask value> to the data set's class_ids in params.yaml",
-            )
+            problem, expected = f"category {category!r} has no class id", "one of " + ", ".join(class_ids)
+            fix = f"add {category}: <its mask value> to the data set's class_ids in params.yaml"
+            raise refusal(problem, layout.named_at[image_id], expected, category, fix)
         annotation = _read_annotation(root, image_id, layout.named_at[image_id], digests["annotations"])
         named_in, size = annotation.path, annotation.size
         path = root / "JPEGImages" / category / annotation.filename
@@ -152,18 +149,6 @@ def by_number(keypoint_id: str) -> tuple[int, str]:
     return int(keypoint_id), keypoint_id
 
 
-def _class_ids(extra: Mapping[str, int]) -> dict[str, int]:
-    for category, value in extra.items():
-        if not 1 <= value <= 255:
-            raise InputError(
-                f"wrong class id for {category!r}",
-                where="class_ids of the data set in params.yaml",
-                expected="a whole number from 1 to 255 (0 is the background)",
-                found=str(value),
-            )
-    return {**VOC_CLASS_IDS, **extra}
-
-
 # --- layout files -------------------------------------------------------------------------------------------
 
 
@@ -173,78 +158,55 @@ def _read_layout(root: Path, digest: FileDigest) -> _Layout:
     present = {path.name for path in folder.iterdir()}  # also a link whose file is gone, which is an error
     names = {split: f"{stem}.txt" for split, stem in LAYOUT_FILES.items()}
     if not present & set(names.values()):
-        raise InputError(
-            "the data set has no layout file",
-            where=folder,
-            expected="one or more of " + ", ".join(names.values()),
-            found=", ".join(sorted(present)) or "an empty folder",
-            fix="write the pairs of a split into its file; a split without pairs needs none",
-        )
+        found = ", ".join(sorted(present)) or "an empty folder"
+        fix = "write the pairs of a split into its file; a split without pairs needs none"
+        expected = "one or more of " + ", ".join(names.values())
+        raise refusal("the data set has no layout file", folder, expected, found, fix)
+
+    def place(image_id: str, split: str, where: str) -> None:
+        layout.splits.setdefault(image_id, set()).add(split)
+        layout.named_at.setdefault(image_id, where)
+
+    def lines(name: str) -> list[tuple[str, str]]:
+        path, fix = folder / name, "restore it, or delete it if its split has no pairs"
+        if name not in present:
+            return []
+        return numbered_lines(path, read_text(path, "layout file", digest, fix=fix))
+
     known: dict[str, set[str]] = {}  # category -> its annotated images; listed on demand
     for split, name in names.items():
-        if name not in present:
-            continue
-        path = folder / name
-        for number, line in _lines(path, digest):
-            category, source, target = _parse_pair(line, f"{path}, line {number}", root, known)
+        for where, line in lines(name):
+            category, source, target = _parse_pair(line.strip(), where, root, known)
             pair = (f"{category}/{source}", f"{category}/{target}")
             layout.pairs.append((split, *pair))
             for image_id in pair:
-                layout.splits.setdefault(image_id, set()).add(split)
-                layout.named_at.setdefault(image_id, f"{path}, line {number}")
-    unpaired = folder / UNPAIRED_FILE
-    if unpaired.name in present:
-        for number, line in _lines(unpaired, digest):
-            split, image_id = _parse_unpaired(line, f"{unpaired}, line {number}")
-            layout.splits.setdefault(image_id, set()).add(split)
-            layout.named_at.setdefault(image_id, f"{unpaired}, line {number}")
+                place(image_id, split, where)
+    for where, line in lines(UNPAIRED_FILE):
+        split, image_id = _parse_unpaired(line.strip(), where)
+        place(image_id, split, where)
     if not layout.splits:
-        raise InputError(
-            "the data set has no pairs",
-            where=folder,
-            expected="one pair or more in trn.txt, val.txt or test.txt",
-            found="empty files",
-        )
+        raise refusal("the data set has no pairs", folder, "one pair or more in its files", "empty files")
     return layout
-
-
-def _lines(path: Path, digest: FileDigest) -> list[tuple[int, str]]:
-    """The numbered lines of a layout file that are not blank."""
-    text = read_text(path, "layout file", digest, fix="restore it, or delete it if its split has no pairs")
-    return [(i, line.strip()) for i, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
 def _parse_pair(line: str, where: str, root: Path, known: dict[str, set[str]]) -> tuple[str, str, str]:
     match = re.fullmatch(r"[0-9]+-(.+):([^:]+)", line)
+    expected = "<number>-<source>-<target>:<category>, names without '/'"
     if match is None or not is_file_name(match[2]):
-        raise InputError(
-            "malformed pair",
-            where=where,
-            expected="<number>-<source>-<target>:<category>",
-            found=repr(line),
-            fix="correct the line; image and category names may not hold '/'",
-        )
+        raise refusal("malformed pair", where, expected, repr(line))
     stems, category = match[1], match[2]
     if stems.count("-") > 1 and category not in known:
         folder = root / "ImageAnnotation" / category
         known[category] = {path.stem for path in folder.glob("*.json")}
     readings = split_pair(stems, known.get(category, set()))
     if len(readings) != 1:
-        raise InputError(
-            "ambiguous pair" if readings else "pair of unknown images",
-            where=where,
-            expected=f"one way to read it as <source>-<target>, both annotated in ImageAnnotation/{category}",
-            found=f"{line!r}, " + (" or ".join(map(str, readings)) or "which no annotated images match"),
-            fix="rename the images so that their names hold no '-'" if readings else "correct the line",
-        )
+        problem = "ambiguous pair" if readings else "pair of unknown images"
+        one = f"one way to read it as <source>-<target>, both annotated in ImageAnnotation/{category}"
+        found = f"{line!r}, " + (" or ".join(map(str, readings)) or "which no annotated images match")
+        raise refusal(problem, where, one, found, "name the images without '-', or correct the line")
     source, target = readings[0]
     if not (is_file_name(source) and is_file_name(target)):
-        raise InputError(
-            "malformed image name in a pair",
-            where=where,
-            expected="two names of files in JPEGImages/<category>, without folder and suffix",
-            found=repr(line),
-        )
+        raise refusal("malformed image name in a pair", where, expected, repr(line))
     return category, source, target
 
 
@@ -252,12 +214,8 @@ def _parse_unpaired(line: str, where: str) -> tuple[str, str]:
     split, _, image_id = line.partition(":")
     category, _, name = image_id.partition("/")
     if split not in LAYOUT_FILES or not is_file_name(category) or ":" in category or not is_file_name(name):
-        raise InputError(
-            "malformed line",
-            where=where,
-            expected="<split>:<category>/<image> with split one of " + ", ".join(LAYOUT_FILES),
-            found=repr(line),
-        )
+        expected = "<split>:<category>/<image> with split one of " + ", ".join(LAYOUT_FILES)
+        raise refusal("malformed line", where, expected, repr(line))
     return split, image_id
 
 
@@ -320,44 +278,34 @@ def _points(fields: Fields, size: tuple[int, int]) -> dict[str, Point]:
 
 
 def _names(fields: Fields, points: Mapping[str, Any]) -> dict[str, str] | None:
+    def are_names(v: Any) -> bool:
+        return isinstance(v, dict) and all(map(KEYPOINT_ID.fullmatch, v)) and all(map(is_text, v.values()))
+
     if "keypoint_names" not in fields.values:
         return None
-    names = fields.values["keypoint_names"]
-    if (
-        not isinstance(names, dict)
-        or not all(map(KEYPOINT_ID.fullmatch, names))
-        or not all(map(is_text, names.values()))
-    ):
-        raise fields.wrong("keypoint_names", 'an object with numbers as keys ("0", "1", …), each with a name')
-    if not set(points) <= set(names):
-        raise fields.wrong("keypoint_names", "a name for each point that is set in 'kps'")
-    return dict(names)
+    expected = 'an object with numbers as keys ("0", "1", …), each with a name'
+    fields.get("keypoint_names", are_names, expected)
+    expected = "a name for each point that is set in 'kps'"
+    return dict(fields.get("keypoint_names", lambda names: set(points) <= set(names), expected))
 
 
 def _keypoint_rows(annotations: Mapping[str, _Annotation]) -> list[dict[str, Any]]:
     """Rows of all keypoints that an image can have, set or not."""
-    names: dict[str, dict[str, str]] = {}  # category -> id -> name
-    said_by: dict[tuple[str, str], Path] = {}
+    names: dict[tuple[str, str], tuple[str, Path]] = {}  # category, id -> name, and the file that says so
     kept: dict[str, set[str]] = {}  # category -> ids
     for image_id, annotation in annotations.items():
         category = image_id.split("/")[0]
         kept.setdefault(category, set()).update(annotation.points, annotation.names or ())
         for keypoint_id, name in (annotation.names or {}).items():
-            known = names.setdefault(category, {}).setdefault(keypoint_id, name)
-            first = said_by.setdefault((category, keypoint_id), annotation.path)
+            known, first = names.setdefault((category, keypoint_id), (name, annotation.path))
             if known != name:
-                raise InputError(
-                    f"keypoint {keypoint_id!r} has two names in category {category!r}",
-                    where=annotation.path,
-                    expected=f"{known!r} as in {first}",
-                    found=repr(name),
-                    fix="give a keypoint one name in all images of a category",
-                )
+                problem = f"keypoint {keypoint_id!r} has two names in category {category!r}"
+                raise refusal(problem, annotation.path, f"{known!r} as in {first}", repr(name))
     rows = []
     for image_id, annotation in annotations.items():
         category = image_id.split("/")[0]
         ids = kept[category] if annotation.names is None else set(annotation.names)
         for keypoint_id in sorted(ids, key=by_number):
-            name = names.get(category, {}).get(keypoint_id, keypoint_id)
+            name, _ = names.get((category, keypoint_id), (keypoint_id, None))
             rows.append(keypoint_row(image_id, keypoint_id, name, annotation.points.get(keypoint_id)))
     return rows

@@ -5,22 +5,20 @@
 module describes.
 """
 
-import itertools
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from spheremap.base.errors import InputError
 from spheremap.base.progress import progress
 from spheremap.data.adapters import spair
-from spheremap.data.adapters.common import is_file_name
+from spheremap.data.adapters.common import RESTORE, is_file_name, reading_picture, refusal
 from spheremap.data.adapters.spair import (
     AZIMUTH_BINS,
     KEYPOINT_ID,
@@ -36,6 +34,7 @@ from spheremap.data.viewpoint_bins import azimuth_bin
 
 SPAIR_IDS = tuple(str(number) for number in range(30))  # its own tools expect these in every annotation
 POSES = ("Frontal", "Left", "Left", "Left", "Rear", "Right", "Right", "Right")  # by azimuth_id
+SIDES = ("width", "height", "depth")
 SCALE_STEPS = (1.5, 2.5)  # ratio of the boxes' longer sides that makes scale_variation 1 and 2
 
 
@@ -97,6 +96,8 @@ def _write_image(row: Mapping[str, Any], points: list[dict[str, Any]], directory
         raise _unfit("image files with a suffix such as .jpg", row["path"])
     copy = directory / "JPEGImages" / category / filename
     _copy(picture, copy)
+    with reading_picture(copy, "image", copy.read_bytes(), RESTORE), open_picture(copy) as opened:
+        depth = len(opened.getbands())
     if row["mask_path"]:
         if Path(row["mask_path"]).suffix != ".png":
             raise _unfit("masks as PNG files", row["mask_path"])
@@ -111,12 +112,10 @@ def _write_image(row: Mapping[str, Any], points: list[dict[str, Any]], directory
     truncated = min(box[:2]) <= 1 or box[2] >= row["width"] - 1 or box[3] >= row["height"] - 1
     annotation = {
         "filename": filename,
-        "src_database": "spheremap",
-        "src_annotation": "spheremap",
-        "src_image": "spheremap",
+        **dict.fromkeys(("src_database", "src_annotation", "src_image"), "spheremap"),
         "image_width": row["width"],
         "image_height": row["height"],
-        "image_depth": _depth(copy),
+        "image_depth": depth,
         "category": category,
         "pose": "Unspecified" if azimuth_id is None else POSES[azimuth_id],
         "truncated": int(truncated),
@@ -136,13 +135,13 @@ def _write_image(row: Mapping[str, Any], points: list[dict[str, Any]], directory
 
 
 def _write_pairs(
-    tables: Tables, images: Mapping[str, Any], annotations: Mapping[str, dict[str, Any]], directory: Path
+    tables: Tables, images: Iterable[str], annotations: Mapping[str, dict[str, Any]], directory: Path
 ) -> None:
     names: dict[str, set[str]] = {}
     for image_id in images:
         category, name = image_id.split("/")
         names.setdefault(category, set()).add(name)
-    numbers = itertools.count(1)
+    number = 0
     with progress(total=len(tables.pairs), desc="export pairs", unit="pairs") as bar:
         for split, stem in LAYOUT_FILES.items():
             (directory / "PairAnnotation" / stem).mkdir(parents=True)
@@ -152,49 +151,39 @@ def _write_pairs(
                 target = pair["target"].split("/")[1]
                 if len(split_pair(f"{source}-{target}", names[category])) != 1:
                     raise _unfit("image names that '-' can separate", f"{source!r} and {target!r}")
-                number = next(numbers)
+                number += 1
                 line = f"{number:06d}-{source}-{target}:{category}"
-                record = _pair_annotation(
-                    number, line, annotations[pair["source"]], annotations[pair["target"]]
-                )
+                ends = annotations[pair["source"]], annotations[pair["target"]]
+                record = {"pair_id": number, "filename": line, **_pair_annotation(*ends)}
                 _write_json(directory / "PairAnnotation" / stem / f"{line}.json", record)
                 lines.append(line + "\n")
                 bar.update()
             _write_text(directory / "Layout" / "large" / f"{stem}.txt", "".join(lines))
 
 
-def _pair_annotation(
-    number: int, line: str, source: dict[str, Any], target: dict[str, Any]
-) -> dict[str, Any]:
-    """SPair-71k's record of a pair, from the annotations of its images.
+def _pair_annotation(source: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:
+    """SPair-71k's record of a pair but for its number and name, from the annotations of its images.
 
     SPair-71k's levels of variation were set by people; these are rules of our own: viewpoint 0, 1, 2 for an
     azimuth gap of 0, 1, more bins; scale by the ratio of the boxes' longer sides; truncation and occlusion 0
     none, 1 source, 2 target, 3 both.
     """
     common = [i for i, point in source["kps"].items() if point and target["kps"].get(i)]
-    boxes = source["bndbox"], target["bndbox"]
-    short, long = sorted(max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes)
+    ends = {"src": source, "trg": target}
+    sizes = [max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in (source["bndbox"], target["bndbox"])]
     known = source["azimuth_id"] is not None and target["azimuth_id"] is not None
     turn = (source["azimuth_id"] - target["azimuth_id"]) % AZIMUTH_BINS if known else 0
     return {
-        "pair_id": number,
-        "filename": line,
-        "src_imname": source["filename"],
-        "trg_imname": target["filename"],
-        "src_imsize": [source["image_width"], source["image_height"], source["image_depth"]],
-        "trg_imsize": [target["image_width"], target["image_height"], target["image_depth"]],
-        "src_bndbox": source["bndbox"],
-        "trg_bndbox": target["bndbox"],
+        **{f"{end}_imname": record["filename"] for end, record in ends.items()},
+        **{f"{end}_imsize": [record[f"image_{side}"] for side in SIDES] for end, record in ends.items()},
+        **{f"{end}_bndbox": record["bndbox"] for end, record in ends.items()},
         "category": source["category"],
-        "src_pose": source["pose"],
-        "trg_pose": target["pose"],
-        "src_kps": [source["kps"][i] for i in common],
-        "trg_kps": [target["kps"][i] for i in common],
+        **{f"{end}_pose": record["pose"] for end, record in ends.items()},
+        **{f"{end}_kps": [record["kps"][i] for i in common] for end, record in ends.items()},
         "kps_ids": common,
         "mirror": 0,
         "viewpoint_variation": min(turn, AZIMUTH_BINS - turn, 2),
-        "scale_variation": sum(long / short >= step for step in SCALE_STEPS),
+        "scale_variation": sum(max(sizes) / min(sizes) >= step for step in SCALE_STEPS),
         "truncation": source["truncated"] + 2 * target["truncated"],
         "occlusion": source["occluded"] + 2 * target["occluded"],
     }
@@ -219,9 +208,8 @@ def _write_unpaired(tables: Tables, directory: Path) -> None:
 def _compare(tables: Tables, directory: Path, class_ids: dict[str, int]) -> None:
     back = spair.read_folder(directory, class_ids).tables
     for name in ("images", "keypoints", "pairs"):
-        before, after = (
-            getattr(t, name).drop(columns=["path", "mask_path"], errors="ignore") for t in (tables, back)
-        )
+        paths = ["path", "mask_path"]
+        before, after = (getattr(t, name).drop(columns=paths, errors="ignore") for t in (tables, back))
         if len(before) != len(after):
             raise _unfit(f"{len(before)} rows of {name} when read back", f"{len(after)} rows")
         same = (before.to_numpy() == after.to_numpy()) | (before.isna() & after.isna()).to_numpy()
@@ -237,12 +225,9 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _unfit(expected: str, found: str) -> InputError:
-    return InputError(
-        "the tables do not fit the layout of SPair-71k",
-        expected=expected,
-        found=found,
-        fix="change the tables' source or leave the data set in its own layout",
-    )
+    fix = "change the tables' source or leave the data set in its own layout"
+    problem = "the tables do not fit the layout of SPair-71k"
+    return InputError(problem, expected=expected, found=found, fix=fix)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -250,20 +235,8 @@ def _copy(source: Path, target: Path) -> None:
     try:
         shutil.copyfile(source, target)
     except OSError as error:
-        raise InputError(
-            "cannot copy a picture",
-            where=source,
-            found=error.strerror or str(error),
-            fix="run the command in the project's root, since paths in the tables are relative to it",
-        ) from error
-
-
-def _depth(path: Path) -> int:
-    try:
-        with open_picture(path) as picture:
-            return len(picture.getbands())
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError("unreadable image", where=path, expected="a picture file") from error
+        fix = "run the command in the project's root, since paths in the tables are relative to it"
+        raise refusal("cannot copy a picture", source, "a file", error.strerror or str(error), fix) from error
 
 
 def _plain(value: float) -> int | float:

@@ -23,7 +23,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from spheremap.base.errors import InputError
 from spheremap.config.data_sets import SPairU as Params
 from spheremap.data.adapters import spair
 from spheremap.data.adapters.common import (
@@ -37,6 +36,7 @@ from spheremap.data.adapters.common import (
     keypoint_rows,
     outside_error,
     read_annotation,
+    refusal,
     require_folders,
     tell_left_out,
 )
@@ -55,12 +55,9 @@ def read(params: Params) -> Ingested:
     image_folder, pair_folder = root / f"{prefix}ImageAnnotation", root / f"{prefix}PairAnnotation" / "test"
     require_folders(root, (image_folder.name, f"{prefix}PairAnnotation/test"), "SPair-U")
     if not prefix and spair_root.is_dir() and root.samefile(spair_root):
-        raise InputError(
-            "the folder of SPair-U is that of SPair-71k",
-            where=root,
-            expected="the annotations of SPair-U, which are files of the same names",
-            fix="unpack SPair-U elsewhere and correct `root` in params.yaml",
-        )
+        expected = "the annotations of SPair-U, which are files of the same names"
+        fix = "unpack SPair-U elsewhere and correct `root` in params.yaml"
+        raise refusal("the folder of SPair-U is that of SPair-71k", root, expected, "those of SPair-71k", fix)
     spair_71k = spair.read_folder(spair_root, {})
     images = spair_71k.tables.images
     images = images[images["split"].str.split("+").map(lambda splits: "test" in splits)]
@@ -91,30 +88,21 @@ def _read_pairs(
     """The pairs (source, target) in the order of their numbers, of images that have a size."""
     paths = sorted(path for path in folder.iterdir() if path.suffix == ".json" and path.name[0] != ".")
     if not paths:
-        raise InputError("no pairs", where=folder, expected="files such as 000006-<source>-<target>:cat.json")
+        raise refusal("no pairs", folder, "files such as 000006-<source>-<target>:cat.json", "none")
     pairs = []
     for path in ingesting(paths, "pairs"):
         fields = read_annotation(path, digest, what="pair annotation")
         source, target, category = (fields.text(key) for key in ("src_imname", "trg_imname", "category"))
         stems = [name.removesuffix(".jpg") for name in (source, target)]
         if path.stem.partition("-")[2] != f"{stems[0]}-{stems[1]}:{category}":
-            raise InputError(
-                "the pair annotation is not the pair that its name says",
-                where=path,
-                expected=path.stem,
-                found=f"{source}, {target}, {category}",
-                fix="restore the file",
-            )
+            problem = "the pair annotation is not the pair that its name says"
+            raise refusal(problem, path, path.stem, f"{source}, {target}, {category}")
         pair = (f"{category}/{stems[0]}", f"{category}/{stems[1]}")
         for image_id in pair:
             if image_id not in sizes:
-                raise InputError(
-                    "pair of an unknown image",
-                    where=path,
-                    expected="images of SPair-71k's test split",
-                    found=image_id,
-                    fix="check that `spair` in params.yaml is the folder of the whole of SPair-71k",
-                )
+                fix = "check that `spair` in params.yaml is the folder of the whole of SPair-71k"
+                expected = "images of SPair-71k's test split"
+                raise refusal("pair of an unknown image", path, expected, image_id, fix)
         pairs.append(pair)
     return pairs
 

@@ -7,7 +7,6 @@ they may be deleted.
 """
 
 import os
-import re
 import shutil
 import sys
 from dataclasses import asdict
@@ -23,12 +22,11 @@ from spheremap.config.data_sets import Limits, RemoteFile
 from spheremap.config.fields import STRICT, Sha256
 from spheremap.config.slices import parse
 from spheremap.data.download import drive
-from spheremap.data.download.archive import ArchiveRefused, inside, unpack
-from spheremap.data.download.client import Expected, download, shown
+from spheremap.data.download.archive import ArchiveRefused, unpack
+from spheremap.data.download.client import Expected, download
 
 MANIFEST = ".spheremap.json"
 OWNED = ".spheremap-fetch"  # marks a folder that may be replaced as a whole; outlives a deleted manifest
-_ADDRESS = re.compile(r"https?://[^\s/?#@]+([/?#]\S*)?|file:///\S+")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -46,7 +44,6 @@ def fetch_entry(
     out: Path,
     work: Path,
     digests: Path | None = None,
-    where: Path | str = "params.yaml",
 ) -> dict[str, Any]:
     """Make the folder `out` hold the data set; nothing is done if it does already.
 
@@ -56,16 +53,14 @@ def fetch_entry(
         out: folder to publish; it appears complete or not at all.
         work: folder for downloads, complete and partial, that survives interruptions.
         digests: JSON file, tracked by Git, for digests of files that publish none.
-        where: where the entry stands, for messages.
 
     Returns:
         The manifest.
 
     Raises:
-        InputError: if the entry is malformed, a file cannot be downloaded or is not the one expected, an
-            archive is refused, or `out` is a folder that this function did not make.
+        InputError: if a file cannot be downloaded or is not the one expected, an archive is refused, or
+            `out` is a folder that this function did not make.
     """
-    check_entry(entry, where)
     with exclusive(work / "lock"):
         expected = {file.name: expected_of(file, f"{name}/{file.name}", digests) for file in entry.files}
         manifest = _manifest_in_place(entry, out, expected)
@@ -85,43 +80,17 @@ def fetch_entry(
                     trust(f"{name}/{file.name}", fetched[file.name], digests)
             manifest = {
                 "name": name,
-                "licence": entry.licence,
-                "citation": entry.citation,
-                "homepage": entry.homepage,
+                **{key: getattr(entry, key) for key in ("licence", "citation", "homepage")},
                 "downloads": {
                     file.name: {**asdict(fetched[file.name]), "into": file.into, "unpack": file.unpack}
                     for file in entry.files
                 },
                 **_inventory(folder),
             }
-            (folder / OWNED).write_text(
-                "Made by `spheremap fetch`, which may replace this folder as a whole.\n", encoding="utf-8"
-            )
+            owned = "Made by `spheremap fetch`, which may replace this folder as a whole.\n"
+            (folder / OWNED).write_text(owned, encoding="utf-8")
             write_json(folder / MANIFEST, manifest)
     return manifest
-
-
-def check_entry(entry: DownloadEntry, where: Path | str) -> None:
-    """Check what the types of the entry do not say.
-
-    Raises:
-        InputError: naming the file and the field.
-    """
-    names = [file.name for file in entry.files]
-    checks: list[tuple[str, object, object, str]] = [("files", names, names, "one file or more")]
-    for i, file in enumerate(entry.files):
-        plain = inside(file.name) and "/" not in file.name and file.name != "lock"
-        plain = plain and not file.name.startswith(".") and names.count(file.name) == 1
-        checks += [
-            (f"files[{i}].name", file.name, file.name and plain, "the plain name of a file, each once"),
-            (f"files[{i}].into", file.into, inside(file.into), "a folder inside the data set's"),
-            (f"files[{i}].urls", [], file.urls or file.drive, "an address, or a file's id as `drive`"),
-        ]
-        expected = "http://, https:// or file:///, without user and password, since Git keeps this file"
-        checks += [(f"files[{i}].urls", shown(url), _ADDRESS.fullmatch(url), expected) for url in file.urls]
-    for key, found, right, expected in checks:
-        if not right:
-            raise InputError(f"wrong value for {key!r}", where=where, expected=expected, found=repr(found))
 
 
 # --- the files ----------------------------------------------------------------------------------------------
@@ -161,10 +130,8 @@ def expected_of(file: RemoteFile, key: str, digests: Path | None, where: str = "
     known = read_digests(digests).get(key) if digests is not None else None
     if known is None:
         return Expected(file.size)
-    origin = (
-        f"that the first download wrote down in {digests} ({known.sha256}); if the authors really published "
-        "another version, remove its line there"
-    )
+    origin = f"that the first download wrote down in {digests} ({known.sha256}); if the authors really "
+    origin += "published another version, remove its line there"
     return Expected(known.size if file.size is None else file.size, known.sha256, origin)
 
 
@@ -243,14 +210,9 @@ def _check_replaceable(out: Path) -> None:
         found = "a folder with other content"
     else:
         return
-    raise InputError(
-        "the place of the data set is taken",
-        where=out,
-        expected="nothing, or a folder that `spheremap fetch` made",
-        found=found,
-        fix="to use what is there, remove `download` from the data set's entry in params.yaml; "
-        "else move it away",
-    )
+    expected = "nothing, or a folder that `spheremap fetch` made"
+    fix = "to use what is there, remove `download` from its entry in params.yaml; else move it away"
+    raise InputError("the place of the data set is taken", where=out, expected=expected, found=found, fix=fix)
 
 
 def _say(message: str) -> None:

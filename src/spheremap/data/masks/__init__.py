@@ -20,19 +20,32 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spheremap.base.errors import InputError
-from spheremap.base.files import atomic_path, exclusive, sha256_file, write_csv
+from spheremap.base.files import atomic_path, exclusive, read_json, sha256_file, write_csv
 from spheremap.base.progress import progress
 from spheremap.base.provenance import provenance
-from spheremap.data.adapters.common import FileDigest
+from spheremap.config.data_sets import DetectedMasks, DetectorWeights, Masks, NoMasks, OwnMasks
+from spheremap.config.slices import parse
+from spheremap.data.adapters.common import FileDigest, refusal
 from spheremap.data.images import load_rgb
 from spheremap.data.masks.detections import Detector, box_iou, choose, coco_classes
-from spheremap.data.masks.params import DetectedMasks, MasksParams, OwnMasks
 from spheremap.data.masks.sheet import NAMES, Entry, count_used, draw_sheet
 from spheremap.data.masks.store import FOREGROUND, Outcome, Store, Subject, Used
 from spheremap.data.tables import IMAGES, PROVENANCE, Tables, fill_tables, read_tables, tables_digest
 
+__all__ = ["DetectedMasks", "DetectorWeights", "NoMasks", "OwnMasks", "read_masks_params", "write_masks"]
+
+MasksParams = OwnMasks | NoMasks | DetectedMasks
 _HERE = Path(__file__).parent
+
+
+def read_masks_params(path: Path) -> MasksParams:
+    """Read the entry `masks` of a data set in params.yaml from a JSON file.
+
+    Raises:
+        InputError: if it names no known source, or has keys or values that its source does not allow.
+    """
+    params: MasksParams = parse(read_json(path), Masks, where=path)
+    return params
 
 
 def write_masks(
@@ -56,7 +69,7 @@ def write_masks(
     """
     _check_places(tables, out, work)
     before = read_tables(tables)
-    subjects = _subjects(before, tables)
+    subjects = _subjects(before)
     inputs = {**tables_digest(tables), PROVENANCE: sha256_file(tables / PROVENANCE)}
     with exclusive(work / "lock"):
         if isinstance(params, DetectedMasks):
@@ -85,7 +98,7 @@ def write_masks(
     return _summary(entries)
 
 
-# ------------------------------------------------------------------------------------------ one image's mask
+# --- one image's mask ---------------------------------------------------------------------------------------
 
 
 def _own(subject: Subject) -> Entry:
@@ -94,13 +107,12 @@ def _own(subject: Subject) -> Entry:
         return _whole_box(subject, "the data set has no mask of it")
     mask = subject.mask()
     if not mask.any():
-        raise InputError(
+        fix = "correct the mask, or choose `masks: {source: maskrcnn, …}`, which falls back to the box"
+        problem, expected = (
             f"the mask of image {subject.image_id!r} is empty",
-            where=subject.mask_path,
-            expected=f"pixels equal to {subject.mask_value}",
-            found="none",
-            fix="correct the mask, or choose `masks: {source: maskrcnn, …}`, which falls back to the box",
+            f"pixels equal to {subject.mask_value}",
         )
+        raise refusal(problem, subject.mask_path, expected, "none", fix)
     return Entry(subject, _outcome("own", "", mask, subject))
 
 
@@ -139,22 +151,17 @@ def find_mask(
     image = load_rgb(subject.path)
     width, height = subject.size
     if image.shape[:2] != (height, width):
-        raise InputError(
-            f"image {subject.image_id!r} is not of the size in the tables", where=subject.path,
-            expected=f"{width}×{height}", found=f"{image.shape[1]}×{image.shape[0]}",
-        )  # fmt: skip
+        problem, found = f"image {subject.image_id!r} is not of the size in the tables", image.shape[1::-1]
+        raise refusal(problem, subject.path, f"{width}×{height}", "{}×{}".format(*found))
     choice = choose(detector(image), wanted, subject.box, min_iou)
     mask, reason = choice.mask, choice.reason
-    if mask is not None:
-        outcome = _outcome("maskrcnn", reason, mask, subject)
-    elif subject.mask_path is None:
-        outcome = _whole_box(subject, reason).outcome
-    else:
-        own = subject.mask()
-        if own.any():
-            mask, outcome = own, _outcome("own", reason, own, subject)
-        else:
-            outcome = _whole_box(subject, f"{reason}; its own mask is empty").outcome
+    used: Used = "maskrcnn"
+    if mask is None and subject.mask_path is not None:
+        mask, used = subject.mask(), "own"
+        if not mask.any():
+            mask, reason = None, f"{reason}; its own mask is empty"
+    box = _whole_box(subject, reason).outcome
+    outcome = box if mask is None else _outcome(used, reason, mask, subject)
     return dataclasses.replace(outcome, score=choice.score, iou=choice.iou), mask
 
 
@@ -162,22 +169,16 @@ def _outcome(used: Used, reason: str, mask: NDArray[np.bool_], subject: Subject)
     """Describe a mask `(H, W)` that is not empty."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     extent = np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], dtype=np.float64)
-    return Outcome(
-        used=used,
-        reason=reason,
-        score=None,
-        iou=None,
-        agreement=round(float(box_iou(extent, subject.box)[0]), 4),
-        area=round(float(mask.mean()), 4),
-    )
+    agreement = round(float(box_iou(extent, subject.box)[0]), 4)
+    return Outcome(used, reason, None, None, agreement, area=round(float(mask.mean()), 4))
 
 
-# ------------------------------------------------------------------------------------------ tables and places
+# --- tables and places --------------------------------------------------------------------------------------
 
 
-def _subjects(tables: Tables, where: Path) -> list[Subject]:
+def _subjects(tables: Tables) -> list[Subject]:
     """The images in the order of their ids."""
-    subjects = [
+    return [
         Subject(
             image_id=row["image_id"],
             category=row["category"],
@@ -189,36 +190,14 @@ def _subjects(tables: Tables, where: Path) -> list[Subject]:
         )
         for row in tables.images.sort_values("image_id").to_dict("records")
     ]
-    for subject in subjects:  # masks are named after their images
-        parts = subject.image_id.split("/")
-        if len(parts) != 2 or any(part in ("", ".", "..") or "\0" in part for part in parts):
-            raise InputError(
-                "an image_id cannot name a file",
-                where=where / "images.csv",
-                expected="<category>/<name>",
-                found=repr(subject.image_id),
-            )
-    return subjects
 
 
 def _content(subject: Subject) -> dict[str, Any]:
     """Everything that an image contributes to its mask."""
-    digests = []
-    for path in (subject.path, subject.mask_path):
-        try:
-            digests.append(sha256_file(path) if path else "")
-        except OSError as error:
-            raise InputError(
-                f"cannot read a file of image {subject.image_id!r}",
-                where=path,
-                found=error.strerror or str(error),
-            ) from error
-    return {
-        "files": digests,
-        "mask_value": subject.mask_value,
-        "box": list(subject.box),
-        "size": list(subject.size),
-    }
+    paths = (subject.path, subject.mask_path)  # one that is missing is told of when it is read
+    digests = [sha256_file(path) if path and path.is_file() else "" for path in paths]
+    settings = {"mask_value": subject.mask_value, "box": list(subject.box), "size": list(subject.size)}
+    return {"files": digests, **settings}
 
 
 def _watched(subjects: Sequence[Subject]) -> Iterable[Subject]:
@@ -249,25 +228,18 @@ def _copy_masks(entries: Sequence[Entry], directory: Path) -> tuple[str, dict[st
 
 def _with_masks(before: Tables, entries: Sequence[Entry], pictures: Mapping[str, str]) -> Tables:
     """The tables, pointing to the masks that the images got; for `pictures`, see `Tables`."""
-    masks = pd.DataFrame(
-        {
-            "mask_path": [e.subject.mask_path.as_posix() if e.subject.mask_path else "" for e in entries],
-            "mask_value": [entry.subject.mask_value for entry in entries],
-        },
-        index=[entry.subject.image_id for entry in entries],
-    ).loc[before.images["image_id"]]
+    subjects = {entry.subject.image_id: entry.subject for entry in entries}
+    in_order = [subjects[image_id] for image_id in before.images["image_id"]]
     images = before.images.assign(
-        mask_path=masks["mask_path"].astype("str").to_numpy(),
-        mask_value=masks["mask_value"].astype("int64").to_numpy(),
+        mask_path=[subject.mask_path.as_posix() if subject.mask_path else "" for subject in in_order],
+        mask_value=[subject.mask_value for subject in in_order],
     )
     return Tables(images.astype(IMAGES), before.keypoints, before.pairs, pictures)
 
 
 def _report(entries: Sequence[Entry]) -> pd.DataFrame:
     """What each image got: the columns of masks.csv."""
-    return pd.DataFrame(
-        [{"image_id": entry.subject.image_id, **dataclasses.asdict(entry.outcome)} for entry in entries]
-    )
+    return pd.DataFrame([{"image_id": e.subject.image_id, **dataclasses.asdict(e.outcome)} for e in entries])
 
 
 def _summary(entries: Sequence[Entry]) -> str:
@@ -279,12 +251,8 @@ def _check_places(tables: Path, out: Path, work: Path) -> None:
     """`out` is replaced as a whole, so that nothing needed may lie in it."""
     for what, path in (("the tables read", tables), ("the work directory", work)):
         if path.resolve().is_relative_to(out.resolve()):
-            raise InputError(
-                f"{what} may not lie in the directory to write",
-                where=out,
-                found=str(path),
-                fix="choose another --out",
-            )
+            problem = f"{what} may not lie in the directory to write"
+            raise refusal(problem, out, "two folders apart", str(path), "choose another --out")
 
 
 def _code() -> dict[str, str]:

@@ -20,41 +20,21 @@ ANY = "any"  # whatever class the detector gives
 
 # Categories whose COCO class is known: PASCAL VOC's twenty, COCO's further quadrupeds, breeds and kinds of
 # them. Equal names are no proof: COCO's mouse belongs to a computer, that of animal data sets does not.
+_SAME = (  # names of both
+    *("bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dog", "horse", "person"),
+    *("sheep", "train", "bear", "elephant", "giraffe", "zebra"),
+)
 COCO_CLASS: dict[str, str] = {
+    **{name: name for name in _SAME},
     "aeroplane": "airplane",
-    "bicycle": "bicycle",
-    "bird": "bird",
-    "boat": "boat",
-    "bottle": "bottle",
-    "bus": "bus",
-    "car": "car",
-    "cat": "cat",
-    "chair": "chair",
-    "cow": "cow",
     "diningtable": "dining table",
-    "dog": "dog",
-    "horse": "horse",
     "motorbike": "motorcycle",
-    "person": "person",
     "pottedplant": "potted plant",
-    "sheep": "sheep",
     "sofa": "couch",
-    "train": "train",
     "tvmonitor": "tv",
-    "bear": "bear",
-    "elephant": "elephant",
-    "giraffe": "giraffe",
-    "zebra": "zebra",
-    "black bear": "bear",
-    "brown bear": "bear",
-    "grizzly bear": "bear",
-    "polar bear": "bear",
-    "persian cat": "cat",
-    "siamese cat": "cat",
-    "chihuahua": "dog",
-    "collie": "dog",
-    "dalmatian": "dog",
-    "german shepherd": "dog",
+    **dict.fromkeys(("black bear", "brown bear", "grizzly bear", "polar bear"), "bear"),
+    **dict.fromkeys(("persian cat", "siamese cat"), "cat"),
+    **dict.fromkeys(("chihuahua", "collie", "dalmatian", "german shepherd"), "dog"),
 }
 
 Box = Sequence[float]  # (x1, y1, x2, y2)

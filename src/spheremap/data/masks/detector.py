@@ -28,6 +28,7 @@ from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
 from spheremap.config.data_sets import DetectedMasks, DetectorWeights
 from spheremap.config.data_sets import DetectorModel as Model
+from spheremap.data.adapters.common import refusal
 from spheremap.data.masks.detections import Detections
 
 HUB = {
@@ -37,6 +38,7 @@ HUB = {
 CLASSES: tuple[str, ...] = tuple(MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1.meta["categories"])
 _UNUSED = ("__background__", "N/A")  # ids of COCO that name no class
 LONGER = 1333 / 800  # bound of the longer side as a multiple of the shorter: torchvision's defaults
+CORRECT = "correct masks.model or masks.weights of the data set in params.yaml"
 MASK_THRESHOLD = 0.5  # on the mask's probability, as in Mask R-CNN
 
 
@@ -57,7 +59,11 @@ class MaskRCNNDetector:
         """
         path = locate_weights(params.model, params.weights)
         self.weights_sha256 = sha256_file(path)
-        _check_sha256(path, self.weights_sha256, params.weights.sha256)
+        wanted = params.weights.sha256
+        if wanted not in (None, self.weights_sha256):
+            fix = "do not use this file; correct masks.weights.sha256 if another version is meant"
+            problem, found = "wrong SHA-256 of the detector's weights", self.weights_sha256
+            raise refusal(problem, path, str(wanted), found, fix)
         state = _read_state(path)
         self.classes: Sequence[str] = [name for name in CLASSES if name not in _UNUSED]
         self.identity: dict[str, Any] = {
@@ -71,7 +77,10 @@ class MaskRCNNDetector:
         }
         self._device = device
         model = build_model(params.model, image_size=params.image_size, score=params.score)
-        _load(model, state, path)
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:  # they belong to another model
+            raise _unusable(path, " ".join(str(error).split())[:600]) from error
         self._model: Any = model.requires_grad_(False).eval().to(device)
 
     @torch.inference_mode()
@@ -106,11 +115,7 @@ def build_model(model: Model, *, image_size: int, score: float) -> MaskRCNN:
 
     The caller's random numbers are left alone.
     """
-    settings = {
-        "min_size": image_size,
-        "max_size": round(image_size * LONGER),
-        "box_score_thresh": score,
-    }
+    settings = {"min_size": image_size, "max_size": round(image_size * LONGER), "box_score_thresh": score}
     with torch.random.fork_rng(devices=[]):
         if model == "maskrcnn_resnet50_fpn_v2":
             return maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, **settings)
@@ -135,11 +140,7 @@ def locate_weights(model: Model, weights: DetectorWeights) -> Path:
     if weights.path is not None:
         path = Path(weights.path)
         if not path.is_file():
-            raise InputError(
-                "the detector's weights do not exist",
-                where=path,
-                fix="correct masks.weights of the data set in params.yaml",
-            )
+            raise refusal("the detector's weights do not exist", path, "a file", "none", CORRECT)
         return path
     url = HUB[model].url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
@@ -149,33 +150,14 @@ def locate_weights(model: Model, weights: DetectorWeights) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
         except (OSError, urllib.error.URLError, RuntimeError) as error:
-            raise InputError(
-                "cannot download the detector's weights",
-                where=url,
-                found=str(error),
-                fix=f"check the network, or bring {path.name} and set weights to {{source: file, path: …}}",
-            ) from error
+            fix = f"check the network, or bring {path.name} and set weights to {{source: file, path: …}}"
+            problem = "cannot download the detector's weights"
+            raise refusal(problem, url, "a complete file", str(error), fix) from error
     found = sha256_file(path)
     if not found.startswith(prefix):
-        raise InputError(
-            "the detector's weights are damaged",
-            where=path,
-            expected=f"SHA-256 {prefix}…",
-            found=found,
-            fix="delete the file",
-        )
+        problem = "the detector's weights are damaged"
+        raise refusal(problem, path, f"SHA-256 {prefix}…", found, "delete the file")
     return path
-
-
-def _check_sha256(path: Path, found: str, expected: str | None) -> None:
-    if expected is not None and found != expected:
-        raise InputError(
-            "wrong SHA-256 of the detector's weights",
-            where=path,
-            expected=expected,
-            found=found,
-            fix="do not use this file; correct masks.weights.sha256 if another version is meant",
-        )
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
@@ -185,11 +167,10 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         InputError: if the file cannot be read or holds anything but tensors, or NaN or infinity.
     """
     try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError, UnpicklingError) as error:
         raise _unusable(path, str(error) or type(error).__name__) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -200,23 +181,6 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _load(model: MaskRCNN, state: dict[str, Tensor], path: Path) -> None:
-    """Load a state dict strictly.
-
-    Raises:
-        InputError: if it belongs to another model.
-    """
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise _unusable(path, " ".join(str(error).split())[:600]) from error
-
-
 def _unusable(path: Path, found: str) -> InputError:
-    return InputError(
-        "cannot use the detector's weights",
-        where=path,
-        expected="the state dict of torchvision's model of that name",
-        found=found,
-        fix="correct masks.model or masks.weights of the data set in params.yaml",
-    )
+    expected = "the state dict of torchvision's model of that name"
+    return refusal("cannot use the detector's weights", path, expected, found, CORRECT)

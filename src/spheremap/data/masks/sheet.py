@@ -39,9 +39,7 @@ def draw_sheet(entries: Sequence[Entry], path: Path) -> None:
         own = [entry for entry in entries if entry.subject.category == category]
         bands[category] = (own, choose_entries(own, COLUMNS * ROWS))
     width = COLUMNS * (TILE + GAP) + GAP
-    heights = {
-        category: LINE + -(-len(chosen) // COLUMNS) * (TILE + GAP) for category, (_, chosen) in bands.items()
-    }
+    heights = {name: LINE + -(-len(chosen) // COLUMNS) * (TILE + GAP) for name, (_, chosen) in bands.items()}
     sheet = Image.new("RGB", (width, LINE + sum(heights.values()) + GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
     x = GAP
@@ -75,9 +73,8 @@ def count_used(outcomes: Sequence[Outcome]) -> Mapping[str, int]:
 
 
 def _title(category: str, own: Sequence[Entry], chosen: Sequence[Entry]) -> str:
-    counts = ", ".join(
-        f"{NAMES[used]} {n}" for used, n in count_used([entry.outcome for entry in own]).items()
-    )
+    used = count_used([entry.outcome for entry in own])
+    counts = ", ".join(f"{NAMES[name]} {n}" for name, n in used.items())
     shown = f"; {len(chosen)} shown" if len(chosen) < len(own) else ""
     return f"{category}: {counts}{shown}"
 
@@ -91,9 +88,8 @@ def _tile(entry: Entry) -> Image.Image:
     small = Image.fromarray(picture).resize(size, Image.Resampling.BOX)
     black = Image.new("RGB", size)
     seen = Image.composite(small, black, Image.fromarray(light).resize(size, Image.Resampling.BOX))
-    x1, y1, x2, y2 = (
-        min(round(v * scale), limit - 1) for v, limit in zip(entry.subject.box, size * 2, strict=True)
-    )
+    edges = zip(entry.subject.box, size * 2, strict=True)
+    x1, y1, x2, y2 = (min(round(v * scale), limit - 1) for v, limit in edges)
     ImageDraw.Draw(seen).rectangle((x1, y1, x2, y2), outline=(255, 255, 255))
     tile = Image.new("RGB", (TILE, TILE), (235, 235, 235))
     ImageDraw.Draw(tile).rectangle((0, 0, TILE - 1, TILE - 1), outline=COLOURS[entry.outcome.used], width=3)

@@ -108,12 +108,8 @@ class Store:
         else:
             with atomic_path(path) as temporary:
                 Image.fromarray(mask.astype(np.uint8) * np.uint8(FOREGROUND)).save(temporary)
-        record = {
-            "content": dict(content),
-            "outcome": dataclasses.asdict(outcome),
-            "sha256": self._sha256(image_id),
-        }
-        write_json(self._record(image_id), seal(record))
+        found = {"outcome": dataclasses.asdict(outcome), "sha256": self._sha256(image_id)}
+        write_json(self._record(image_id), seal({"content": dict(content), **found}))
 
     def forget_others(self) -> None:
         """Delete what runs with other settings left."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spheremap.config.data_sets import Shapes
+
 BINS = 8
 BIN_WIDTH = 360.0 / BINS  # degrees
 
@@ -89,22 +91,11 @@ def framed(position: Array, axes: Array, points: Array, size: int, extent: float
     return Camera(position, axes, focal, size / 2 + shift - focal * (low + high) / 2, size)
 
 
-def draw_camera(
-    rng: np.random.Generator,
-    points: Array,
-    *,
-    view_bin: int,
-    azimuth_jitter: float,
-    elevation: tuple[float, float],
-    roll: float,
-    distance: tuple[float, float],
-    object_size: tuple[float, float],
-    shift: float,
-    size: int,
-) -> Camera:
-    """Draw a camera within one azimuth bin; the other arguments are the ranges of `ShapesParams`."""
-    azimuth = view_bin * BIN_WIDTH + rng.uniform(-azimuth_jitter, azimuth_jitter)
-    position, axes = look_at_origin(
-        azimuth, rng.uniform(*elevation), rng.uniform(*distance), rng.uniform(-roll, roll)
-    )
-    return framed(position, axes, points, size, rng.uniform(*object_size), rng.uniform(-shift, shift, size=2))
+def draw_camera(rng: np.random.Generator, points: Array, ranges: Shapes, view_bin: int) -> Camera:
+    """Draw a camera within one azimuth bin, from which `points` `(V, 3)` fill the picture as `ranges` say."""
+    azimuth = view_bin * BIN_WIDTH + rng.uniform(-ranges.azimuth_jitter, ranges.azimuth_jitter)
+    elevation, distance = rng.uniform(*ranges.elevation), rng.uniform(*ranges.distance)
+    position, axes = look_at_origin(azimuth, elevation, distance, rng.uniform(-ranges.roll, ranges.roll))
+    extent = rng.uniform(*ranges.object_size)
+    offset = rng.uniform(-ranges.shift, ranges.shift, size=2)
+    return framed(position, axes, points, ranges.image_size, extent, offset)

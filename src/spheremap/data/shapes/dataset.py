@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from spheremap.base.errors import InputError, SpheremapError
@@ -28,6 +27,7 @@ from spheremap.base.interruption import held_interrupts
 from spheremap.base.progress import progress
 from spheremap.base.provenance import provenance
 from spheremap.config.data_sets import Shapes as ShapesParams
+from spheremap.data.adapters.common import image_row, ingested, keypoint_row
 from spheremap.data.shapes.camera import BIN_WIDTH, BINS, draw_camera
 from spheremap.data.shapes.models import keypoint_names, make_instance
 from spheremap.data.shapes.pairs import draw_pairs
@@ -98,17 +98,14 @@ def all_views(params: ShapesParams) -> Iterator[View]:
                     yield View(category, split, instance, view)
 
 
-# -------------------------------------------------------------------------------------------------- rendering
+# --- rendering ----------------------------------------------------------------------------------------------
 
 
 def generator(seed: int, purpose: str, category: str, split: str, *numbers: int) -> np.random.Generator:
     """An independent stream of random numbers for each thing to be drawn."""
-    words = [_word(purpose), _word(category), _word(split), *numbers]
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=words))
-
-
-def _word(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    digests = (hashlib.sha256(text.encode()).digest() for text in (purpose, category, split))
+    words = [int.from_bytes(digest[:4], "big") for digest in digests]
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=[*words, *numbers]))
 
 
 def _render_all(
@@ -172,27 +169,15 @@ def _end_with_parent() -> None:
 def _render_instance(params: ShapesParams, folder: Path, views: list[View]) -> list[tuple[View, Record]]:
     """Build one object and render its views into a directory."""
     first = views[0]
-    instance = make_instance(
-        first.category, generator(params.seed, "instance", first.category, first.split, first.instance)
-    )
+    built = generator(params.seed, "instance", first.category, first.split, first.instance)
+    instance = make_instance(first.category, built)
     subject = solid(instance.mesh)
     names = keypoint_names(first.category)
     points = np.array([instance.keypoints[name] for name in names], dtype=np.float64)
     result = []
     for view in views:
         rng = generator(params.seed, "view", view.category, view.split, view.instance, view.view)
-        camera = draw_camera(
-            rng,
-            instance.mesh.vertices,
-            view_bin=view.bin,
-            azimuth_jitter=params.azimuth_jitter,
-            elevation=params.elevation,
-            roll=params.roll,
-            distance=params.distance,
-            object_size=params.object_size,
-            shift=params.shift,
-            size=params.image_size,
-        )
+        camera = draw_camera(rng, instance.mesh.vertices, params, view.bin)
         picture = render(subject, camera, rng)
         pixels, seen = visible_points(points, camera, picture)
         Image.fromarray(picture.rgb).save(view.image(folder), quality=JPEG_QUALITY, subsampling=0)
@@ -201,73 +186,58 @@ def _render_instance(params: ShapesParams, folder: Path, views: list[View]) -> l
         rows, columns = (np.flatnonzero(picture.mask.any(axis=axis)).tolist() for axis in (1, 0))
         rounded = np.round(pixels, 2).tolist()
         record = {
-            "box": [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1],
+            "box": [float(v) for v in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)],
             "keypoints": [point if shown else None for point, shown in zip(rounded, seen, strict=True)],
-            "sha256": {
-                "image": sha256_file(view.image(folder)),
-                "mask": sha256_file(view.mask(folder)),
-            },
+            "sha256": {"image": sha256_file(view.image(folder)), "mask": sha256_file(view.mask(folder))},
         }
         result.append((view, record))
     return result
 
 
-# ----------------------------------------------------------------------------------------- tables
+# --- tables -------------------------------------------------------------------------------------------------
 
 
 def _tables(params: ShapesParams, records: dict[View, Record], out: Path) -> Tables:
     """Canonical tables of the rendered pictures, with freshly drawn pairs."""
+    size = (params.image_size, params.image_size)
     images = [
-        {
-            "image_id": view.name,
-            "path": view.image(out).as_posix(),
-            "mask_path": view.mask(out).as_posix(),
-            "mask_value": CLASS_IDS[view.category],
-            "category": view.category,
-            "azimuth": view.bin * BIN_WIDTH,
-            **dict(zip(("x1", "y1", "x2", "y2"), map(float, record["box"]), strict=True)),
-            "width": params.image_size,
-            "height": params.image_size,
-            "split": view.split,
-            "instance": view.instance_name,
-        }
+        image_row(
+            view.name,
+            view.image(out),
+            size,
+            record["box"],
+            view.split,
+            mask_path=view.mask(out).as_posix(),
+            mask_value=CLASS_IDS[view.category],
+            azimuth=view.bin * BIN_WIDTH,
+            instance=view.instance_name,
+        )
         for view, record in records.items()
     ]
     keypoints = [
-        {
-            "image_id": view.name,
-            "keypoint_id": str(index),
-            "name": name,
-            "x": np.nan if point is None else point[0],
-            "y": np.nan if point is None else point[1],
-            "visible": int(point is not None),
-        }
+        keypoint_row(view.name, str(index), name, point)
         for view, record in records.items()
         for index, (name, point) in enumerate(
             zip(keypoint_names(view.category), record["keypoints"], strict=True)
         )
     ]
     pairs = [
-        pair
+        p
         for category in params.categories
         for split in SPLITS
-        for pair in _pairs(params, records, category, split)
+        for p in _pairs(params, records, category, split)
     ]
-    return Tables(
-        pd.DataFrame(images),
-        pd.DataFrame(keypoints),
-        pd.DataFrame(pairs, columns=["split", "source", "target"]).astype("str"),
-        {
-            place(out).as_posix(): record["sha256"][kind]
-            for view, record in records.items()
-            for kind, place in (("image", view.image), ("mask", view.mask))
-        },
-    )
+    pictures = {
+        place(out).as_posix(): record["sha256"][kind]
+        for view, record in records.items()
+        for kind, place in (("image", view.image), ("mask", view.mask))
+    }
+    return dataclasses.replace(ingested(images, keypoints, pairs, {}).tables, pictures=pictures)
 
 
 def _pairs(
     params: ShapesParams, records: dict[View, Record], category: str, split: str
-) -> Iterator[dict[str, str]]:
+) -> Iterator[tuple[str, str, str]]:
     views = [view for view in records if (view.category, view.split) == (category, split)]
     count = params.pairs.of(split)
     if not views and not count:
@@ -283,4 +253,4 @@ def _pairs(
         where=f"{category}, {split}",
     )
     for source, target in drawn:
-        yield {"split": split, "source": views[source].name, "target": views[target].name}
+        yield split, views[source].name, views[target].name

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,9 @@ class Mesh:
 def merge(meshes: Sequence[Mesh]) -> Mesh:
     """One mesh holding all faces of `meshes`, in their order."""
     starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
-    return Mesh(
-        np.concatenate([mesh.vertices for mesh in meshes]),
-        np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]).astype(
-            np.int32
-        ),
-        np.concatenate([mesh.colors for mesh in meshes]),
-    )
+    faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)])
+    vertices, colors = (np.concatenate([getattr(m, name) for m in meshes]) for name in ("vertices", "colors"))
+    return Mesh(vertices, faces.astype(np.int32), colors)
 
 
 def rotation_about(axis: ArrayLike, angle: float) -> Array:
@@ -125,12 +122,7 @@ def box(size: ArrayLike, centre: ArrayLike, color: ArrayLike, *, taper: float = 
 
 
 def lathe(
-    profile: ArrayLike,
-    centre: ArrayLike,
-    axis: ArrayLike,
-    color: ArrayLike,
-    *,
-    sides: int = 12,
+    profile: ArrayLike, centre: ArrayLike, axis: ArrayLike, color: ArrayLike, *, sides: int = 12
 ) -> Mesh:
     """A surface of revolution: `profile` (S, 2) lists (offset along `axis`, radius > 0)."""
     direction = unit(axis)
@@ -148,19 +140,13 @@ def cylinder(start: ArrayLike, end: ArrayLike, radius: float, color: ArrayLike, 
 
 
 def cone(
-    start: ArrayLike,
-    end: ArrayLike,
-    start_radius: float,
-    end_radius: float,
-    color: ArrayLike,
-    *,
-    sides: int = 12,
+    start: ArrayLike, end: ArrayLike, radius: float, end_radius: float, color: ArrayLike, *, sides: int = 12
 ) -> Mesh:
-    """A truncated cone from `start` to `end` (both radii > 0)."""
+    """A truncated cone from `start`, where it has `radius`, to `end` (both radii > 0)."""
     begin = np.asarray(start, dtype=np.float64)
     axis = np.asarray(end, dtype=np.float64) - begin
     length = float(np.sqrt(axis @ axis))
-    return lathe([(0.0, start_radius), (length, end_radius)], begin, axis, color, sides=sides)
+    return lathe([(0.0, radius), (length, end_radius)], begin, axis, color, sides=sides)
 
 
 def ellipsoid(
@@ -220,10 +206,10 @@ def wing(
     *,
     normal: ArrayLike = (0.0, 0.0, 1.0),
 ) -> Mesh:
-    """A swept wing, fin or blade: leading edge from `root` to `tip`, chords toward -x, lens-shaped
-    section along `normal`.
+    """A swept wing, fin or blade: leading edge from `root` to `tip`, chords toward -x.
 
-    `thickness` is the greatest thickness at the root; it shrinks with the chord.
+    The section is lens-shaped along `normal`. `thickness` is the greatest at the root; it shrinks with the
+    chord.
     """
     along = np.array([0.0, 0.12, 0.45, 1.0, 0.45, 0.12])
     across = np.array([0.0, 0.35, 0.5, 0.0, -0.5, -0.35])
@@ -238,12 +224,7 @@ def wing(
 
 
 def panel(
-    quad: ArrayLike,
-    color: ArrayLike,
-    thickness: float,
-    *,
-    u: tuple[float, float] = (0.0, 1.0),
-    v: tuple[float, float] = (0.0, 1.0),
+    quad: ArrayLike, color: ArrayLike, thickness: float, *, u: Span = (0.0, 1.0), v: Span = (0.0, 1.0)
 ) -> Mesh:
     """A plate laid on the part u, v (fractions) of a quadrilateral (4, 3), standing off by `thickness`.
 
@@ -252,10 +233,8 @@ def panel(
     """
     corners = np.asarray(quad, dtype=np.float64)
     outward = unit(np.cross(corners[2] - corners[0], corners[3] - corners[1]))
-    patch = np.stack(
-        [quad_point(corners, a, b) for a, b in ((u[0], v[0]), (u[1], v[0]), (u[1], v[1]), (u[0], v[1]))]
-    )
-    return prism(patch, thickness * outward, color)
+    ends = ((u[0], v[0]), (u[1], v[0]), (u[1], v[1]), (u[0], v[1]))
+    return prism(np.stack([quad_point(corners, a, b) for a, b in ends]), thickness * outward, color)
 
 
 def quad_point(quad: ArrayLike, u: float, v: float) -> Array:
@@ -286,11 +265,8 @@ def first_hit(triangles: Array, origin: Array, direction: Array) -> float:
     `direction` (3,) is a unit vector. Intersection after Möller and Trumbore, "Fast, minimum storage
     ray-triangle intersection", 1997.
     """
-    corner, edge1, edge2 = (
-        triangles[:, 0],
-        triangles[:, 1] - triangles[:, 0],
-        triangles[:, 2] - triangles[:, 0],
-    )
+    corner = triangles[:, 0]
+    edge1, edge2 = triangles[:, 1] - corner, triangles[:, 2] - corner
     across = np.cross(direction, edge2)
     determinant = np.einsum("ij,ij->i", edge1, across)
     usable = np.abs(determinant) > 1e-14
@@ -306,11 +282,8 @@ def first_hit(triangles: Array, origin: Array, direction: Array) -> float:
 
 def closest_point(triangles: Array, point: Array) -> Array:
     """The point of the triangles (F, 3, 3) nearest to `point` (3,)."""
-    corner, edge1, edge2 = (
-        triangles[:, 0],
-        triangles[:, 1] - triangles[:, 0],
-        triangles[:, 2] - triangles[:, 0],
-    )
+    corner = triangles[:, 0]
+    edge1, edge2 = triangles[:, 1] - corner, triangles[:, 2] - corner
     normal = np.cross(edge1, edge2)
     area = np.einsum("ij,ij->i", normal, normal)
     offset = point - corner

@@ -41,12 +41,10 @@ def draw_pairs(
     allowed = (instance[:, None] != instance) & (shown @ shown.T >= min_shared)
     pairs = rng.permutation(np.argwhere(allowed))
     if len(pairs) < count:
-        raise InputError(
-            f"too few image pairs for {where}",
-            expected=f"{count} pairs of different instances sharing {min_shared} or more visible keypoints",
-            found=f"{len(pairs)} such pairs among {len(instance)} images",
-            fix="ask for fewer pairs, or for more instances or views per instance",
-        )
+        expected = f"{count} pairs of different instances sharing {min_shared} or more visible keypoints"
+        found = f"{len(pairs)} such pairs among {len(instance)} images"
+        fix = "ask for fewer pairs, or for more instances or views per instance"
+        raise InputError(f"too few image pairs for {where}", expected=expected, found=found, fix=fix)
     turn = (view_bin[pairs[:, 0]] - view_bin[pairs[:, 1]]) % BINS
     frame = pd.DataFrame({"source": pairs[:, 0], "gap": np.minimum(turn, BINS - turn)})
     # within a gap every source comes first once, then every source a second time, ...

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -34,20 +35,9 @@ KEYPOINTS = (
 )  # fmt: skip
 
 BODY_COLORS = (
-    "b3202a",
-    "1f3f8c",
-    "e8e8e6",
-    "9aa0a6",
-    "2b2d31",
-    "2f6b3c",
-    "e0a51c",
-    "d9622b",
-    "6f8fae",
-    "7b4a2d",
-    "5aa6b8",
-    "c9b79a",
-    "6a1f38",
-)
+    "b3202a", "1f3f8c", "e8e8e6", "9aa0a6", "2b2d31", "2f6b3c", "e0a51c", "d9622b", "6f8fae", "7b4a2d",
+    "5aa6b8", "c9b79a", "6a1f38",
+)  # fmt: skip
 GLASS, RUBBER, TRIM = paint("1c2730"), paint("17181a"), paint("26282b")
 LAMP, TAIL_LAMP, PLATE = paint("f7f3dc"), paint("c0141c"), paint("f2f2ee")
 
@@ -69,6 +59,26 @@ class Body:
     wheel: float  # radius
     side_windows: int
 
+    @property
+    def front(self) -> float:
+        """x of the front end; the rear end lies at its negative."""
+        return self.length / 2
+
+    @property
+    def half(self) -> float:
+        """Half the width."""
+        return self.width / 2
+
+    @property
+    def cowl(self) -> float:
+        """x of the windscreen's lower edge."""
+        return self.front - self.bonnet * self.length
+
+    @property
+    def deck(self) -> float:
+        """x of the rear window's lower edge, or of the front of a load bed."""
+        return -self.front + self.boot * self.length
+
 
 BODIES = {
     "saloon": Body(4.6, 1.78, 1.43, 0.25, 0.17, 0.13, 0.11, 0.93, 0.74, 0.20, 0.32, 2),
@@ -86,70 +96,42 @@ def make(rng: np.random.Generator) -> Instance:
     kind = list(BODIES)[int(rng.integers(len(BODIES)))]
     base = BODIES[kind]
     vary = rng.uniform(0.94, 1.06, 6)
-    body = Body(
-        base.length * vary[0],
-        base.width * vary[1],
-        base.height * vary[2],
-        base.bonnet * vary[3],
-        base.boot * vary[4],
-        base.front_rake * rng.uniform(0.8, 1.2),
-        base.rear_rake * rng.uniform(0.7, 1.3),
-        base.belt * vary[2],
-        base.nose * vary[2] * rng.uniform(0.96, 1.04),
-        base.clearance,
-        base.wheel * vary[5],
-        base.side_windows,
+    body = replace(
+        base,
+        length=base.length * vary[0],
+        width=base.width * vary[1],
+        height=base.height * vary[2],
+        bonnet=base.bonnet * vary[3],
+        boot=base.boot * vary[4],
+        front_rake=base.front_rake * rng.uniform(0.8, 1.2),
+        rear_rake=base.rear_rake * rng.uniform(0.7, 1.3),
+        belt=base.belt * vary[2],
+        nose=base.nose * vary[2] * rng.uniform(0.96, 1.04),
+        wheel=base.wheel * vary[5],
     )
-    paint_color = pick(rng, BODY_COLORS)
-    roof_color = pick(rng, ("17181a", "f0f0ee")) if chance(rng, 0.25) else paint_color
-    bumper_color = TRIM if chance(rng, 0.5) else paint_color * 0.8
+    color = pick(rng, BODY_COLORS)
+    roof = pick(rng, ("17181a", "f0f0ee")) if chance(rng, 0.25) else color
+    bumper = TRIM if chance(rng, 0.5) else color * 0.8
 
     car = Assembly()
-    front, rear = body.length / 2, -body.length / 2
-    half = body.width / 2
-    cowl = front - body.bonnet * body.length
-    deck = rear + body.boot * body.length
-    _add_hull(car, body, paint_color, front, rear, half, cowl, deck, open_bed=kind == "pickup")
-    _add_cabin(
-        car,
-        rng,
-        body,
-        paint_color,
-        roof_color,
-        half,
-        cowl,
-        deck,
-        closed_rear=kind == "van" and chance(rng, 0.5),
-    )
-    _add_wheels(car, rng, body, front, rear, half, deck if kind == "pickup" else rear)
-    _add_front(car, rng, body, front, half, bumper_color)
-    _add_rear(car, rng, body, rear, half, bumper_color, tall=kind in ("van", "estate", "offroader"))
+    _add_hull(car, body, color, open_bed=kind == "pickup")
+    _add_cabin(car, rng, body, color, roof, closed_rear=kind == "van" and chance(rng, 0.5))
+    _add_wheels(car, rng, body, short_tail=kind == "pickup")
+    _add_front(car, rng, body, bumper)
+    _add_rear(car, rng, body, bumper, tall=kind in ("van", "estate", "offroader"))
     return car.finish("car", KEYPOINTS)
 
 
 def _section(x: float, half: float, low: float, high: float) -> list[tuple[float, float, float]]:
     """Cross-section of the hull at x: an octagon, widest at mid-height, with bevelled shoulders and sills."""
     rise = high - low
-    left = [
-        (half * 0.92, low),
-        (half, low + 0.25 * rise),
-        (half * 0.99, low + 0.72 * rise),
-        (half * 0.90, high),
-    ]
+    outline = ((0.92, low), (1.0, low + 0.25 * rise), (0.99, low + 0.72 * rise), (0.90, high))
+    left = [(half * share, z) for share, z in outline]
     return [(x, y, z) for y, z in left] + [(x, -y, z) for y, z in reversed(left)]
 
 
-def _add_hull(
-    car: Assembly,
-    body: Body,
-    color: Array,
-    front: float,
-    rear: float,
-    half: float,
-    cowl: float,
-    deck: float,
-    open_bed: bool,
-) -> None:
+def _add_hull(car: Assembly, body: Body, color: Array, open_bed: bool) -> None:
+    front, rear, half, cowl = body.front, -body.front, body.half, body.cowl
     low, belt, nose = body.clearance, body.belt, body.nose
     tail = belt * (0.97 if body.boot else 1.0)
     stations = [
@@ -164,20 +146,14 @@ def _add_hull(
     ]
     car.add(loft([_section(*station) for station in stations], color))
     if open_bed:  # a dark load bed between low walls
-        inside = (rear + 0.10, deck - 0.06)
-        middle, span = (inside[0] + inside[1]) / 2, inside[1] - inside[0]
+        back, end = rear + 0.10, body.deck - 0.06
+        middle, span = (back + end) / 2, end - back
         car.add(box((span, half * 1.70, 0.02), (middle, 0.0, tail + 0.005), TRIM))
         car.add_pair(box((span + 0.1, 0.09, 0.16), (middle, half * 0.88, tail + 0.07), color))
-        car.add(box((0.07, half * 1.84, 0.16), (inside[0], 0.0, tail + 0.07), color))
-    for x in (
-        cowl - 0.05,
-        cowl - 0.05 - 0.5 * (cowl - deck if open_bed else cowl - rear) * 0.62,
-    ):  # gaps of the doors
-        car.add_pair(
-            box(
-                (0.022, 0.02, 0.62 * (belt - low)), (x, half * 0.998, low + 0.50 * (belt - low)), color * 0.25
-            )
-        )
+        car.add(box((0.07, half * 1.84, 0.16), (back, 0.0, tail + 0.07), color))
+    gap = (0.022, 0.02, 0.62 * (belt - low))  # of the doors
+    for x in (cowl - 0.05, cowl - 0.05 - 0.5 * (cowl - body.deck if open_bed else cowl - rear) * 0.62):
+        car.add_pair(box(gap, (x, half * 0.998, low + 0.50 * (belt - low)), color * 0.25))
     handle = np.array([cowl - 0.05 - 0.42 * (cowl - rear) * 0.62, half * 0.99, low + 0.78 * (belt - low)])
     car.add_pair(box((0.17, 0.06, 0.045), handle, TRIM))
     car.mark_pair("door_handle", handle, (0.0, 1.0, 0.0))
@@ -185,98 +161,55 @@ def _add_hull(
 
 
 def _add_cabin(
-    car: Assembly,
-    rng: np.random.Generator,
-    body: Body,
-    color: Array,
-    roof_color: Array,
-    half: float,
-    cowl: float,
-    deck: float,
-    closed_rear: bool,
+    car: Assembly, rng: np.random.Generator, body: Body, color: Array, roof: Array, closed_rear: bool
 ) -> None:
-    low, top = body.belt - 0.03, body.height
-    wide, narrow = half * 0.90, half * (0.74 if top < 1.6 else 0.80)
-    back = deck + 0.03
-    roof_front, roof_rear = cowl - body.front_rake * body.length, back + body.rear_rake * body.length
+    low, top, cowl = body.belt - 0.03, body.height, body.cowl
+    wide, narrow = body.half * 0.90, body.half * (0.74 if top < 1.6 else 0.80)
+    back = body.deck + 0.03
+    start, end = cowl - body.front_rake * body.length, back + body.rear_rake * body.length  # of the roof
     shoulder = top - 0.05
 
     def ring(x0: float, x1: float, y: float, z: float) -> list[tuple[float, float, float]]:
         return [(x0, -y, z), (x1, -y, z), (x1, y, z), (x0, y, z)]
 
-    car.add(loft([ring(back, cowl, wide, low), ring(roof_rear, roof_front, narrow, shoulder)], color))
-    car.add(
-        loft(
-            [
-                ring(roof_rear - 0.02, roof_front + 0.02, narrow + 0.01, shoulder - 0.01),
-                ring(roof_rear + 0.12, roof_front - 0.14, narrow * 0.86, top),
-            ],
-            roof_color,
-        )
-    )
-    side = np.array(
-        [(cowl, wide, low), (back, wide, low), (roof_rear, narrow, shoulder), (roof_front, narrow, shoulder)]
-    )
-    windscreen = np.array(
-        [
-            (cowl, -wide, low),
-            (cowl, wide, low),
-            (roof_front, narrow, shoulder),
-            (roof_front, -narrow, shoulder),
-        ]
-    )
-    rear_window = np.array(
-        [(back, wide, low), (back, -wide, low), (roof_rear, -narrow, shoulder), (roof_rear, narrow, shoulder)]
-    )
+    base, edge = ring(back, cowl, wide, low), ring(end, start, narrow, shoulder)
+    car.add(loft([base, edge], color))
+    eaves = ring(end - 0.02, start + 0.02, narrow + 0.01, shoulder - 0.01)
+    car.add(loft([eaves, ring(end + 0.12, start - 0.14, narrow * 0.86, top)], roof))
+    # each counter-clockwise seen from outside, from the corner of the base that u = v = 0 stands for
+    edges = ((2, 3), (1, 2), (3, 0))
+    side, windscreen, rear_window = (np.array([base[i], base[j], edge[j], edge[i]]) for i, j in edges)
     car.add(panel(windscreen, GLASS, 0.012, u=(0.06, 0.94), v=(0.10, 0.94)))
-    car.add(
-        panel(
-            rear_window, GLASS, 0.012, u=(0.10, 0.90), v=(0.42 if low > 1.0 or not body.boot else 0.22, 0.90)
-        )
-    )
-    last = 0.42 if closed_rear else 0.95
-    edges = np.linspace(0.05, last, body.side_windows + 1)
-    for start, end in pairwise(edges):
-        car.add_pair(panel(side, GLASS, 0.012, u=(start + 0.012, end - 0.012), v=(0.14, 0.88)))
+    sill = 0.42 if low > 1.0 or not body.boot else 0.22
+    car.add(panel(rear_window, GLASS, 0.012, u=(0.10, 0.90), v=(sill, 0.90)))
+    for left, right in pairwise(np.linspace(0.05, 0.42 if closed_rear else 0.95, body.side_windows + 1)):
+        car.add_pair(panel(side, GLASS, 0.012, u=(left + 0.012, right - 0.012), v=(0.14, 0.88)))
 
     mirror = quad_point(side, 0.06, 0.12) + (0.02, 0.12, 0.05)
-    car.add_pair(
-        ellipsoid(mirror, (0.07, 0.12, 0.085), color if chance(rng, 0.5) else TRIM, sides=8, levels=4)
-    )
+    shell = color if chance(rng, 0.5) else TRIM
+    car.add_pair(ellipsoid(mirror, (0.07, 0.12, 0.085), shell, sides=8, levels=4))
     car.mark_pair("mirror", mirror, (0.0, 1.0, 0.0), 0.2)
     car.mark_pair("windscreen_base", quad_point(windscreen, 0.93, 0.12), (1.0, 0.0, 1.0))
-    car.mark_pair("roof_front", (roof_front - 0.02, narrow * 0.98, shoulder), (0.3, 0.6, 1.0))
-    car.mark_pair("roof_rear", (roof_rear + 0.02, narrow * 0.98, shoulder), (-0.3, 0.6, 1.0))
-    if chance(rng, 0.35) and body.side_windows > 1:
-        middle, span = (roof_front + roof_rear) / 2, (roof_front - roof_rear) * 0.8
+    car.mark_pair("roof_front", (start - 0.02, narrow * 0.98, shoulder), (0.3, 0.6, 1.0))
+    car.mark_pair("roof_rear", (end + 0.02, narrow * 0.98, shoulder), (-0.3, 0.6, 1.0))
+    if chance(rng, 0.35) and body.side_windows > 1:  # roof rails
+        middle, span = (start + end) / 2, (start - end) * 0.8
         car.add_pair(box((span, 0.05, 0.05), (middle, narrow * 0.84, top + 0.02), TRIM))
-    elif chance(rng, 0.3):
-        car.add(box((0.22, narrow * 1.7, 0.04), (roof_rear - 0.04, 0.0, top - 0.01), color * 0.7))
+    elif chance(rng, 0.3):  # a spoiler
+        car.add(box((0.22, narrow * 1.7, 0.04), (end - 0.04, 0.0, top - 0.01), color * 0.7))
 
 
-def _add_wheels(
-    car: Assembly, rng: np.random.Generator, body: Body, front: float, rear: float, half: float, bed: float
-) -> None:
-    axles = {
-        "front": front - body.length * rng.uniform(0.17, 0.19),
-        "rear": rear + body.length * (rng.uniform(0.20, 0.22) if bed > rear else rng.uniform(0.18, 0.21)),
-    }
+def _add_wheels(car: Assembly, rng: np.random.Generator, body: Body, short_tail: bool) -> None:
+    front = body.front - body.length * rng.uniform(0.17, 0.19)
+    rear = -body.front + body.length * (rng.uniform(0.20, 0.22) if short_tail else rng.uniform(0.18, 0.21))
     rim_color = pick(rng, ("c9ccd0", "8d9196", "5c6065", "e4e4e2"))
-    holes = int(rng.integers(5, 8))
-    turn = rng.uniform(0, 2 * np.pi)
-    for name, x in axles.items():
-        arch = np.linspace(-0.25, np.pi + 0.25, 11)
-        reach = body.wheel * 1.17
-        outline = np.stack(
-            [
-                x + reach * np.cos(arch),
-                np.full(11, half * 0.7),
-                np.maximum(body.wheel + reach * np.sin(arch), body.clearance),
-            ],
-            axis=-1,
-        )
-        car.add_pair(prism(outline, (0.0, half * 0.3 + 0.012, 0.0), RUBBER * 0.6))
-        hub = np.array([x, half + 0.025, body.wheel])
+    holes, turn = int(rng.integers(5, 8)), rng.uniform(0, 2 * np.pi)
+    arch, reach = np.linspace(-0.25, np.pi + 0.25, 11), body.wheel * 1.17
+    height = np.maximum(body.wheel + reach * np.sin(arch), body.clearance)
+    for name, x in (("front", front), ("rear", rear)):
+        outline = np.stack([x + reach * np.cos(arch), np.full(11, body.half * 0.7), height], axis=-1)
+        car.add_pair(prism(outline, (0.0, body.half * 0.3 + 0.012, 0.0), RUBBER * 0.6))
+        hub = np.array([x, body.half + 0.025, body.wheel])
         for part in _wheel(body.wheel, rim_color, holes, turn):
             car.add_pair(part.moved(hub))
         car.mark_pair(f"wheel_{name}", hub, (0.0, 1.0, 0.0), 0.1)
@@ -285,16 +218,11 @@ def _add_wheels(
 def _wheel(radius: float, rim_color: Array, holes: int, turn: float) -> list[Mesh]:
     """A wheel whose outer face lies in the plane y = 0, looking along +y."""
     axis = (0.0, 1.0, 0.0)
-    tyre = [
-        (-0.21, radius * 0.92),
-        (-0.18, radius),
-        (-0.03, radius),
-        (0.0, radius * 0.92),
-        (0.002, radius * 0.7),
-    ]
+    tyre = ((-0.21, 0.92), (-0.18, 1.0), (-0.03, 1.0), (0.0, 0.92), (0.002, 0.7))
+    rim = [(-0.02, radius * 0.68), (0.010, radius * 0.66)]
     parts = [
-        lathe(tyre, (0, 0, 0), axis, RUBBER, sides=18),
-        lathe([(-0.02, radius * 0.68), (0.010, radius * 0.66)], (0, 0, 0), axis, rim_color, sides=18),
+        lathe([(y, radius * share) for y, share in tyre], (0, 0, 0), axis, RUBBER, sides=18),
+        lathe(rim, (0, 0, 0), axis, rim_color, sides=18),
         cylinder((0, 0, 0), (0, 0.024, 0), radius * 0.14, rim_color * 0.7, sides=8),
     ]
     for angle in turn + np.arange(holes) * (2 * np.pi / holes):
@@ -303,87 +231,58 @@ def _wheel(radius: float, rim_color: Array, holes: int, turn: float) -> list[Mes
     return parts
 
 
-def _add_front(
-    car: Assembly, rng: np.random.Generator, body: Body, front: float, half: float, bumper: Array
-) -> None:
-    low, nose = body.clearance, body.nose
-    rise = nose - low
-    lamp_z, lamp_y = low + 0.70 * rise, half * 0.68
+def _add_front(car: Assembly, rng: np.random.Generator, body: Body, bumper: Array) -> None:
+    front, half, low = body.front, body.half, body.clearance
+    rise = body.nose - low
+    lamp = np.array([front, half * 0.68, low + 0.70 * rise])
     round_lamps = chance(rng, 0.35)
     size = rng.uniform(0.85, 1.15)
     if round_lamps:
-        car.add_pair(
-            cylinder(
-                (front - 0.2, lamp_y, lamp_z), (front + 0.03, lamp_y, lamp_z), 0.115 * size, TRIM, sides=12
-            )
-        )
-        car.add_pair(
-            cylinder(
-                (front - 0.2, lamp_y, lamp_z), (front + 0.045, lamp_y, lamp_z), 0.09 * size, LAMP, sides=12
-            )
-        )
+        for reach, radius, shade in ((0.03, 0.115, TRIM), (0.045, 0.09, LAMP)):
+            car.add_pair(cylinder(lamp - (0.2, 0, 0), lamp + (reach, 0, 0), radius * size, shade, sides=12))
     else:
         outline = [
-            (front + 0.01, half * 0.50, lamp_z - 0.05),
-            (front - 0.10, half * 0.93, lamp_z - 0.02),
-            (front - 0.12, half * 0.93, lamp_z + 0.09 * size),
-            (front + 0.01, half * 0.52, lamp_z + 0.05),
+            (front + 0.01, half * 0.50, lamp[2] - 0.05),
+            (front - 0.10, half * 0.93, lamp[2] - 0.02),
+            (front - 0.12, half * 0.93, lamp[2] + 0.09 * size),
+            (front + 0.01, half * 0.52, lamp[2] + 0.05),
         ]
         car.add_pair(prism(np.array(outline) - (0.12, 0, 0), (0.15, 0.0, 0.0), LAMP))
-    car.mark_pair("headlight", (front, lamp_y, lamp_z), (1.0, 0.0, 0.0), 0.2)
-    grille_height = rng.uniform(0.16, 0.30) * rise
+    car.mark_pair("headlight", lamp, (1.0, 0.0, 0.0), 0.2)
+    height = rng.uniform(0.16, 0.30) * rise  # of the grille
     centre = np.array([front + 0.012, 0.0, low + 0.66 * rise])
-    car.add(box((0.06, half * 0.84, grille_height), centre, TRIM))
+    car.add(box((0.06, half * 0.84, height), centre, TRIM))
     for level in (-0.25, 0.25):
-        car.add(box((0.07, half * 0.84, 0.018), centre + (0.0, 0.0, level * grille_height), paint("a9adb2")))
+        car.add(box((0.07, half * 0.84, 0.018), centre + (0.0, 0.0, level * height), paint("a9adb2")))
     car.mark("grille", centre, (1.0, 0.0, 0.0), 0.2)
-    car.add(
-        loft(
-            [
-                [
-                    (front - 0.25, y * 1.0, z),
-                    (front + 0.06, y * 0.86, z),
-                    (front + 0.06, -y * 0.86, z),
-                    (front - 0.25, -y, z),
-                ]
-                for y, z in ((half * 0.985, low + 0.02), (half * 0.99, low + 0.36 * rise))
-            ],
-            bumper,
-        )
-    )
+    edges = ((half * 0.985, low + 0.02), (half * 0.99, low + 0.36 * rise))
+    car.add(_bumper(edges, front - 0.25, front + 0.06, 0.86, bumper))
     plate = (front + 0.065, 0.0, low + 0.22 * rise)
     car.add(box((0.03, 0.46, 0.11), plate, PLATE))
     car.mark("number_plate_front", plate, (1.0, 0.0, 0.0), 0.2)
 
 
-def _add_rear(
-    car: Assembly, rng: np.random.Generator, body: Body, rear: float, half: float, bumper: Array, tall: bool
-) -> None:
-    low, belt = body.clearance, body.belt
-    rise = belt - low
+def _bumper(
+    edges: Sequence[tuple[float, float]], inner: float, outer: float, narrow: float, color: Array
+) -> Mesh:
+    """A bumper from x = `inner` to the narrower `outer` end; `edges` are y and z below and above."""
+    rings = [
+        [(inner, y, z), (outer, y * narrow, z), (outer, -y * narrow, z), (inner, -y, z)] for y, z in edges
+    ]
+    return loft(rings, color)
+
+
+def _add_rear(car: Assembly, rng: np.random.Generator, body: Body, bumper: Array, tall: bool) -> None:
+    rear, half, low = -body.front, body.half, body.clearance
+    rise = body.belt - low
     height = 0.34 if tall else rng.uniform(0.13, 0.18)
     lamp = np.array([rear + 0.03, half * 0.76, low + (0.72 if tall else 0.75) * rise])
     car.add_pair(box((0.12, half * (0.20 if tall else 0.32), height), lamp, TAIL_LAMP))
     car.mark_pair("taillight", lamp, (-1.0, 0.0, 0.0), 0.2)
-    car.add(
-        loft(
-            [
-                [
-                    (rear + 0.25, y, z),
-                    (rear - 0.06, y * 0.9, z),
-                    (rear - 0.06, -y * 0.9, z),
-                    (rear + 0.25, -y, z),
-                ]
-                for y, z in ((half * 0.97, low + 0.04), (half * 0.985, low + 0.34 * rise))
-            ],
-            bumper,
-        )
-    )
+    edges = ((half * 0.97, low + 0.04), (half * 0.985, low + 0.34 * rise))
+    car.add(_bumper(edges, rear + 0.25, rear - 0.06, 0.9, bumper))
     plate = (rear - 0.005, 0.0, low + 0.55 * rise)
     car.add(box((0.03, 0.46, 0.12), plate, paint("f0c82a") if chance(rng, 0.4) else PLATE))
     car.mark("number_plate_rear", plate, (-1.0, 0.0, 0.0), 0.2)
-    car.add_pair(
-        cylinder(
-            (rear + 0.2, half * 0.5, low + 0.02), (rear - 0.08, half * 0.5, low + 0.02), 0.04, TRIM, sides=8
-        )
-    )
+    pipe = np.array([rear, half * 0.5, low + 0.02])
+    car.add_pair(cylinder(pipe + (0.2, 0, 0), pipe - (0.08, 0, 0), 0.04, TRIM, sides=8))

@@ -79,14 +79,9 @@ class Assembly:
             point, reach = (mark.point - centre) * scale, mark.reach * scale
             start = point + reach * mark.outward
             distance = first_hit(triangles, start, -mark.outward)
-            if distance <= 2.0 * reach:
-                keypoints[name] = start - distance * mark.outward
-            else:
-                keypoints[name] = closest_point(triangles, point)
-        if len(keypoints) != len(names):
-            raise ValueError(
-                f"{category}: keypoints marked but not listed: {sorted(set(self.marks) - set(names))}"
-            )
+            on_ray = distance <= 2.0 * reach
+            keypoints[name] = start - distance * mark.outward if on_ray else closest_point(triangles, point)
+        assert len(keypoints) == len(names), f"marked but not listed: {sorted(set(self.marks) - set(names))}"
         return Instance(category, mesh, keypoints)
 
 
@@ -99,9 +94,8 @@ def paint(code: str) -> Array:
 def pick(rng: np.random.Generator, codes: Sequence[str], jitter: float = 0.12) -> Array:
     """A random colour of a palette, with brightness and hue a little varied; linear RGB (3,) in [0, 1]."""
     color = paint(codes[int(rng.integers(len(codes)))])
-    return np.clip(
-        color * (1.0 + jitter * rng.uniform(-1, 1)) * (1.0 + 0.4 * jitter * rng.uniform(-1, 1, 3)), 0.0, 1.0
-    )
+    brightness, hue = 1.0 + jitter * rng.uniform(-1, 1), 1.0 + 0.4 * jitter * rng.uniform(-1, 1, 3)
+    return np.clip(color * brightness * hue, 0.0, 1.0)
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:
@@ -111,7 +105,5 @@ def chance(rng: np.random.Generator, probability: float) -> bool:
 
 def recolored(mesh: Mesh, inside: Iterable[bool], color: ArrayLike) -> Mesh:
     """The mesh with the faces selected by a boolean mask (F,) painted over."""
-    mask = np.asarray(inside, dtype=bool)
-    return Mesh(
-        mesh.vertices, mesh.faces, np.where(mask[:, None], np.asarray(color), mesh.colors).astype(np.float32)
-    )
+    mask = np.asarray(inside, dtype=bool)[:, None]
+    return Mesh(mesh.vertices, mesh.faces, np.where(mask, np.asarray(color), mesh.colors).astype(np.float32))
