@@ -562,6 +562,7 @@ def test_detections_are_those_of_torchvision(
     np.testing.assert_array_equal(again.boxes, ours.boxes)
 
 
+@pytest.mark.parametrize("weights", MODELS[1:], indirect=True)
 def test_command_with_weights_from_a_file(
     weights: tuple[Any, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -597,6 +598,7 @@ def test_command_with_weights_from_a_file(
         assert mask.mean() == pytest.approx(rows.loc[row["image_id"], "area"], abs=1e-4)
 
 
+@pytest.mark.parametrize("weights", MODELS[1:], indirect=True)
 def test_weights_that_cannot_be_used(weights: tuple[Any, Path], tmp_path: Path) -> None:
     name, path = weights
 
