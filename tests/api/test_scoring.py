@@ -16,7 +16,7 @@ from spheremap.base.provenance import unseal
 from spheremap.cli import main
 from spheremap.metrics.table import format_file
 
-SCORES = ("metrics.json", "by_category.csv", "by_azimuth_gap.csv", "weight_sweep.csv", "predictions.csv.gz")
+SCORES = ("metrics.json", "scores.csv", "weight_sweep.csv", "predictions.csv.gz")
 FOLDER = {
     "layout": "folder",
     "bins": None,

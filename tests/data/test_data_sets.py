@@ -144,7 +144,7 @@ def test_the_chain_is_planned_and_runs_to_metrics(root: Path, tmp_path: Path, si
     assert "licence" in output.lower()
     metrics = json.loads((tmp_path / "results/metrics.json").read_text())
     assert metrics["n_points"] > 0
-    assert 0 <= metrics["fused"]["pck_point@0.10"] <= 100
+    assert 0 <= metrics["fused"]["point"] <= 100
     digests = json.loads((tmp_path / "data/digests.json").read_text())
     assert name in json.dumps(digests)
 
@@ -162,7 +162,7 @@ def test_a_folder_of_one_s_own_runs_to_metrics(root: Path, tmp_path: Path) -> No
     project = own_folder(root, tmp_path / "project", count=10)
     project.snakemake()
     metrics = json.loads((tmp_path / "project/results/metrics.json").read_text())
-    assert 0 <= metrics["fused"]["pck_point@0.10"] <= 100
+    assert 0 <= metrics["fused"]["point"] <= 100
     table = tmp_path / "project/mine/images.csv"
     table.write_text(table.read_text() + "\n")
     assert "rule ingest:" in project.snakemake("-n")

@@ -15,7 +15,7 @@ from test_adaptation import adapter, same
 from test_evaluation import as_json, made_with, write_cache
 from test_training import Project as Trained
 from tiny import TINY
-from world import ADAPTED, PARAMS, entries, make_world, methods, scored
+from world import ADAPTED, PARAMS, entries, leaves_of, make_world, methods, scored
 
 from spheremap.base.errors import ProvenanceError, SpheremapError
 from spheremap.base.files import sha256_file, write_json
@@ -30,6 +30,7 @@ from spheremap.methods.engine.comparison import Comparison
 from spheremap.methods.engine.fitting import SCHEMA, load_fitted, save_fitted
 from spheremap.methods.engine.queries import build_queries
 from spheremap.methods.fused import FEATURES, SPHERE
+from spheremap.metrics.score_table import leaves, read_scores
 from spheremap.metrics.validation import make_fitted_validation
 from spheremap.model.head import Head, save_head
 
@@ -43,10 +44,10 @@ def test_methods_of_an_untrained_adapter_equal_those_without() -> None:
     params = replace(EVERY, bootstrap=5, baseline="adapted")
     results = scored(cache, tables, head, params, fitted={METHOD: METHOD.untrained(8)})
     assert tuple(dict.fromkeys(results.predictions["method"])) == ALL
-    plain = [name for name in results.metrics["features"] if "_gain" not in name]
+    plain = [name for name in leaves_of(results)["features"] if "_gain" not in name]
     for own, other in (("adapted", "features"), ("adapted_fused", "fused")):
         for name in plain:
-            assert results.metrics[own][name] == results.metrics[other][name]
+            assert leaves_of(results)[own][name] == leaves_of(results)[other][name]
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 2**30])
@@ -74,7 +75,7 @@ def test_adapted_is_a_cache_of_adapted_features(kept_bytes: int) -> None:
 def test_validation_equals_the_evaluation() -> None:
     cache, tables, head = make_world(0)
     network = adapter(cache.dim)
-    metrics = scored(cache, tables, head, EVERY, fitted={METHOD: network}).metrics
+    metrics = leaves_of(scored(cache, tables, head, EVERY, fitted={METHOD: network}))
     for weight, name in ((0.2, "adapted_fused"), (0.0, "adapted"), (1.0, "sphere")):
         settings = Validation(weight, 0.1, 1000)
         score = make_fitted_validation(cache, tables, head, METHOD, settings, 0, split="test")
@@ -177,7 +178,7 @@ def test_evaluate_reads_what_was_fitted_with_these_parameters(
     fit()
     assert run(PARAMS, option) == 0  # nothing there is needed
     assert run(EVERY, option) == 0
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    metrics = leaves(read_scores(tmp_path / "out" / "scores.csv"))
     record = json.loads((tmp_path / "out" / "provenance.json").read_text())
     assert record["inputs"]["methods/adapted"] == sha256_file(fitted)
     capsys.readouterr()

@@ -10,7 +10,7 @@ import world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_protocols import PARAMS, WEIGHT, AxisHead, exact_world, scored, slow_cosines
-from world import FURTHER, PAPER, FakeCache, FakeHead, make_world, random_rotation
+from world import FURTHER, PAPER, FakeCache, FakeHead, leaves_of, make_world, random_rotation
 
 from spheremap.base.errors import InputError
 from spheremap.data.tables import Tables
@@ -210,7 +210,7 @@ def test_no_peak_no_refinement() -> None:
 
 def test_refinement_stays_within_half_a_patch_and_leaves_kap_alone() -> None:
     cache, tables, head = make_world(1, grid=(8, 8))
-    metrics = scored(cache, tables, head, EVERY).metrics
+    metrics = leaves_of(scored(cache, tables, head, EVERY))
     own, fused = metrics["fused_subpatch"], metrics["fused"]
     assert own != fused
     assert {k: v for k, v in own.items() if k.startswith("kap")} == {
@@ -299,7 +299,7 @@ def test_a_category_without_prototypes_is_refused() -> None:
     cache, tables, _ = make_world(0)
     head = FakeHead(cache.dim, ["category0"])
     without = replace(EVERY, methods=(*PAPER, "fused_mutual"))
-    assert scored(cache, tables, head, without).metrics
+    assert leaves_of(scored(cache, tables, head, without))
     with pytest.raises(InputError, match=r"knows the category(.|\n)*category1"):
         scored(cache, tables, head, EVERY)
 
@@ -312,15 +312,17 @@ def test_further_rows_stand_beside_the_others_and_change_none() -> None:
     resampled = replace(PARAMS, bootstrap=20)
     without = scored(cache, tables, head, resampled)
     found = scored(cache, tables, head, replace(resampled, methods=ALL))
-    assert set(found.metrics) - set(without.metrics) == set(FURTHER)
-    assert {name: found.metrics[name] for name in without.metrics} == without.metrics
-    for name in ("by_category", "by_gap", "predictions"):
+    assert set(leaves_of(found)) - set(leaves_of(without)) == set(FURTHER)
+    assert {name: leaves_of(found)[name] for name in leaves_of(without)} == leaves_of(without)
+    for name in ("scores", "predictions"):
         own, table = getattr(without, name), getattr(found, name)
         assert set(table["method"]) == {*own["method"], *FURTHER}
         assert table[~table["method"].isin(FURTHER)].reset_index(drop=True).equals(own)
     for row in FURTHER:
-        assert found.metrics[row].keys() == found.metrics["fused"].keys()
-        assert {f"pck_point@0.25{end}" for end in ("_low", "_gain", "_gain_low")} <= set(found.metrics[row])
+        assert leaves_of(found)[row].keys() == leaves_of(found)["fused"].keys()
+        assert {f"pck_point@0.25{end}" for end in ("_low", "_gain", "_gain_low")} <= set(
+            leaves_of(found)[row]
+        )
 
 
 def test_any_method_can_be_the_baseline_and_stands_where_it_is_listed() -> None:
@@ -328,10 +330,10 @@ def test_any_method_can_be_the_baseline_and_stands_where_it_is_listed() -> None:
     listed = ("fused", "fused_subpatch", "features")
     params = replace(PARAMS, methods=listed, baseline="fused_subpatch", bootstrap=10)
     results = scored(cache, tables, head, params)
-    assert "pck_point@0.25_gain" in results.metrics["fused"]
-    assert "pck_point@0.25_gain" not in results.metrics["fused_subpatch"]
-    assert [name for name, own in results.metrics.items() if isinstance(own, dict)] == list(listed)
-    assert results.by_gap["method"].unique().tolist() == list(listed)
+    assert "pck_point@0.25_gain" in leaves_of(results)["fused"]
+    assert "pck_point@0.25_gain" not in leaves_of(results)["fused_subpatch"]
+    assert [name for name, own in leaves_of(results).items() if isinstance(own, dict)] == list(listed)
+    assert results.scores["method"].unique().tolist() == list(listed)
 
 
 def test_variants_can_be_nested() -> None:
@@ -340,7 +342,7 @@ def test_variants_can_be_nested() -> None:
     names = ("fused", "fused_mutual", "fused_subpatch", "nested")
     made = make_methods(section, names)
     params = replace(PARAMS, methods=names, baseline="fused")
-    found = evaluate(cache, tables, head, params, dataset="x", methods=made).metrics
+    found = leaves_of(evaluate(cache, tables, head, params, dataset="x", methods=made))
     kap = [name for name in found["fused"] if name.startswith("kap")]
     assert [found["nested"][name] for name in kap] == [found["fused_mutual"][name] for name in kap]
     assert found["nested"] not in (found["fused_mutual"], found["fused_subpatch"])

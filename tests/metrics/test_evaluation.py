@@ -18,8 +18,10 @@ from world import (
     FakeCache,
     FakeHead,
     entries,
+    groups_of,
     image_row,
     keypoint_row,
+    leaves_of,
     make_tables,
     make_world,
     methods,
@@ -40,14 +42,16 @@ from spheremap.metrics import bootstrap, pck
 from spheremap.metrics.agreement import check_agreement
 from spheremap.metrics.answers import macro
 from spheremap.metrics.catalogue import METRICS, alpha_label
-from spheremap.metrics.evaluate import Scores, score
+from spheremap.metrics.evaluate import score
 from spheremap.metrics.results import write_results
+from spheremap.metrics.score_table import headline, read_scores
+from spheremap.metrics.scores import Scores
 from spheremap.metrics.table import format_file, format_intervals, format_metrics
 from spheremap.metrics.validation import make_validation
 from spheremap.model.head import Head, save_head
 
 ALPHAS = PARAMS.alphas
-RESAMPLED = replace(PARAMS, bootstrap=30)
+RESAMPLED = replace(PARAMS, bootstrap=30, resample="pairs")
 
 
 def assert_scores(found: dict[str, float], expected: dict[str, float]) -> None:
@@ -58,24 +62,24 @@ def assert_scores(found: dict[str, float], expected: dict[str, float]) -> None:
 
 def test_metrics_say_what_they_are_averages_of() -> None:
     cache, tables, head = make_world(0)
-    results = scored(cache, tables, head, replace(PARAMS, seed=7))
+    results = scored(cache, tables, head, PARAMS)
     visible = tables.keypoints[tables.keypoints["visible"] == 1]
     places = {image: set(own["keypoint_id"]) for image, own in visible.groupby("image_id")}
     points = sum(
         len(places[s] & places[t])
         for s, t in zip(tables.pairs["source"], tables.pairs["target"], strict=True)
     )
-    counts = {key: value for key, value in results.metrics.items() if not isinstance(value, dict)}
-    assert counts == {"dataset": "made up", "split": "test", "n_pairs": len(tables.pairs), "n_points": points,
-                      "n_images": 8, "seed": 7, "protocol": PARAMS.protocol, "bootstrap": 0,
-                      "confidence": 0.9, "baseline": "features"}  # fmt: skip
+    assert results.facts == {"dataset": "made up", "split": "test", "n_pairs": len(tables.pairs),
+                             "n_images": 8, "n_points": points, "protocol": PARAMS.protocol,
+                             "intervals": "none", "baseline": "features"}  # fmt: skip
     rows = ["features", "sphere", "fused", "chance"]
-    assert [key for key in results.metrics if key not in counts] == rows
-    assert results.by_category.groupby("method")["n_points"].sum().to_dict() == dict.fromkeys(rows, points)
-    assert results.by_category.groupby("method")["n_pairs"].sum().to_dict() == dict.fromkeys(
-        rows, len(tables.pairs)
-    )
-    assert (results.by_gap.groupby("method")["n_points"].sum() < points).all()  # some azimuths are unknown
+    assert list(leaves_of(results)) == rows
+    by_method = groups_of(results, "category").groupby("method")
+    assert by_method["n_points"].sum().to_dict() == dict.fromkeys(rows, points)
+    assert by_method["n_pairs"].sum().to_dict() == dict.fromkeys(rows, len(tables.pairs))
+    gaps = groups_of(results, "azimuth_gap").groupby("method")["n_points"].sum()
+    assert (gaps < points).all()  # some azimuths are unknown
+    assert groups_of(results, "viewpoint").groupby("method")["n_points"].sum().equals(gaps)
     assert len(results.predictions) == 4 * points
 
 
@@ -85,8 +89,8 @@ def test_averages_follow_from_the_tables_written() -> None:
         tables, pairs=tables.pairs.iloc[: len(tables.pairs) * 2 // 3]
     )  # categories of unequal size
     results = scored(cache, tables, head)
-    for row, own in results.by_category.groupby("method"):
-        metrics = results.metrics[row]
+    for row, own in groups_of(results, "category").groupby("method"):
+        metrics = leaves_of(results)[row]
         assert own["pck_point@0.10"].mean() == pytest.approx(metrics["pck_category@0.10"], abs=1e-3)
         assert own["kap@0.05"].mean() == pytest.approx(metrics["kap@0.05"], abs=1e-3)
         by_pairs = np.average(own["kap@0.10"], weights=own["n_pairs"])
@@ -95,7 +99,7 @@ def test_averages_follow_from_the_tables_written() -> None:
         assert weighted == pytest.approx(metrics["pck_point@0.10"], abs=1e-3)
     for row, own in results.predictions.groupby("method"):
         assert 100 * (own["error"] < 0.1).mean() == pytest.approx(
-            results.metrics[row]["pck_point@0.10"], abs=1e-3
+            leaves_of(results)[row]["pck_point@0.10"], abs=1e-3
         )
 
 
@@ -113,8 +117,8 @@ def test_order_of_pairs_images_and_records_does_not_matter(seed: int, random) ->
     )
     expected = scored(cache, tables, head)
     found = scored(cache.permuted(order), shuffled, head)
-    assert found.metrics == expected.metrics
-    for name in ("by_category", "by_gap", "predictions"):
+    assert leaves_of(found) == leaves_of(expected)
+    for name in ("scores", "predictions"):
         pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name))
 
 
@@ -123,7 +127,7 @@ def test_order_of_pairs_images_and_records_does_not_matter(seed: int, random) ->
 def test_rotating_the_sphere_changes_no_score(seed: int) -> None:
     cache, tables, head = make_world(seed % 4)
     rotated = FakeHead(head.dim, head.categories, random_rotation(seed))
-    expected, found = (scored(cache, tables, h, PARAMS).metrics for h in (head, rotated))
+    expected, found = (leaves_of(scored(cache, tables, h, PARAMS)) for h in (head, rotated))
     for row in ("features", "sphere", "fused"):
         assert_scores(found[row], expected[row])
 
@@ -155,7 +159,7 @@ def test_where_an_image_lies_in_its_padding_does_not_matter(seed: int, top: int,
     for y, x in ((1, 0), (top, left)):
         boxes = np.array([[-x * step, -y * step, (side - x) * step, (side - y) * step]] * 3, dtype=np.float64)
         cache = FakeCache(names, np.stack([place(c, y, x, side) for c in contents]), boxes, (side, side))
-        found.append(scored(cache, tables, head).metrics)
+        found.append(leaves_of(scored(cache, tables, head)))
     for row in ("features", "sphere", "fused"):
         assert_scores(found[1][row], found[0][row])
 
@@ -175,10 +179,10 @@ def test_perfect_features_give_a_perfect_score() -> None:
     results = scored(cache, tables, FakeHead(4), PARAMS)
     for alpha in ("0.10", "0.05", "0.01"):
         scores = {
-            key: results.metrics["features"][f"{key}@{alpha}"] for key in ("pck_point", "kap", "confusion")
+            key: leaves_of(results)["features"][f"{key}@{alpha}"] for key in ("pck_point", "kap", "confusion")
         }
         assert scores == {"pck_point": 100, "kap": 100, "confusion": 0}
-    assert results.by_gap["gap"].unique().tolist() == [4]
+    assert groups_of(results, "azimuth_gap")["group"].unique().tolist() == ["4"]
 
 
 def test_swapped_parts_are_counted_as_confusion() -> None:
@@ -189,18 +193,17 @@ def test_swapped_parts_are_counted_as_confusion() -> None:
     keypoints = [keypoint_row(n, k, xy) for n in ("c/a", "c/b") for k, xy in (("0", (5, 5)), ("1", (15, 15)))]
     cache = FakeCache(["c/a", "c/b"], cache_tokens, np.array([[0.0, 0, 20, 20]] * 2), (2, 2))
     results = scored(cache, make_tables(images, keypoints, [("c/a", "c/b")]), FakeHead(2), PARAMS)
-    found = results.metrics["features"]
+    found = leaves_of(results)["features"]
     assert (found["pck_point@0.10"], found["confusion@0.10"]) == (0, 100)
-    assert results.by_gap.empty  # no azimuth is known
-    assert list(results.by_gap.columns)[:3] == ["method", "gap", "n_points"]
+    assert set(results.scores["group_by"]) == {"all", "category"}  # no azimuth is known
 
 
 def test_chance_changes_with_its_seed_and_nothing_else_does() -> None:
     cache, tables, head = make_world(0)
     first, second = (scored(cache, tables, head, seed=s) for s in (0, 1))
     for row in ("features", "sphere", "fused"):
-        assert first.metrics[row] == second.metrics[row]
-    assert first.metrics["chance"] != second.metrics["chance"]
+        assert leaves_of(first)[row] == leaves_of(second)[row]
+    assert leaves_of(first)["chance"] != leaves_of(second)["chance"]
 
 
 def test_a_split_without_common_keypoints_is_refused() -> None:
@@ -224,7 +227,8 @@ def test_parameters_are_read_and_checked() -> None:
     twice = {**section["sweep"], "values": [0.5, 0.5]}
     bad = {"split": "all", "alphas": [], "kap_labels": "middle", "viewpoint_bins": 0, "threshold": "circle",
            "frame": "screen", "source": "nearest", "readout": "soft", "window": 2, "temperature": 0,
-           "bootstrap": -1, "confidence": 1, "sweep": twice, "methods": [], "baseline": "raw"}  # fmt: skip
+           "bootstrap": -1, "resample": "dice", "confidence": 1, "sweep": twice, "methods": [],
+           "baseline": "raw"}  # fmt: skip
     lists = [("alphas", [0.1, 0.1]), ("alphas", [-0.1]), ("methods", ["fused", "fused"])]
     for key, value in [*bad.items(), *lists]:
         with pytest.raises(InputError, match=key):
@@ -279,46 +283,44 @@ def answers_of(cache, tables, head) -> Scores:
 
 def repeated(scores: Scores, times: np.ndarray) -> Scores:
     """Each pair stands there as often as it was drawn: as if it were another pair each time."""
-    q, drawn = scores.queries, np.repeat(np.arange(len(times)), times.astype(int))
+    q, drawn = scores.questions, np.repeat(np.arange(len(times)), times.astype(int))
     counts = np.diff(q.first)[drawn]
     index = np.concatenate([np.arange(q.first[p], q.first[p + 1]) for p in drawn])
     queries = replace(
         q,
-        **{
-            name: getattr(q, name)[drawn]
-            for name in ("source", "target", "source_id", "target_id", "category")
-        },
+        **{name: getattr(q, name)[drawn] for name in ("source_id", "target_id", "category")},
         first=np.concatenate([[0], np.cumsum(counts)]),
-        **{name: getattr(q, name)[index] for name in ("keypoint_id", "patch", "sampled", "share", "xy")},
+        **{name: getattr(q, name)[index] for name in ("keypoint_id", "asked", "xy")},
     )
     ruler = replace(scores.ruler, scale=scores.ruler.scale[drawn], side=scores.ruler.side[drawn])
     measured = {
-        name: type(own)(
-            own.predicted[index], own.positive[:, index], own.negative[:, index], own.low, own.high
-        )
+        name: type(own)(own.predicted[index], own.positive[:, index], own.negative[:, index])
         for name, own in scores.measured.items()
     }
-    return Scores(queries, measured, ruler, scores.alphas, scores.landmarks[drawn])
+    return Scores(queries, measured, ruler, scores.alphas, scores.landmarks[drawn], scores.images)
 
 
 def test_weights_of_pairs_count_as_if_they_stood_there_so_often() -> None:
     """Overall scores are compared with plain loops; samples, categories and gaps are the same function."""
     scores = answers_of(*make_world(3, images=5))
-    (times,) = bootstrap.draws(len(scores.queries.source), 6, seed=1)
-    times[1] = np.where(scores.queries.category == "category0", times[1], 0)  # a category is never drawn
-    for name, values in scores.statistics.items():
-        found = values(times)
+    (times,) = bootstrap.draws(bootstrap.Pairs(len(scores.points)), 6, seed=1)
+    times[1] = np.where(scores.questions.category == "category0", times[1], 0)  # a category is never drawn
+    for name, of_weights in scores.statistics.items():
+        found = of_weights(times)
         assert list(found) == list(METRICS)
+        assert np.isnan(found.pop("mirrored")).all()  # nothing is known of mirror keypoints
         for i, own in enumerate(times):
-            for metric, value in repeated(scores, own).statistics[name](np.ones((1, int(own.sum())))).items():
-                np.testing.assert_allclose(found[metric][i], value[0], atol=1e-9, err_msg=f"{name} {metric}")
+            again = repeated(scores, own).statistics[name](np.ones((1, int(own.sum()))))
+            for metric, values in found.items():
+                np.testing.assert_allclose(values[i], again[metric][0], atol=1e-9, err_msg=metric)
 
 
 def test_intervals_are_quantiles_of_the_samples_and_gains_are_paired() -> None:
     cache, tables, head = make_world(0)
-    metrics = scored(cache, tables, head, RESAMPLED).metrics
+    metrics = leaves_of(scored(cache, tables, head, RESAMPLED))
     scores = answers_of(cache, tables, head)
-    samples = bootstrap.resample(scores.statistics, len(scores.points), 30, seed=0)
+    design = bootstrap.Pairs(len(scores.points))
+    samples = bootstrap.resample(scores.statistics, design, 30, seed=0)
     fused, features = (samples[name]["kap"][:, 1] for name in ("fused", "features"))
     own = metrics["fused"]
     assert [own["kap@0.05_low"], own["kap@0.05_high"]] == pytest.approx(np.quantile(fused, [0.05, 0.95]))
@@ -328,8 +330,8 @@ def test_intervals_are_quantiles_of_the_samples_and_gains_are_paired() -> None:
     gain = own["kap@0.05"] - metrics["features"]["kap@0.05"]
     assert own["kap@0.05_gain"] == pytest.approx(gain, abs=2e-6)
     assert not any("gain" in name for name in metrics["features"])
-    assert {name.partition("@")[0] for name in own if name.endswith("_gain_low")} == set(METRICS)
-    without = scored(cache, tables, head).metrics
+    assert {name.partition("@")[0] for name in own if name.endswith("_gain_low")} == {*METRICS} - {"mirrored"}
+    without = leaves_of(scored(cache, tables, head))
     assert {key: own[key] for key in without["fused"]} == without["fused"]
     assert all(isinstance(value, float) for value in own.values())
 
@@ -337,7 +339,7 @@ def test_intervals_are_quantiles_of_the_samples_and_gains_are_paired() -> None:
 def test_the_baseline_can_be_another_row() -> None:
     cache, tables, head = make_world(0)
     params = replace(RESAMPLED, baseline="fused")
-    metrics = scored(cache, tables, head, params).metrics
+    metrics = leaves_of(scored(cache, tables, head, params))
     gain = metrics["features"]["pck_point@0.10"] - metrics["fused"]["pck_point@0.10"]
     assert metrics["features"]["pck_point@0.10_gain"] == pytest.approx(gain, abs=2e-6)
     assert "pck_point@0.10_gain" not in metrics["fused"]
@@ -345,31 +347,10 @@ def test_the_baseline_can_be_another_row() -> None:
 
 def test_intervals_depend_on_the_seed_alone() -> None:
     cache, tables, head = make_world(0)
-    again, other = (scored(cache, tables, head, replace(RESAMPLED, seed=s)).metrics for s in (0, 1))
-    metrics = scored(cache, tables, head, RESAMPLED).metrics
+    again, other = (leaves_of(scored(cache, tables, head, replace(RESAMPLED, seed=s))) for s in (0, 1))
+    metrics = leaves_of(scored(cache, tables, head, RESAMPLED))
     assert metrics == again
     assert metrics["fused"]["pck_image@0.10_low"] != other["fused"]["pck_image@0.10_low"]
-
-
-def test_draws_take_as_many_pairs_as_there_are_in_any_batches() -> None:
-    whole = np.concatenate(list(bootstrap.draws(13, 50, seed=3, batch=50)))
-    parts = np.concatenate(list(bootstrap.draws(13, 50, seed=3, batch=7)))
-    np.testing.assert_array_equal(whole, parts)
-    assert whole.shape == (50, 13)
-    assert (whole.sum(axis=1) == 13).all()
-    expected = [np.bincount(d, minlength=13) for d in np.random.default_rng(3).integers(0, 13, (50, 13))]
-    np.testing.assert_array_equal(whole, expected)
-
-
-def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
-    rng = np.random.default_rng(0)
-    held = []
-    for trial in range(200):
-        right = (rng.random((80, 1)) < 0.3).astype(np.float64)
-        samples = [pck.per_point(right, np.ones(80), t) for t in bootstrap.draws(80, 300, seed=trial)]
-        low, high = bootstrap.interval(np.concatenate(samples), 0.9)
-        held.append(low[0] <= 30 <= high[0])
-    assert 0.84 < np.mean(held) < 0.96
 
 
 def test_what_is_undefined_is_left_out() -> None:
@@ -381,7 +362,7 @@ def test_what_is_undefined_is_left_out() -> None:
     np.testing.assert_array_equal(macro(values), [[20], [20], [np.nan]])
     weights = [np.array([3.0, 1, 1]), np.array([1.0, 1, 1])]
     np.testing.assert_array_equal(macro(values, weights), [[15], [20], [np.nan]])
-    low, high = bootstrap.interval(np.array([[1.0], [np.nan], [3.0]]), 0.5)
+    low, high = bootstrap.interval(np.array([2.0]), np.array([[1.0], [np.nan], [3.0]]), 0.5)
     assert (low, high) == (1.5, 2.5)
 
 
@@ -398,48 +379,62 @@ def test_files_hold_the_results_and_are_reproducible(results, tmp_path) -> None:
     cache, tables, head = make_world(0)
     write_results(tmp_path / "a", results, {})
     write_results(tmp_path / "b", scored(cache, tables, head, RESAMPLED), {})
-    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    names = sorted(str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*.*"))
     assert names == [
-        "by_azimuth_gap.csv",
-        "by_category.csv",
         "metrics.json",
+        *(f"pck/{name}.json" for name in sorted(PARAMS.methods)),
         "predictions.csv.gz",
         "provenance.json",
+        "scores.csv",
         "weight_sweep.csv",
     ]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    assert json.loads((tmp_path / "a" / "metrics.json").read_text()) == results.metrics
+    metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    assert metrics == headline(results.facts, results.scores)
+    assert json.loads((tmp_path / "a" / "pck" / "fused.json").read_text()) == metrics["fused"]
+    pd.testing.assert_frame_equal(read_scores(tmp_path / "a" / "scores.csv"), results.scores)
     packed = (tmp_path / "a" / "predictions.csv.gz").read_bytes()
     assert packed[4:8] == bytes(4)  # no time stamp
     header = gzip.decompress(packed).decode().splitlines()[0]
     assert header == "method,source,target,keypoint_id,x,y,target_x,target_y,error"
     read = pd.read_csv(tmp_path / "a" / "predictions.csv.gz", dtype={"keypoint_id": str})
     pd.testing.assert_frame_equal(read, results.predictions, check_dtype=False)
-    assert list(pd.read_csv(tmp_path / "a" / "by_category.csv").columns[:4]) == [
-        "method",
-        "category",
-        "n_pairs",
-        "n_points",
-    ]
+
+
+def test_the_headline_is_a_screenful(results) -> None:
+    """Six numbers a method, in full words where they are not to be computed with."""
+    found, own = headline(results.facts, results.scores)["fused"], leaves_of(results)["fused"]
+    far = groups_of(results, "viewpoint").set_index(["method", "group"]).loc[("fused", "far")]
+    names = {
+        "point": "pck_point@0.10",
+        "image": "pck_image@0.10",
+        "category": "pck_category@0.10",
+        "kap": "kap@0.10",
+    }
+    expected = {key: round(own[name], 2) for key, name in names.items()}
+    low, high = own["pck_point@0.10_gain_low"], own["pck_point@0.10_gain_high"]
+    gain = f"{own['pck_point@0.10_gain']:+.1f} [{low:.1f}, {high:.1f}]"
+    assert found == expected | {"far": round(far["pck_point@0.10"], 2), "gain": gain}
+    assert "gain" not in headline(results.facts, results.scores)["features"]
 
 
 def test_a_failed_write_leaves_the_old_files(results, tmp_path) -> None:
     write_results(tmp_path, results, {})
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    broken = replace(results, metrics={"fused": {"pck_point@0.10": float("nan")}})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    broken = replace(results, facts={"n_points": float("nan")})
     with pytest.raises(ValueError, match="JSON"):
         write_results(tmp_path, broken, {})
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
 def test_no_file_changes_unless_all_are_complete(results, tmp_path) -> None:
     write_results(tmp_path, results, {})
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    metrics = {**results.metrics, "dataset": "another"}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    facts = {**results.facts, "dataset": "another"}
     with pytest.raises(AttributeError):
-        write_results(tmp_path, replace(results, metrics=metrics, predictions=None), {})
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        write_results(tmp_path, replace(results, facts=facts, predictions=None), {})
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
 # --- command line ---
@@ -484,14 +479,15 @@ def test_command_writes_results_and_table_prints_them(tmp_path, capsys) -> None:
     threads = str(torch.get_num_threads())
     for out in ("one", "two"):
         assert main([*command, "--out", str(tmp_path / out), "--threads", threads]) == 0
-    for path in (tmp_path / "one").iterdir():
+    for path in (tmp_path / "one").glob("*.*"):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
-    metrics = json.loads((tmp_path / "one" / "metrics.json").read_text())
-    assert metrics == scored(cache, tables, head).metrics
+    found = read_scores(tmp_path / "one" / "scores.csv")
+    expected = scored(cache, tables, head)
+    pd.testing.assert_frame_equal(found, expected.scores, check_dtype=False)
 
     capsys.readouterr()
     assert main(["table", str(tmp_path / "one" / "metrics.json")]) == 0
-    assert f"{metrics['fused']['pck_point@0.10']:.1f}" in capsys.readouterr().out
+    assert f"{leaves_of(expected)['fused']['pck_point@0.10']:.1f}" in capsys.readouterr().out
 
     tables.keypoints.loc[0, "name"] = "renamed"  # tables that the cache was not made from
     write_tables(tmp_path / "tables", tables, {})
@@ -515,35 +511,36 @@ def test_table_shows_every_row_and_the_gaps(results, tmp_path) -> None:
     text, absent = format_file(tmp_path / "metrics.json")
     assert absent == []
     lines = text.splitlines()
-    assert "seed 0" in lines[0]
-    assert f"{results.metrics['n_points']} points" in lines[0]
+    assert f"{results.facts['n_points']} points" in lines[0]
+    assert "intervals @0.10: 90 % by 30 samples of pairs, seed 0; differences on the same samples" in lines
     (fused,) = (line.split() for line in lines[:10] if line.startswith("fused"))
     keys = [
         f"{group}@{a}"
         for group in ("pck_point", "pck_image", "pck_category", "kap")
         for a in ("0.10", "0.05", "0.01")
     ]
-    assert fused[1:] == [f"{results.metrics['fused'][key]:.1f}" for key in keys]
+    assert fused[1:] == [f"{leaves_of(results)['fused'][key]:.1f}" for key in keys]
     below = lines[lines.index("PCK@0.10 per point by azimuth gap, in bins") :]
     assert "PCK@0.10 per point by azimuth gap" in text
-    own = results.by_gap[results.by_gap["method"] == "sphere"]
+    gaps = groups_of(results, "azimuth_gap")
+    own = gaps[gaps["method"] == "sphere"]
     (sphere,) = (line.split() for line in below if line.startswith("sphere"))
     assert sphere[1:] == [f"{value:.1f}" for value in own["pck_point@0.10"]]
     assert below[-1].split() == ["points", *map(str, own["n_points"])]
     grid = [line for line in lines if line.startswith(("features", "sphere", "fused", "chance"))]
     assert len({len(line) for line in grid[:4]}) == 1
     assert len(grid) == 8 + 4 + 3  # intervals of four rows and of three gains
-    nothing = replace(results, by_gap=results.by_gap[:0], weight_sweep=results.weight_sweep[:0])
-    write_results(tmp_path, nothing, {})
-    parts = (format_metrics(results.metrics), format_intervals(results.metrics))
+    overall = results.scores[results.scores["group_by"] == "all"]
+    write_results(tmp_path, replace(results, scores=overall, weight_sweep=results.weight_sweep[:0]), {})
+    parts = (show(results.facts, results.scores) for show in (format_metrics, format_intervals))
     assert format_file(tmp_path / "metrics.json") == ("\n\n".join(parts), [])
 
 
 def test_table_needs_the_record_of_the_evaluation(results, tmp_path, capsys) -> None:
     """What was handed over alone, changed, or comes from another run is not shown."""
     write_results(tmp_path / "whole", results, {})
-    metrics = {**results.metrics, "dataset": "another"}
-    write_results(tmp_path / "other", replace(results, metrics=metrics, by_gap=results.by_gap[::-1]), {})
+    facts = {**results.facts, "dataset": "another"}
+    write_results(tmp_path / "other", replace(results, facts=facts, scores=results.scores[::-1]), {})
 
     def refused(change, *parts: str) -> None:
         folder = tmp_path / "results"
@@ -560,20 +557,20 @@ def test_table_needs_the_record_of_the_evaluation(results, tmp_path, capsys) -> 
         return lambda folder: shutil.copy(tmp_path / "other" / name, folder / name)
 
     refused(lambda folder: (folder / "provenance.json").unlink(), "provenance.json", "no such file")
-    for name in ("metrics.json", "by_azimuth_gap.csv", "provenance.json"):
+    for name in ("metrics.json", "scores.csv", "provenance.json"):
         refused(of_other_run(name), "another run")
     refused(
         lambda folder: (folder / "predictions.csv.gz").write_bytes(b""), "predictions.csv.gz", "another run"
     )
-    for name in ("metrics.json", "by_azimuth_gap.csv", "weight_sweep.csv"):
+    for name in ("metrics.json", "scores.csv", "weight_sweep.csv"):
         refused(lambda folder, name=name: (folder / name).unlink(), name, "No such file")
     refused(lambda folder: (folder / "provenance.json").write_text("{}"), "provenance.json", "sealed record")
     refused(lambda folder: write_json(folder / "provenance.json", seal({})), "provenance.json", "'files'")
 
-    (tmp_path / "whole" / "metrics.json").rename(tmp_path / "whole" / "scores.json")
-    assert main(["table", str(tmp_path / "whole" / "scores.json")]) == 1
-    assert "scores.json" in capsys.readouterr().err
-    (tmp_path / "whole" / "scores.json").rename(tmp_path / "whole" / "metrics.json")
+    (tmp_path / "whole" / "metrics.json").rename(tmp_path / "whole" / "other.json")
+    assert main(["table", str(tmp_path / "whole" / "other.json")]) == 1
+    assert "other.json" in capsys.readouterr().err
+    (tmp_path / "whole" / "other.json").rename(tmp_path / "whole" / "metrics.json")
     # in a fresh clone the predictions are not there yet; they are not needed
     (tmp_path / "whole" / "predictions.csv.gz").unlink()
     assert main(["table", str(tmp_path / "whole" / "metrics.json")]) == 0
@@ -583,17 +580,17 @@ def test_table_needs_the_record_of_the_evaluation(results, tmp_path, capsys) -> 
 
 
 def test_table_shows_intervals_and_gains(results) -> None:
-    lines = format_intervals(results.metrics).splitlines()
-    assert "90 % intervals @0.10" in lines[0]
-    assert "30 samples" in lines[0]
-    own = results.metrics["fused"]
+    lines = format_intervals(results.facts, results.scores).splitlines()
+    assert "intervals @0.10: 90 % by 30 samples" in lines[0]
+    own = leaves_of(results)["fused"]
     (fused,) = (line for line in lines if line.startswith("fused  "))
     low, high = own["pck_image@0.10_low"], own["pck_image@0.10_high"]
     assert f"{own['pck_image@0.10']:.1f} [{low:.1f}, {high:.1f}]" in fused
     (gain,) = (line for line in lines if line.startswith("fused - features"))
     assert gain.split()[3] == f"{own['pck_point@0.10_gain']:+.1f}"
     assert not any(line.startswith("features - ") for line in lines)
-    assert format_intervals({**results.metrics, "bootstrap": 0}) == ""
+    without = results.scores.assign(low=np.nan, high=np.nan)
+    assert format_intervals(results.facts, without) == ""
 
 
 def test_table_shows_the_sweep(results, tmp_path) -> None:
@@ -612,7 +609,7 @@ def test_table_shows_the_sweep(results, tmp_path) -> None:
 @pytest.mark.parametrize("content", ["[]", "{}", '{"fused": {"kap@0.10": 1}}', '{"fused": 3}'])
 def test_table_refuses_other_files(content: str, tmp_path) -> None:
     (tmp_path / "metrics.json").write_text(content)
-    names = ("by_azimuth_gap.csv", "weight_sweep.csv")
+    names = ("scores.csv", "weight_sweep.csv")
     for name in names:
         (tmp_path / name).write_text("")
     written = {name: sha256_file(tmp_path / name) for name in ("metrics.json", *names)}
@@ -626,7 +623,7 @@ def test_table_refuses_other_files(content: str, tmp_path) -> None:
 
 def test_validation_equals_the_evaluation() -> None:
     cache, tables, head = make_world(0)
-    expected = scored(cache, tables, head).metrics["fused"]
+    expected = leaves_of(scored(cache, tables, head))["fused"]
     score = make_validation(cache, tables, "test", 0.2, 0.1, 1000, 0)
     assert score(head) == pytest.approx(expected["pck_point@0.10"], abs=1e-4)
     rotated = FakeHead(head.dim, rotation=random_rotation(0))
@@ -634,7 +631,7 @@ def test_validation_equals_the_evaluation() -> None:
     other = FakeHead(head.dim)
     other.matrix = -other.matrix[::-1].copy()
     assert score(other) == pytest.approx(
-        scored(cache, tables, other, PARAMS).metrics["fused"]["pck_point@0.10"], abs=1e-4
+        leaves_of(scored(cache, tables, other, PARAMS))["fused"]["pck_point@0.10"], abs=1e-4
     )
 
 
@@ -669,5 +666,5 @@ def test_validation_needs_a_common_keypoint() -> None:
 def test_gaps_count_in_the_bins_asked_for() -> None:
     cache, tables, head = make_world(0)
     tables.images["azimuth"] = np.linspace(0, 350, len(tables.images))
-    by_gap = scored(cache, tables, head, replace(PARAMS, viewpoint_bins=2)).by_gap
-    assert set(by_gap["gap"]) == {0, 1}
+    results = scored(cache, tables, head, replace(PARAMS, viewpoint_bins=2))
+    assert set(groups_of(results, "azimuth_gap")["group"]) == {"0", "1"}

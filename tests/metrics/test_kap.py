@@ -33,7 +33,9 @@ def kap(positive, negative, category, pair, weights=None) -> dict[str, list[floa
     """KAP of scores `(Q,)` at one radius, for weights `(b, P)` of their pairs, with `category` `(P,)`."""
     nothing = np.zeros((0, 1), dtype=bool)
     none = np.zeros(len(pair), dtype=bool)
-    answers = Answers(category, pair, none, nothing, nothing, positive[None], negative[None])
+    answers = Answers(
+        category, pair, none, nothing, nothing, none[:0], none[:0], none[:0], positive[None], negative[None]
+    )
     values = statistic(answers)(np.ones((1, len(category))) if weights is None else weights)
     return {name: own[:, 0].tolist() for name, own in values.items()}
 

@@ -29,8 +29,8 @@ def averages(
     right: np.ndarray, pair: np.ndarray, category: np.ndarray, weights=None
 ) -> dict[str, np.ndarray]:
     """PCK of points `(Q, A)` by label of their pairs `(Q,)`, in P pairs with `category` `(P,)`."""
-    some, none = np.ones(len(right), dtype=bool), np.zeros((right.shape[1], len(right)))
-    answers = Answers(category, pair, some, right, right, none, none)
+    some = np.ones(len(right), dtype=bool)
+    answers = Answers(category, pair, some, right, right, some, some, some, None, None)
     return statistic(answers)(np.ones((1, len(category))) if weights is None else weights)
 
 

@@ -11,7 +11,7 @@ import torch
 import world
 from PIL import Image
 from test_kap import slow_average_precision
-from world import FakeCache, image_row, keypoint_row, make_tables, make_world
+from world import FakeCache, groups_of, image_row, keypoint_row, leaves_of, make_tables, make_world
 
 from spheremap.base.errors import InputError
 from spheremap.config.scoring import Sweep
@@ -246,13 +246,13 @@ def slow_kap(pairs, alpha: float) -> float:
 
 
 def assert_equal(results, expected) -> None:
-    groups = pd.concat([results.by_gap.rename(columns={"gap": "group"}),
-                        results.by_category.rename(columns={"category": "group"})])  # fmt: skip
-    lines = groups.set_index(["method", "group"])
+    lines = pd.concat([groups_of(results, by) for by in ("azimuth_gap", "category")])
+    lines["group"] = [int(group) if group.isdigit() else group for group in lines["group"]]
+    lines = lines.set_index(["method", "group"])
     for row, scores in expected.items():
         known = {key: value for key, value in scores.items() if key[1] is not None}
         for key, value in known.items():
-            found = results.metrics[row][key] if isinstance(key, str) else lines.loc[(row, key[1]), key[0]]
+            found = leaves_of(results)[row][key] if isinstance(key, str) else lines.loc[(row, key[1]), key[0]]
             assert found == pytest.approx(value, abs=1e-6), (row, key)
         assert {key[1] for key in known if isinstance(key, tuple)} == set(lines.loc[row].index)
 
@@ -299,7 +299,7 @@ def test_bilinear_sources_equal_plain_loops(seed: int, readout: str) -> None:
 def test_each_setting_makes_a_difference(setting: str, value: str) -> None:
     cache, tables, head = exact_world(1, stretched=True)
     usual, other = (
-        scored(cache, tables, head, params).metrics["fused"]
+        leaves_of(scored(cache, tables, head, params))["fused"]
         for params in (PARAMS, replace(PARAMS, **{setting: value}))
     )
     assert usual != other
@@ -308,7 +308,8 @@ def test_each_setting_makes_a_difference(setting: str, value: str) -> None:
 def test_padding_makes_frames_equal() -> None:
     cache, tables, head = make_world(0)
     original, in_input = (
-        scored(cache, tables, head, replace(PARAMS, frame=frame)).metrics for frame in ("original", "input")
+        leaves_of(scored(cache, tables, head, replace(PARAMS, frame=frame)))
+        for frame in ("original", "input")
     )
     for row in ROWS:
         assert in_input[row] == pytest.approx(original[row], abs=1e-6)
@@ -418,7 +419,7 @@ def test_bad_readouts_are_refused(change) -> None:
 def test_the_protocol_is_written_down() -> None:
     cache, tables, head = make_world(0)
     params = replace(PARAMS, readout="window", source="bilinear", threshold="image", kap_labels="corner")
-    found = scored(cache, tables, head, params).metrics["protocol"]
+    found = scored(cache, tables, head, params).facts["protocol"]
     assert found == (
         "read-out window 3×3, temperature 0.1; source bilinear; thresholds of the image; original pixels; "
         "KAP at patch corners"
@@ -437,9 +438,9 @@ def test_the_sweep_scores_validation_at_each_weight() -> None:
     assert found["sphere_weight"].tolist() == [0, 0.3, 1]
     on_val = world.scored(cache, moved, head, replace(params, split="val"), sphere_weight=0.3)
     for line, row in zip(found.to_dict("records"), ("features", "fused", "sphere"), strict=True):
-        assert line["n_points"] == on_val.metrics["n_points"]
-        own = {key: line[key] for key in on_val.metrics[row]}
-        assert own == pytest.approx(on_val.metrics[row], abs=1e-6)
+        assert line["n_points"] == on_val.facts["n_points"]
+        expected = {key: value for key, value in leaves_of(on_val)[row].items() if "_gain" not in key}
+        assert {key: line[key] for key in expected} == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_sweep_says_what_each_weight_gains() -> None:
@@ -449,11 +450,16 @@ def test_the_sweep_says_what_each_weight_gains() -> None:
     params = replace(PARAMS, split="val", bootstrap=40, sweep=sweep)
     results = world.scored(cache, moved, head, params, sphere_weight=0.3)
     lines = results.weight_sweep.set_index("sphere_weight")
-    gains = [name for name in results.metrics["fused"] if name.startswith("pck_point@") and "_gain" in name]
+    gains = [
+        name for name in leaves_of(results)["fused"] if name.startswith("pck_point@") and "_gain" in name
+    ]
     assert len(gains) == 3 * len(ALPHAS)
     for weight, row in ((0.3, "fused"), (1.0, "sphere")):
         for name in gains:  # the samples are those of the paired bootstrap in metrics.json
-            assert lines[name][weight] == pytest.approx(results.metrics[row][name], abs=1e-6), (weight, name)
+            assert lines[name][weight] == pytest.approx(leaves_of(results)[row][name], abs=1e-6), (
+                weight,
+                name,
+            )
     assert (lines.loc[0.0, gains] == 0).all()
     assert lines[gains].abs().to_numpy().max() > 1
     for other in (replace(params, bootstrap=0), replace(params, sweep=replace(sweep, values=(0.3, 1.0)))):

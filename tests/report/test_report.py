@@ -36,6 +36,7 @@ from spheremap.features.cache.reader import SCHEMA, FeatureCache
 from spheremap.features.geometry import patch_centres, patch_of, square_box
 from spheremap.metrics.evaluate import evaluate
 from spheremap.metrics.results import write_results
+from spheremap.metrics.score_table import leaves, read_scores
 from spheremap.model.head import Head, load_head, save_head, sphere_points
 from spheremap.report import figures
 from spheremap.report.build import _training_charts, build_report
@@ -266,15 +267,16 @@ def test_pictures_have_alternative_texts_and_headings_are_nested(html: str) -> N
     assert "prefers-color-scheme: dark" in html
 
 
-def test_the_headline_table_is_metrics_json_with_every_best_cell_marked(project: Project, html: str) -> None:
-    metrics = json.loads((project.results / "metrics.json").read_text())
+def test_the_headline_table_is_scores_csv_with_every_best_cell_marked(project: Project, html: str) -> None:
+    metrics = leaves(read_scores(project.results / "scores.csv"))
+    facts = json.loads((project.results / "metrics.json").read_text())
     keys = [
         f"{group}@{alpha}" for group in ("pck_point", "pck_image", "pck_category", "kap") for alpha in ALPHAS
     ]
     expected = [metrics[row][key] for row in (*ROWS, "chance") for key in keys]
     shown = Reader(html).data_values[: len(expected)]
     assert shown == [(value, f"{value:.1f}") for value in expected]
-    assert f"<dt>points</dt><dd>{metrics['n_points']:,}</dd>" in html
+    assert f"<dt>points</dt><dd>{facts['n_points']:,}</dd>" in html
     cells = re.findall(r'<td class="score( best)?">', html[html.index("<table>") : html.index("</table>")])
     for i, (mark, value) in enumerate(zip(cells, expected, strict=True)):
         best = max(metrics[row][keys[i % len(keys)]] for row in (*ROWS, "chance"))
@@ -376,8 +378,8 @@ def copy(tmp_path: Path, project: Project) -> Path:
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        ("by_category.csv", None),
-        ("by_azimuth_gap.csv", "row,gap\nfused,1\n"),
+        ("scores.csv", None),
+        ("scores.csv", "row,gap\nfused,1\n"),
         ("training/losses.csv", "step,total\n1,high\n"),
         ("training/diagnostics.csv", ""),
     ],
@@ -391,8 +393,8 @@ def test_tables_that_are_missing_or_malformed_are_named(copy: Path, file: str, c
 
 
 def test_a_missing_score_is_named(copy: Path) -> None:
-    path = copy / "metrics.json"
-    path.write_text(path.read_text().replace("kap@0.05", "kap@0.5"))
+    path = copy / "scores.csv"
+    path.write_text(path.read_text().replace("kap,category,0.05", "kap,category,0.5"))
     with pytest.raises(InputError, match=r"features\.kap@0\.05"):
         read_inputs(copy, "toy", EVALUATE, COMPARED)
 
@@ -407,8 +409,8 @@ def test_a_changed_file_of_results_is_refused(copy: Path, project: Project, file
 
 
 def test_results_of_other_parameters_are_refused(project: Project) -> None:
-    with pytest.raises(ProvenanceError, match="seed"):
-        read_inputs(project.results, "toy", replace(EVALUATE, seed=4), COMPARED)
+    with pytest.raises(ProvenanceError, match="protocol"):
+        read_inputs(project.results, "toy", replace(EVALUATE, kap_labels="corner"), COMPARED)
 
 
 def test_results_of_other_tables_are_refused(tables: Tables, inputs: Inputs) -> None:
@@ -656,12 +658,17 @@ def test_every_method_looks_its_own_way() -> None:
 
 def test_intervals_are_shown_where_the_evaluation_gives_them(copy: Path, inputs: Inputs) -> None:
     assert "interval" not in headline(inputs).caption
-    metrics = json.loads((copy / "metrics.json").read_text())
-    score = metrics["fused"]["kap@0.10"]
-    metrics["fused"] |= {"kap@0.10_low": score - 2.25, "kap@0.10_high": score + 1.5, "kap@0.05_low": 1.0}
-    metrics["fused"] |= {"kap@0.10_gain_low": -0.26, "kap@0.10_gain_high": 4.0}
-    metrics |= {"baseline": "features", "confidence": 0.95, "protocol": "read-out by lot"}
-    (copy / "metrics.json").write_text(json.dumps(metrics))
+    scores = read_scores(copy / "scores.csv")
+    score = leaves(scores)["fused"]["kap@0.10"]
+    kap = (scores["method"] == "fused") & (scores["metric"] == "kap") & (scores["average"] == "category")
+    kap &= scores["group_by"] == "all"
+    ends = {"low": score - 2.25, "high": score + 1.5, "gain_low": -0.26, "gain_high": 4.0}
+    scores.loc[kap & (scores["threshold"] == "0.10"), list(ends)] = list(ends.values())
+    scores.loc[kap & (scores["threshold"] == "0.05"), "low"] = 1.0
+    scores.to_csv(copy / "scores.csv", index=False)
+    facts = json.loads((copy / "metrics.json").read_text())
+    facts |= {"intervals": "95 % by lot"}
+    (copy / "metrics.json").write_text(json.dumps(facts))
     inputs = read_inputs(copy, "toy", EVALUATE, COMPARED)
     assert inputs.interval("fused", "kap@0.10") == (score - 2.25, score + 1.5)
     assert inputs.interval("fused", "kap@0.05") is None  # half an interval is none
@@ -670,7 +677,7 @@ def test_intervals_are_shown_where_the_evaluation_gives_them(copy: Path, inputs:
     shown = {name: [cell.bounds for cell in cells if cell.bounds] for name, cells in table.rows}
     interval = f"{score - 2.25:.1f}–{score + 1.5:.1f}"
     assert shown == {"features": [], "sphere": [], "fused": [interval], "chance": []}
-    assert "interval of 95 % confidence" in table.caption
+    assert "intervals, 95 % by lot" in table.caption
 
 
 def _scored(pairs: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
@@ -711,7 +718,7 @@ def test_confusion_matrices_add_up_to_the_metrics(tables: Tables, inputs: Inputs
         assert all((single.counts[row] == double.counts[row]).all() for row in ROWS)
     for row in ROWS:
         counts = sum(matrix.counts[row] for matrix in found)
-        total = inputs.metrics["n_points"]
+        total = inputs.facts["n_points"]
         assert counts.sum() == total
         right = np.trace(counts)
         assert 100 * right / total == pytest.approx(inputs.metrics[row]["pck_point@0.10"], abs=1e-4)

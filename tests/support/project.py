@@ -14,6 +14,7 @@ import yaml
 COPIED = (
     ".dvc/config",
     ".dvc/.gitignore",
+    ".dvc/plots",
     ".dvcignore",
     ".gitignore",
     "dvc.yaml",

@@ -15,6 +15,7 @@ from spheremap.data.tables import Tables
 from spheremap.methods import Method, make_methods
 from spheremap.metrics.evaluate import evaluate
 from spheremap.metrics.results import Results
+from spheremap.metrics.score_table import by_group, leaves
 
 PAPER = ("features", "sphere", "fused", "chance")
 ADAPTED = {
@@ -54,7 +55,8 @@ def methods(*names: str, **options: Any) -> dict[str, Method]:
 PARAMS = EvaluateParams(
     split="test", methods=PAPER, alphas=(0.1, 0.05, 0.01), threshold="box", frame="original", source="patch",
     readout="argmax", window=15, temperature=0.02, kap_labels="centre", viewpoint_bins=8, bootstrap=0,
-    confidence=0.9, baseline="features", sweep=Sweep("fused", "sphere_weight", ()), seed=0,
+    resample="clusters", confidence=0.9, baseline="features", sweep=Sweep("fused", "sphere_weight", ()),
+    seed=0,
 )  # fmt: skip
 
 
@@ -65,11 +67,24 @@ def scored(
     params: EvaluateParams = PARAMS,
     *,
     fitted: Any = None,
+    groups: Any = None,
     **options: Any,
 ) -> Results:
     """An evaluation with methods of `entries`, whose options these are."""
     made = methods(*params.methods, params.sweep.method, **options)
-    return evaluate(cache, tables, head, params, dataset="made up", methods=made, fitted=fitted)
+    return evaluate(
+        cache, tables, head, params, dataset="made up", methods=made, fitted=fitted, groups=groups
+    )
+
+
+def groups_of(results: Results, by: str) -> pd.DataFrame:
+    """The scores by group, in columns of their short names."""
+    return by_group(results.scores, by)
+
+
+def leaves_of(results: Results) -> dict[str, dict[str, float]]:
+    """The scores of all pairs by method, under their short names."""
+    return leaves(results.scores)
 
 
 @dataclass

@@ -20,6 +20,7 @@ from tiny import TINY
 
 from spheremap.base.files import sha256_file
 from spheremap.base.tensors import read_tensors
+from spheremap.metrics.score_table import by_group, leaves, read_scores
 
 Patch = Callable[..., Project]
 
@@ -112,7 +113,7 @@ def test_a_method_has_its_lines(made: Project, patch: Patch) -> None:
     project.snakemake()
     found, before = metrics(project), metrics(made)
     assert found["features"] == before["features"] != found["centred"]
-    for name in ("by_category.csv", "by_azimuth_gap.csv", "predictions.csv.gz"):
+    for name in ("scores.csv", "predictions.csv.gz"):
         assert "centred" in set(pd.read_csv(project.folder / "results" / name)["method"])
     assert "Features without what all patches of an image have in common (share 1.0)" in page(project)
 
@@ -121,8 +122,9 @@ def test_a_method_has_its_lines(made: Project, patch: Patch) -> None:
 def test_a_metric_has_its_columns(patch: Patch) -> None:
     project = patch("metric")
     project.snakemake("--forcerun", "evaluate")
-    found = metrics(project)
-    lowest = pd.read_csv(project.folder / "results/by_category.csv").groupby("method")["pck_point@0.10"].min()
+    scores = read_scores(project.folder / "results/scores.csv")
+    found = leaves(scores)
+    lowest = by_group(scores, "category").groupby("method")["pck_point@0.10"].min()
     for method, value in lowest.items():
         assert found[method]["pck_worst@0.10"] == value
         assert found[method]["pck_worst@0.10_low"] <= found[method]["pck_worst@0.10_high"]
@@ -151,8 +153,9 @@ def test_a_data_set_has_its_tables_and_scores(patch: Patch) -> None:
     assert images["image_id"].tolist() == [f"box/{number}" for number in range(9)]
     found = metrics(project)
     assert (found["dataset"], found["n_pairs"], found["n_points"]) == ("example", 6, 18)
-    assert 0 <= found["fused"]["pck_point@0.10"] <= 100
-    assert set(pd.read_csv(project.folder / "results/by_category.csv")["category"]) == {"box"}
+    assert 0 <= found["fused"]["point"] <= 100
+    scores = read_scores(project.folder / "results/scores.csv")
+    assert set(by_group(scores, "category")["group"]) == {"box"}
     assert (
         sha256_file(project.folder / "models/example/head.safetensors")
         in (project.folder / "results/provenance.json").read_text()

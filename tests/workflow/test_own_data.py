@@ -28,7 +28,7 @@ FOLDER = {
     "masks": {"source": "own"},
 }
 TABLES = ("images", "keypoints", "pairs", "pictures")
-SCORES = ("results/metrics.json", "results/by_category.csv", "results/predictions.csv.gz")
+SCORES = ("results/metrics.json", "results/scores.csv", "results/predictions.csv.gz")
 
 
 def rewrite(path: Path, change: Callable[[list[dict[str, str]]], None]) -> None:

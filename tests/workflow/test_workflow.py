@@ -13,6 +13,7 @@ from project import Project, stages_run
 
 from spheremap.base.files import exclusive
 from spheremap.config.presets import apply_preset
+from spheremap.metrics.score_table import leaves, read_scores
 
 PRODUCTS = (
     "models/shapes/head.safetensors",
@@ -20,8 +21,7 @@ PRODUCTS = (
     "results/training/diagnostics.csv",
     "results/training/validation.csv",
     "results/metrics.json",
-    "results/by_category.csv",
-    "results/by_azimuth_gap.csv",
+    "results/scores.csv",
     "results/predictions.csv.gz",
     "results/report.html",
 )
@@ -58,9 +58,9 @@ def project(made: Project, tmp_path: Path) -> Project:
 
 
 def test_every_row_is_scored(made: Project) -> None:
-    metrics = json.loads((made.folder / "results/metrics.json").read_text())
-    assert metrics["n_pairs"] == 40
-    assert metrics["seed"] == 0
+    facts = json.loads((made.folder / "results/metrics.json").read_text())
+    assert facts["n_pairs"] == 40
+    metrics = leaves(read_scores(made.folder / "results/scores.csv"))
     for row in ("features", "sphere", "fused", "chance"):
         for name in ("pck_point", "pck_image", "pck_category", "kap"):
             for alpha in ("0.10", "0.05", "0.01"):
@@ -159,9 +159,9 @@ def test_dvc_sees_an_edited_download(project: Project) -> None:
 def test_a_train_parameter_reruns_training_and_evaluation_alone(project: Project) -> None:
     project.edit({"train.learning_rate": 2e-4})
     assert stages_run(project.run("dvc", "repro")) == ["train", "fit", "evaluate"]
-    changed = json.loads(project.run("dvc", "metrics", "diff", "--json"))["results/metrics.json"]
-    assert any(key.startswith("sphere.") for key in changed)
-    assert not any(key.startswith(("features.", "chance.")) for key in changed)
+    changed = json.loads(project.run("dvc", "metrics", "diff", "--json"))
+    assert "results/pck/sphere.json" in changed
+    assert not {"results/pck/features.json", "results/pck/chance.json"} & changed.keys()
 
 
 def test_an_evaluate_parameter_reruns_evaluation_alone(project: Project) -> None:
@@ -176,8 +176,17 @@ def test_a_parameter_of_a_method_trains_no_head(project: Project) -> None:
     assert stages_run(output) == ["fit", "evaluate"]  # it might have been one that learns
     assert not re.search(r"rule (train|fit):", output)
     assert project.bytes_of("models/shapes/head.safetensors") == before
-    changed = json.loads(project.run("dvc", "metrics", "diff", "--json"))["results/metrics.json"]
-    assert {key.split(".")[0] for key in changed} == {"fused"}
+    changed = json.loads(project.run("dvc", "metrics", "diff", "--json"))
+    assert list(changed) == ["results/pck/fused.json"]
+
+
+def test_what_dvc_says_of_metrics_is_readable(project: Project) -> None:
+    shown = project.run("dvc", "metrics", "show", "--md").splitlines()
+    assert max(map(len, shown)) <= 100
+    assert len(shown) >= 2 + 4  # a line for each method
+    project.edit({"methods.fused.sphere_weight": 0.6})
+    project.run("dvc", "repro")
+    assert len(project.run("dvc", "metrics", "diff", "--md").strip().splitlines()) <= 20
 
 
 def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None:

@@ -15,6 +15,8 @@ from spheremap.config.methods import entries_of, learning
 DATASET = config["dataset"]
 BACKBONE = config["features"]["backbone"]
 SOURCE = config["datasets"][DATASET]
+GROUPS = SOURCE.get("keypoint_groups")  # of the evaluation's concern alone
+LAYOUT = {key: value for key, value in SOURCE.items() if key != "keypoint_groups"}
 WEIGHTS = {key: config["backbones"][BACKBONE][key] for key in ("model", "weights")}
 
 CANONICAL = f"data/{DATASET}/canonical"

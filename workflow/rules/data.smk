@@ -13,7 +13,7 @@ if SOURCE["layout"] == "shapes":
     rule render:
         """Draw the embedded data set: pictures, masks, keypoints, pairs."""
         input:
-            params=params_slice("data", SOURCE, f"{CANONICAL}/params.json"),
+            params=params_slice("data", LAYOUT, f"{CANONICAL}/params.json"),
         output:
             tables=TABLES,
             provenance=f"{CANONICAL}/provenance.json",
@@ -67,7 +67,7 @@ else:
             "--digests {params.digests} --work {params.work}"
 
     DATA_RECORD = f"{CANONICAL}/params.json"
-    DATA_PARAMS = params_slice("data", SOURCE | own_files(DATA_RECORD), DATA_RECORD)
+    DATA_PARAMS = params_slice("data", LAYOUT | own_files(DATA_RECORD), DATA_RECORD)
     if workflow.is_main_process:
         check_folder(DATA_PARAMS, DATA_RECORD)
 

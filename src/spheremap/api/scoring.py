@@ -12,6 +12,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ from spheremap.base.provenance import digest, provenance
 from spheremap.config import EvaluateSlice, Params, load_params
 from spheremap.config.methods import learning
 from spheremap.config.slices import parse
+from spheremap.data.keypoint_groups import read_keypoint_groups
 from spheremap.data.tables import read_tables, tables_digest
 from spheremap.features.cache.builder import CacheSpec, Source, build_shard, select_sources
 from spheremap.features.cache.reader import FeatureCache
@@ -67,7 +69,7 @@ def score_bundle(
         ProvenanceError: if the file is no bundle, or the weights are not its backbone's.
     """
     params = load_params(PARAMS)
-    _check_known(dataset, params)
+    check_known(dataset, params)
     path = find_bundle(path, weights)
     bundle = read_bundle(path, device)
     settings = _settings(bundle.about, params, dataset, split, sphere_weight)
@@ -82,6 +84,8 @@ def score_bundle(
 
     folder = make_tables(dataset, threads)
     tables, digests = read_tables(folder), tables_digest(folder)
+    alike = settings.keypoint_groups
+    groups = read_keypoint_groups(alike, tables) if alike else None
     measured = chosen.split
     # before minutes of features, not after
     with_common_keypoint(
@@ -92,13 +96,14 @@ def score_bundle(
     with _features(bundle, spec, sources, digests, weights, device, threads) as cache:
         check_agreement(cache, bundle.head, path)
         results = evaluate(
-            cache, tables, bundle.head, chosen, dataset=dataset, methods=methods, fitted=fitted, device=device
-        )
+            cache, tables, bundle.head, chosen, dataset=dataset, methods=methods, fitted=fitted,
+            groups=groups, device=device,
+        )  # fmt: skip
         inputs = {**digests, "images": digest(cache.provenance), "bundle": sha256_file(path)}
     write_results(out, results, provenance("evaluate", dataclasses.asdict(settings), inputs))
 
 
-def _check_known(dataset: str, params: Params) -> None:
+def check_known(dataset: str, params: Params) -> None:
     known = params.datasets
     if dataset not in known:
         near = difflib.get_close_matches(dataset, known, n=1)
@@ -129,7 +134,9 @@ def _settings(
     section["split"] = split or section["split"]
     protocol = dataclasses.asdict(about.protocol)
     del protocol["fit"]  # of the features
-    told = {"evaluate": section | protocol, "methods": entries, "dataset": dataset}
+    alike = params.datasets[dataset].keypoint_groups
+    told: dict[str, Any] = {"evaluate": section | protocol, "methods": entries, "dataset": dataset}
+    told |= {"keypoint_groups": alike}
     settings: EvaluateSlice = parse(told, EvaluateSlice, where=PARAMS)
     return settings
 

@@ -123,6 +123,7 @@ def _score_head(args: argparse.Namespace) -> None:
     from spheremap.config import EvaluateSlice
     from spheremap.config.methods import entries_of, learning
     from spheremap.config.slices import read_slice
+    from spheremap.data.keypoint_groups import read_keypoint_groups
     from spheremap.data.tables import read_tables, tables_digest
     from spheremap.features.cache.reader import FeatureCache
     from spheremap.features.cache.space import feature_space
@@ -144,6 +145,8 @@ def _score_head(args: argparse.Namespace) -> None:
         )
     device = choose_device(args.device)
     tables = read_tables(args.tables)
+    alike = params.keypoint_groups
+    groups = read_keypoint_groups(alike, tables) if alike else None
     inputs = tables_digest(args.tables)
     head = load_head(args.head, device)
     fitted = {}
@@ -167,6 +170,7 @@ def _score_head(args: argparse.Namespace) -> None:
             dataset=params.dataset,
             methods=methods,
             fitted=fitted,
+            groups=groups,
             device=device,
         )
     write_results(args.out, results, provenance("evaluate", dataclasses.asdict(params), inputs))

@@ -102,6 +102,7 @@ class EvaluateSlice:
     evaluate: Evaluate
     methods: Entries
     dataset: str
+    keypoint_groups: str | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -26,6 +26,13 @@ from spheremap.config.fields import (
 ShapeCategory = Literal["aeroplane", "bicycle", "car", "chair", "quadruped"]
 DetectorModel = Literal["maskrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn"]
 Outside = Literal["error", "hide"]
+Groups = Annotated[
+    Text | None,
+    Field(
+        description="Which keypoints are alike: shapes, spair-71k or ap-10k, or a JSON file of one's own "
+        "(docs/datasets/folder.md); null: not known."
+    ),
+]
 Root = Annotated[str, Field(pattern="^[^{}]+$")]  # Snakemake takes braces for wildcards
 
 
@@ -159,6 +166,7 @@ class Stored:
         default=None, description="Of files that nothing downloads; bundles that learned from them carry it."
     )
     borrow: Borrow | None = Field(default=None, description="Splits taken from another data set.")
+    keypoint_groups: Groups = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -196,6 +204,7 @@ class Shapes:
     )
     pairs: SplitCounts = Field(description="Pairs of pictures per category.")
     min_shared_keypoints: Count = Field(description="Keypoints that both pictures of a pair show, at least.")
+    keypoint_groups: Groups = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -23,6 +23,7 @@ from spheremap.config.fields import (
 Threshold = Literal["box", "image"]
 Frame = Literal["original", "input"]
 KapLabels = Literal["centre", "corner"]
+Resample = Literal["clusters", "pairs"]
 
 
 def _odd(value: int) -> int:
@@ -73,6 +74,9 @@ class Evaluate:
     )
     viewpoint_bins: Count = Field(description="Azimuth bins of the breakdown by azimuth gap.")
     bootstrap: Natural = Field(description="Samples of the intervals; 0: none.")
+    resample: Resample = Field(
+        description="What they draw: clusters (objects or pictures, on both sides of a pair), or pairs."
+    )
     confidence: Annotated[float, Field(gt=0, lt=1)] = Field(description="Of the intervals.")
     baseline: Name = Field(description="The method that the others' gains are measured against.")
     sweep: Sweep = Field(description="What is tried on the validation pairs.")
@@ -89,10 +93,12 @@ class Evaluate:
         readout: str = self.readout
         if readout == "window":
             readout += f" {self.window}×{self.window}, temperature {self.temperature:g}"
-        return (
-            f"read-out {readout}; source {self.source}; thresholds of the {self.threshold}; "
-            f"{self.frame} pixels; KAP at patch {self.kap_labels}s"
-        )
+        return f"read-out {readout}; source {self.source}; {self.ruler}"
+
+    @property
+    def ruler(self) -> str:
+        """Those of them that scores of given predictions depend on."""
+        return f"thresholds of the {self.threshold}; {self.frame} pixels; KAP at patch {self.kap_labels}s"
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,12 +1,13 @@
 """What metrics are computed from, and the form that each has."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+DECIMALS = 6  # of published percentages and pixels
 Floats = NDArray[np.float64]
 # weights (b, P) of the pairs (how often each was drawn, or 1 and 0 for whether it is of a category) to values
 # (b, A) by the metrics' names, NaN where they are undefined
@@ -23,7 +24,11 @@ class Answers:
         common: `(Q,)` which are visible in both images.
         right: `(C, A)` whether a prediction is right at each of A thresholds.
         confused: `(C, A)` whether it lies on another keypoint.
-        positive: `(A, Q)` normalised score of the best patch inside the radius, -inf where there is none.
+        mirrored: `(C,)` whether it is nearer to the mirror keypoint.
+        sided: `(C,)` whether the target shows that one.
+        counted: `(C,)` which points are scored.
+        positive: `(A, Q)` normalised score of the best patch inside the radius, -inf where there is none;
+            None where similarities are not known.
         negative: `(A, Q)` that of the best patch outside.
     """
 
@@ -32,14 +37,35 @@ class Answers:
     common: NDArray[np.bool_]
     right: NDArray[np.bool_]
     confused: NDArray[np.bool_]
-    positive: Floats
-    negative: Floats
+    mirrored: NDArray[np.bool_]
+    sided: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
+    positive: Floats | None
+    negative: Floats | None
 
     def per_pair(self, of_points: NDArray[np.generic]) -> Floats:
-        """Sums `(P, …)` over each pair of what its common points `(C, …)` have."""
+        """Sums `(P, …)` over each pair of what its counted points `(C, …)` have."""
         result = np.zeros((len(self.category), *of_points.shape[1:]))
-        np.add.at(result, self.pair[self.common], of_points.astype(np.float64))
+        np.add.at(result, self.pair[self.common][self.counted], of_points[self.counted].astype(np.float64))
         return result
+
+    def of_pairs(self, pairs: NDArray[np.bool_]) -> "Answers":
+        """Those of some pairs `(P,)`."""
+        own = pairs[self.pair]
+        points = own[self.common]
+        by_point = ("right", "confused", "mirrored", "sided", "counted")
+        return Answers(
+            category=self.category[pairs],
+            pair=(np.cumsum(pairs) - 1)[self.pair[own]],
+            common=self.common[own],
+            positive=None if self.positive is None else self.positive[:, own],
+            negative=None if self.negative is None else self.negative[:, own],
+            **{name: getattr(self, name)[points] for name in by_point},
+        )
+
+    def of_points(self, points: NDArray[np.bool_]) -> "Answers":
+        """Those of which some points `(C,)` alone are counted."""
+        return replace(self, counted=self.counted & points)
 
     @cached_property
     def points(self) -> Floats:

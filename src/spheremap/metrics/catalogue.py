@@ -2,51 +2,55 @@
 
 from dataclasses import dataclass
 
-from spheremap.metrics import kap, pck, repeated_parts
+from spheremap.metrics import kap, pck, repeated_parts, symmetry
 from spheremap.metrics.answers import Answers, Floats, Statistic
-
-DECIMALS = 6  # of percentages and pixels
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is shown; all have a value over all pairs, with an interval.
+    """How a metric is shown; all have a value with an interval over all pairs and in each group.
 
     Attributes:
+        name: of what is measured, column `metric` of the scores.
+        average: what it is a mean over, column `average`.
         title: heading in the table and the report, which leave out what has none.
-        by_category: whether it stands in the table by category.
-        by_gap: whether it stands in the tables by category and by azimuth gap.
+        thresholds: whether there is a value for each.
     """
 
+    name: str
+    average: str
     title: str = ""
-    by_category: bool = False
-    by_gap: bool = False
+    thresholds: bool = True
 
 
 METRICS = {
-    "pck_point": Metric("PCK per point", by_gap=True),
-    "pck_image": Metric("PCK per image", by_category=True),
-    "pck_category": Metric("PCK per category"),
-    "confusion": Metric(by_gap=True),
-    "kap": Metric("KAP", by_category=True),
-    "kap_pair": Metric(),
+    "pck_point": Metric("pck", "point", "PCK per point"),
+    "pck_image": Metric("pck", "image", "PCK per image"),
+    "pck_category": Metric("pck", "category", "PCK per category"),
+    "confusion": Metric("confusion", "point"),
+    "mirrored": Metric("mirrored", "point", thresholds=False),
+    "kap": Metric("kap", "category", "KAP"),
+    "kap_pair": Metric("kap", "pair"),
 }
 # each gives one metric or more
-FAMILIES = (pck.statistic, repeated_parts.statistic, kap.statistic)
+FAMILIES = (pck.statistic, repeated_parts.statistic, symmetry.statistic, kap.statistic)
 SHOWN = {name: metric.title for name, metric in METRICS.items() if metric.title}
-BY_GAP = [name for name, metric in METRICS.items() if metric.by_gap]
-BY_CATEGORY = [*BY_GAP, *(name for name, metric in METRICS.items() if metric.by_category)]
 
 
 def statistic(answers: Answers) -> Statistic:
-    """All metrics, in percent, as one function of the pairs' weights."""
+    """All metrics that these answers have, in percent, as one function of the pairs' weights."""
     families = [family(answers) for family in FAMILIES]
 
     def values(weights: Floats) -> dict[str, Floats]:
         found = {name: own for family in families for name, own in family(weights).items()}
-        return {name: found[name] for name in METRICS}
+        return {name: found[name] for name in METRICS if name in found}
 
     return values
+
+
+def labels(metric: str, alphas: tuple[float, ...]) -> list[str]:
+    """Labels of the thresholds that a metric has values for; one empty one if it has no thresholds."""
+    return [alpha_label(alpha) for alpha in alphas] if METRICS[metric].thresholds else [""]
 
 
 def alpha_label(alpha: float) -> str:

@@ -162,7 +162,12 @@ class RankedScores:
 
 
 def statistic(answers: Answers) -> Statistic:
-    """KAP in percent: its mean over the categories that have one, and that mean by their pairs."""
+    """KAP in percent: its mean over the categories that have one, and that mean by their pairs.
+
+    Nothing where similarities are not known.
+    """
+    if answers.positive is None:
+        return lambda weights: {}
     ranked = [_by_alpha(answers, own) for own in answers.members]
 
     def values(weights: Floats) -> dict[str, Floats]:
@@ -181,6 +186,8 @@ def _by_alpha(answers: Answers, pairs: NDArray[np.bool_]) -> list[RankedScores]:
     own, column = pairs[answers.pair], (np.cumsum(pairs) - 1)[answers.pair]
     labels, columns = np.repeat([True, False], own.sum()), np.tile(column[own], 2)
     result = []
+    assert answers.positive is not None
+    assert answers.negative is not None
     for positive, negative in zip(answers.positive, answers.negative, strict=True):
         score = np.concatenate([positive[own], negative[own]])
         exists = ~np.isneginf(score)

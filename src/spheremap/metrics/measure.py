@@ -14,33 +14,43 @@ from spheremap.methods.engine.comparison import Comparison
 from spheremap.methods.engine.method import Method
 from spheremap.methods.engine.queries import Queries
 from spheremap.methods.engine.readout import Readout, best_patch, place
-from spheremap.metrics.answers import Floats
+from spheremap.metrics.answers import DECIMALS, Floats
 from spheremap.metrics.kap import Inside, inside_radius, normalise, sparse_extremes
 from spheremap.metrics.ruler import Ruler
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a method answered to Q queries; KAP scores at A radii. NaN marks what was not measured."""
+    """What a method answered to Q questions; KAP scores at A radii, None where similarities are not known."""
 
-    predicted: Floats  # (Q, 2) in original target pixels
-    positive: Floats  # (A, Q) normalised score, -inf where there is none
-    negative: Floats  # (A, Q)
+    predicted: Floats  # (Q, 2) in original target pixels, rounded; NaN: no answer
+    positive: Floats | None = None  # (A, Q) normalised score, -inf where there is none
+    negative: Floats | None = None  # (A, Q)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """The same while it is measured. NaN marks what was not measured yet."""
+
+    predicted: Floats
+    positive: Floats  # (A, Q) as similarities are
+    negative: Floats
     low: Floats  # (Q,) lowest similarity
     high: Floats  # (Q,) highest
 
     @classmethod
-    def nothing(cls, queries: int, alphas: int) -> "Measured":
+    def nothing(cls, queries: int, alphas: int) -> "Measuring":
         """Arrays to be filled."""
         shapes = ((queries, 2), (alphas, queries), (alphas, queries), (queries,), (queries,))
         return cls(*(np.full(shape, np.nan) for shape in shapes))
 
-    def finish(self, first: NDArray[np.int64]) -> None:
+    def finish(self, first: NDArray[np.int64]) -> Measured:
         """Normalise the scores pair by pair, of which the rows begin at `first` `(P + 1,)`."""
-        for name in ("predicted", "positive", "negative"):
-            assert not np.isnan(getattr(self, name)).any(), f"a query was left without {name}"
-        for scores in (self.positive, self.negative):
-            scores[:] = normalise(scores, self.low, self.high, first)
+        for name, values in vars(self).items():
+            assert not np.isnan(values).any(), f"a query was left without {name}"
+        scores = (normalise(own, self.low, self.high, first) for own in (self.positive, self.negative))
+        # as they are published, so that who reads them scores the same
+        return Measured(self.predicted.round(DECIMALS), *scores)
 
 
 def measure(
@@ -62,7 +72,7 @@ def measure(
         kap_labels: which point of a patch KAP measures distances from.
     """
     count, grid, pair = len(queries.patch), comparison.cache.grid, queries.pair
-    measured = {name: Measured.nothing(count, len(alphas)) for name in methods}
+    measured = {name: Measuring.nothing(count, len(alphas)) for name in methods}
     with progress(total=count, desc="matching", unit="keypoints") as bar:
         for block in comparison.blocks(queries):
             own, box = block.queries, comparison.cache.boxes[block.target]
@@ -71,7 +81,7 @@ def measure(
             scale, side = ruler.scale[pair[own.start]], ruler.side[pair[own.start]]
             inside = inside_radius(
                 queries.xy[own][first] * scale,
-                _labels(box, grid, kap_labels) * scale,
+                patch_labels(box, grid, kap_labels) * scale,
                 tuple(side * alpha for alpha in alphas),
             )
             near = Inside.of(inside).rows(torch.from_numpy(keypoint), comparison.device)
@@ -86,12 +96,10 @@ def measure(
                 to.positive[:, own] = best_inside.cpu().numpy()
                 to.negative[:, own] = best_outside.cpu().numpy()
             bar.update(own.stop - own.start)
-    for answers in measured.values():
-        answers.finish(queries.first)
-    return measured
+    return {name: answers.finish(queries.first) for name, answers in measured.items()}
 
 
-def _labels(box: NDArray[np.float64], grid: Grid, kap_labels: KapLabels) -> NDArray[np.float64]:
+def patch_labels(box: NDArray[np.float64], grid: Grid, kap_labels: KapLabels) -> NDArray[np.float64]:
     """Where patches are taken to be `(N, 2)`: their centres or their upper left corners."""
     centres = patch_centres(box, grid)
     if kap_labels == "centre":

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from spheremap.config.scoring import Frame, Threshold
 from spheremap.data.tables import Tables
-from spheremap.features.cache.reader import FeatureCache
-from spheremap.methods.engine.queries import Queries
+from spheremap.methods.engine.queries import Questions
 
 
 @dataclass(frozen=True)
@@ -26,23 +25,23 @@ class Ruler:
 
 
 def make_ruler(
-    cache: FeatureCache,
     tables: Tables,
-    queries: Queries,
+    questions: Questions,
+    boxes: NDArray[np.float64],
     threshold: Threshold = "box",
     frame: Frame = "original",
 ) -> Ruler:
     """Prepare to measure.
 
     Args:
+        boxes: `(P, 4)` the region of each target that the network was shown.
         threshold: thresholds are shares of the longer side of the target's "box" or of the whole "image".
         frame: distances and sides in "original" pixels, or in shares of the network's "input". They agree
             where an image was padded to a square, and differ where it was stretched to one.
     """
-    images = tables.images.set_index("image_id").loc[queries.target_id.tolist()]
-    scale = np.ones((len(queries.target), 2))
+    images = tables.images.set_index("image_id").loc[questions.target_id.tolist()]
+    scale = np.ones((len(boxes), 2))
     if frame == "input":
-        boxes = cache.boxes[queries.target]
         scale = 1 / np.stack([boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]], axis=1)
     if threshold == "box":
         size = np.stack([_floats(images, "x2") - _floats(images, "x1"),

@@ -1,12 +1,12 @@
 """The best value in a sweep: the table of a method's scores on validation by one of its parameters."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 from pydantic.dataclasses import dataclass as strict
 
 from spheremap.config.fields import STRICT
+from spheremap.metrics.score_table import alphas_of
 
 
 @strict(frozen=True, config=STRICT)
@@ -52,10 +52,3 @@ def best_of(sweep: pd.DataFrame) -> Best:
         return Best(float(best[parameter]), None)
     ends = [float(best[end]) for end in (f"{name}_gain_low", f"{name}_gain_high") if end in sweep]
     return Best(float(best[parameter]), Gain(float(alpha), float(best[name] - zero.iloc[0]), *ends))
-
-
-def alphas_of(names: Iterable[str]) -> list[str]:
-    """Labels of the thresholds in the names of metrics, the largest first."""
-    start = "pck_point@"
-    labels = {name.removeprefix(start).partition("_")[0] for name in names if name.startswith(start)}
-    return sorted(labels, key=float, reverse=True)

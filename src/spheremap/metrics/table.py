@@ -10,8 +10,9 @@ from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import read_json
 from spheremap.metrics.catalogue import SHOWN
 from spheremap.metrics.record import RERUN, check_files, read_record
-from spheremap.metrics.results import BY_GAP, PROVENANCE, WEIGHT_SWEEP
-from spheremap.metrics.sweep import alphas_of, best_of
+from spheremap.metrics.results import PROVENANCE, SCORES, WEIGHT_SWEEP
+from spheremap.metrics.score_table import alphas_of, by_group, leaves, read_scores
+from spheremap.metrics.sweep import best_of
 
 
 def format_file(path: Path) -> tuple[str, list[str]]:
@@ -29,7 +30,7 @@ def format_file(path: Path) -> tuple[str, list[str]]:
     """
     current = path = Path(path)
     files = read_record(path.parent)["files"]
-    shown = (path.name, BY_GAP, WEIGHT_SWEEP)
+    shown = (path.name, SCORES, *({WEIGHT_SWEEP} & files.keys()))
     if unknown := [name for name in shown if name not in files]:
         raise ProvenanceError(
             "a file of results is not in the record of the evaluation",
@@ -41,11 +42,14 @@ def format_file(path: Path) -> tuple[str, list[str]]:
     absent = [name for name in files if name not in shown and not path.with_name(name).exists()]
     check_files({path.with_name(name): sha256 for name, sha256 in files.items() if name not in absent})
     try:
-        metrics = read_json(current)
-        parts = [format_metrics(metrics), format_intervals(metrics)]
-        for name, show in ((BY_GAP, format_gaps), (WEIGHT_SWEEP, format_sweep)):
-            current = path.with_name(name)
-            parts.append(show(pd.read_csv(current)))
+        facts = read_json(current)
+        current = path.with_name(SCORES)
+        scores = read_scores(current)
+        parts = [show(facts, scores) for show in (format_metrics, format_intervals)]
+        parts += [format_gaps(scores), format_likes(scores)]
+        if WEIGHT_SWEEP in files:
+            current = path.with_name(WEIGHT_SWEEP)
+            parts.append(format_sweep(pd.read_csv(current)))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             "not a result of an evaluation",
@@ -56,58 +60,87 @@ def format_file(path: Path) -> tuple[str, list[str]]:
     return "\n\n".join(part for part in parts if part), absent
 
 
-def format_metrics(metrics: Mapping[str, Any]) -> str:
+def format_metrics(facts: Mapping[str, Any], scores: pd.DataFrame) -> str:
     """Methods against the metrics that have a title, at every threshold."""
-    methods = _methods(metrics)
-    alphas = alphas_of(metrics[methods[0]])
+    by_method = leaves(scores)
+    alphas = alphas_of(_any(by_method))
+    shown = _shown(by_method, alphas[0])
     title = (
-        f"{metrics['dataset']}, {metrics['split']}: {metrics['n_pairs']} pairs of "
-        f"{metrics['n_images']} images, {metrics['n_points']} points, seed {metrics['seed']}; in percent"
+        f"{facts['dataset']}, {facts['split']}: {facts['n_pairs']} pairs of "
+        f"{facts['n_images']} images, {facts['n_points']} points; in percent"
     )
     cells = [
-        [name, *(f"{metrics[name][f'{metric}@{alpha}']:.1f}" for metric in SHOWN for alpha in alphas)]
-        for name in methods
+        [name, *(f"{own[f'{metric}@{alpha}']:.1f}" for metric in shown for alpha in alphas)]
+        for name, own in by_method.items()
     ]
-    columns = ["", *(f"@{alpha}" for _ in SHOWN for alpha in alphas)]
+    columns = ["", *(f"@{alpha}" for _ in shown for alpha in alphas)]
     lines = _align([columns, *cells])
     # each metric's title above its first column
     start, group_width = len(lines[0]) - (len(columns) - 1) * _COLUMN, len(alphas) * _COLUMN
-    groups = " " * start + "".join(f"  {title:<{group_width - 2}}" for title in SHOWN.values())
-    protocol = [metrics["protocol"]] if "protocol" in metrics else []
-    return "\n".join([title, *protocol, "", groups.rstrip(), *lines])
+    groups = " " * start + "".join(f"  {title:<{group_width - 2}}" for title in shown.values())
+    told = [facts[key] for key in ("protocol", "missing") if key in facts]
+    return "\n".join([title, *told, "", groups.rstrip(), *lines])
 
 
-def format_intervals(metrics: Mapping[str, Any]) -> str:
+def format_intervals(facts: Mapping[str, Any], scores: pd.DataFrame) -> str:
     """Intervals at the largest threshold, of the scores and of the gains; empty if none were computed."""
-    if not metrics.get("bootstrap"):
-        return ""
-    methods = _methods(metrics)
-    baseline, alpha = metrics["baseline"], alphas_of(metrics[methods[0]])[0]
+    by_method = leaves(scores)
+    alpha = alphas_of(_any(by_method))[0]
+    shown = _shown(by_method, alpha)
 
     def cells(method: str, kind: str, form: str) -> list[str]:
-        own = metrics[method]
-        keys = [f"{metric}@{alpha}{kind}" for metric in SHOWN]
+        own = by_method[method]
+        keys = [f"{metric}@{alpha}{kind}" for metric in shown]
         return [f"{own[k]:{form}} [{own[f'{k}_low']:{form}}, {own[f'{k}_high']:{form}}]" for k in keys]
 
-    lines = [[name, *cells(name, "", ".1f")] for name in methods]
-    lines += [[f"{name} - {baseline}", *cells(name, "_gain", "+.1f")] for name in methods if name != baseline]
-    title = (
-        f"{100 * metrics['confidence']:g} % intervals @{alpha}: bootstrap over image pairs, "
-        f"{metrics['bootstrap']} samples; differences on the same samples"
-    )
-    return "\n".join([title, "", *_align([["", *SHOWN.values()], *lines], _WIDE)])
-
-
-def format_gaps(by_gap: pd.DataFrame) -> str:
-    """PCK per point at the largest threshold, by azimuth gap; empty if no viewpoint is known."""
-    if by_gap.empty:
+    if not any(f"{metric}@{alpha}_low" in own for own in by_method.values() for metric in shown):
         return ""
-    alpha = alphas_of(by_gap.columns)[0]
-    scores = by_gap.pivot(index="method", columns="gap", values=f"pck_point@{alpha}")
-    counts = by_gap.groupby("gap")["n_points"].first()
-    cells = [[name, *(f"{score:.1f}" for score in scores.loc[name])] for name in by_gap["method"].unique()]
-    lines = _align([["gap", *map(str, scores.columns)], *cells, ["points", *map(str, counts)]])
-    return "\n".join([f"PCK@{alpha} per point by azimuth gap, in bins", "", *lines])
+    lines = [[name, *cells(name, "", ".1f")] for name in by_method]
+    for name, own in by_method.items():
+        if f"pck_point@{alpha}_gain" in own:
+            lines.append([f"{name} - {facts['baseline']}", *cells(name, "_gain", "+.1f")])
+    title = f"intervals @{alpha}: {facts['intervals']}; differences on the same samples"
+    return "\n".join([title, "", *_align([["", *shown.values()], *lines], _WIDE)])
+
+
+def format_gaps(scores: pd.DataFrame) -> str:
+    """PCK per point at the largest threshold, by azimuth gap; empty if no viewpoint is known."""
+    gaps = by_group(scores, "azimuth_gap")
+    if gaps.empty:
+        return ""
+    alpha = alphas_of(gaps.columns)[0]
+    return _by_method(gaps, f"pck_point@{alpha}", "gap", f"PCK@{alpha} per point by azimuth gap, in bins")
+
+
+def format_likes(scores: pd.DataFrame) -> str:
+    """PCK per point by what else the target shows, and left/right errors; empty where that is not known."""
+    alpha = alphas_of(_any(leaves(scores)))[0]
+    parts = []
+    for by, title in (
+        ("geometry", "geometry-aware keypoints or others"),
+        ("mirror", "mirror keypoint visible"),
+    ):
+        frame = by_group(scores, by)
+        if not frame.empty:
+            parts.append(_by_method(frame, f"pck_point@{alpha}", "", f"PCK@{alpha} per point by {title}"))
+    wrong = {name: own["mirrored"] for name, own in leaves(scores).items() if "mirrored" in own}
+    if wrong:
+        lines = _align([[name, f"{value:.1f}"] for name, value in wrong.items()])
+        parts.append("\n".join(["nearer to the mirror keypoint, where it is visible", "", *lines]))
+    return "\n\n".join(parts)
+
+
+def _by_method(frame: pd.DataFrame, score: str, corner: str, title: str) -> str:
+    """Methods against groups."""
+    values = frame.pivot(index="method", columns="group", values=score)
+    counts = frame.groupby("group")["n_points"].first()
+    cells = [[name, *(_number(value) for value in values.loc[name])] for name in frame["method"].unique()]
+    lines = _align([[corner, *values.columns], *cells, ["points", *map(str, counts[values.columns])]], 10)
+    return "\n".join([title, "", *lines])
+
+
+def _number(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.1f}"
 
 
 def format_sweep(weight_sweep: pd.DataFrame) -> str:
@@ -136,8 +169,16 @@ def _align(cells: Sequence[Sequence[str]], column: int = _COLUMN) -> list[str]:
     return [line[0].ljust(width) + "".join(cell.rjust(column) for cell in line[1:]) for line in cells]
 
 
-def _methods(metrics: Mapping[str, Any]) -> list[str]:
-    found = [name for name, value in metrics.items() if isinstance(value, dict)]
-    if not found:
+def _any(by_method: Mapping[str, dict[str, float]]) -> dict[str, float]:
+    if not by_method:
         raise ValueError("no scores of a method")
-    return found
+    return next(iter(by_method.values()))
+
+
+def _shown(by_method: Mapping[str, dict[str, float]], alpha: str) -> dict[str, str]:
+    """Titles of the metrics that all methods have: predictions without similarities have no KAP."""
+    return {
+        metric: title
+        for metric, title in SHOWN.items()
+        if all(f"{metric}@{alpha}" in own for own in by_method.values())
+    }

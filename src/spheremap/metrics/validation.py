@@ -50,7 +50,8 @@ class Validation:
     ) -> None:
         self._cache, self._queries, self._learning = cache, build_queries(cache, tables, pairs), learning
         self._device = given.get("device", "cpu")
-        self._radius = radii(make_ruler(cache, tables, self._queries).side[self._queries.pair], (alpha,))
+        ruler = make_ruler(tables, self._queries, cache.boxes[self._queries.target])
+        self._radius = radii(ruler.side[self._queries.pair], (alpha,))
         fixed = {part: weight for part, weight in method.parts().items() if weight and part != learning}
         self._weight = method.parts()[learning]
         blocks = Comparison(cache, list(fixed), **given).blocks(self._queries)

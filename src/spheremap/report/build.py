@@ -99,13 +99,15 @@ def build_report(
         "alpha": alpha,
         "backbone": _backbone(backbone),
         "remarks": _remarks(data, record),
-        "metrics": inputs.metrics,
+        "facts": inputs.facts,
         "tiles": scores.tiles(inputs, FAR, f"PCK@{alpha} at gaps of {FAR * 360 / bins:g}° and more"),
         "headline": scores.headline(inputs),
         "gap_charts": _gap_charts(inputs, bins),
         "gap_table": scores.by_gap(inputs, bins) if len(inputs.by_gap) else None,
         "category_charts": _category_charts(inputs),
         "category_table": scores.by_category(inputs),
+        "likes_tables": scores.by_likes(inputs),
+        "mirrored": scores.mirrored(inputs),
         "confusions": [
             (
                 own.category,

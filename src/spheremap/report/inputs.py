@@ -15,10 +15,10 @@ from spheremap.base.files import read_json
 from spheremap.base.provenance import check_provenance
 from spheremap.config import Evaluate as EvaluateParams
 from spheremap.data.tables import Tables
-from spheremap.metrics import catalogue
 from spheremap.metrics.catalogue import SHOWN, alpha_label
 from spheremap.metrics.record import RERUN, check_files, read_record, sha256_of
-from spheremap.metrics.results import BY_CATEGORY, BY_GAP, METRICS, PREDICTIONS, PROVENANCE
+from spheremap.metrics.results import METRICS, PREDICTIONS, PROVENANCE, SCORES
+from spheremap.metrics.score_table import by_group, leaves, read_scores
 
 TRAINING = "training"
 CURVES = ("losses", "diagnostics", "validation")
@@ -30,20 +30,25 @@ class Inputs:
     """Everything under the results folder.
 
     Attributes:
-        metrics: metrics.json.
+        facts: what was scored and how.
+        metrics: by method, the scores of all pairs under their short names.
         methods: in the order of display.
         compared: the two that are set side by side throughout.
         alphas: labels of the thresholds, the largest first.
-        by_category, by_gap, predictions: tables of the evaluation.
+        by_category, by_gap, by_geometry, by_mirror: scores by group, each a line per method and group.
+        predictions: table of the evaluation.
         curves: training curves by file stem; a table without rows stands for "not measured".
     """
 
-    metrics: dict[str, Any]
+    facts: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
     methods: list[str]
     compared: tuple[str, str]
     alphas: list[str]
     by_category: pd.DataFrame
     by_gap: pd.DataFrame
+    by_geometry: pd.DataFrame
+    by_mirror: pd.DataFrame
     predictions: pd.DataFrame
     curves: dict[str, pd.DataFrame]
 
@@ -58,12 +63,20 @@ def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams, compared:
 
     Raises:
         InputError: if a file or a score is missing, or a file is no table of results.
-        ProvenanceError: if the metrics belong to another data set, split, seed or set of thresholds.
+        ProvenanceError: if the metrics belong to another data set, split, protocol or baseline.
     """
     path = results / METRICS
-    metrics = read_json(path, fix=RERUN)
-    identity = {"dataset": dataset, "split": evaluate.split, "seed": evaluate.seed}
-    check_provenance(metrics, expected=identity, where=path, fix=RERUN)
+    facts = read_json(path, fix=RERUN)
+    names = ("split", "protocol", "baseline")
+    identity = {"dataset": dataset, **{name: getattr(evaluate, name) for name in names}}
+    check_provenance(facts, expected=identity, where=path, fix=RERUN)
+    try:
+        scores = read_scores(results / SCORES)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "not a table of scores", where=results / SCORES, found=str(error), fix=RERUN
+        ) from error
+    metrics = leaves(scores)
     methods = list(evaluate.methods)
     if unknown := [name for name in compared if name not in methods]:
         raise InputError(
@@ -78,18 +91,20 @@ def read_inputs(results: Path, dataset: str, evaluate: EvaluateParams, compared:
         if f"{metric}@{alpha}" not in metrics.get(method, {})
     ]
     if missing:
-        raise InputError("scores are missing", where=path, expected=", ".join(missing[:4]), fix=RERUN)
-    of_gap = ["n_points", *(f"{metric}@{alpha}" for metric in catalogue.BY_GAP for alpha in alphas)]
-    of_category = [f"{metric}@{alpha}" for metric in catalogue.BY_CATEGORY for alpha in alphas]
-    of_category = ["n_pairs", "n_points", *of_category]
+        raise InputError(
+            "scores are missing", where=results / SCORES, expected=", ".join(missing[:4]), fix=RERUN
+        )
     coordinates = ["x", "y", "target_x", "target_y", "error"]
     return Inputs(
+        facts=facts,
         metrics=metrics,
         methods=methods,
         compared=compared,
         alphas=alphas,
-        by_category=_read(results / BY_CATEGORY, ["method", "category"], of_category, gaps=True),
-        by_gap=_read(results / BY_GAP, ["method"], ["gap", *of_gap]),
+        by_category=by_group(scores, "category").rename(columns={"group": "category"}),
+        by_gap=by_group(scores, "azimuth_gap").rename(columns={"group": "gap"}).astype({"gap": int}),
+        by_geometry=by_group(scores, "geometry"),
+        by_mirror=by_group(scores, "mirror"),
         predictions=_read(results / PREDICTIONS, ["method", "source", "target", "keypoint_id"], coordinates),
         curves={name: _read(results / TRAINING / f"{name}.csv", [], ["step"], gaps=True) for name in CURVES},
     )

@@ -79,7 +79,7 @@ def headline(inputs: Inputs) -> Table:
     intervals = any(inputs.interval(method, key) for method in inputs.methods for key in keys)
     return Table(
         caption="Percent right; higher is better, the best of each column is marked."
-        + (f" Small: the interval{_confidence(inputs)}." if intervals else ""),
+        + (f" Small: intervals, {inputs.facts['intervals']}." if intervals else ""),
         corner="method",
         groups=[(title, len(inputs.alphas)) for title in SHOWN.values()],
         columns=[f"@{alpha}" for _ in SHOWN for alpha in inputs.alphas],
@@ -100,18 +100,13 @@ def headline(inputs: Inputs) -> Table:
     )
 
 
-def _confidence(inputs: Inputs) -> str:
-    share = inputs.metrics.get("confidence")
-    return f" of {100 * share:g} % confidence" if isinstance(share, int | float) else " of confidence"
-
-
 def tiles(inputs: Inputs, far: int, far_title: str) -> list[Tile]:
     """The compared methods at the largest threshold: all points, points at `far` bins and more, and KAP."""
     alpha = inputs.alphas[0]
     before, after = (inputs.metrics[method] for method in inputs.compared)
 
     def tile(title: str, key: str) -> Tile:
-        paired = inputs.metrics.get("baseline") == inputs.compared[0]
+        paired = inputs.facts.get("baseline") == inputs.compared[0]
         interval = inputs.interval(inputs.compared[1], f"{key}_gain") if paired else None
         return Tile(title, before[key], after[key], interval)
 
@@ -166,6 +161,44 @@ def by_category(inputs: Inputs) -> Table:
         columns=["pairs", "points", *([*inputs.compared, "gain"] * len(metrics))],
         rows=rows,
     )
+
+
+def by_likes(inputs: Inputs) -> list[Table]:
+    """The compared methods by what else the target shows; nothing where that is not known."""
+    geometry = {"aware": "others of its group are visible (geometry-aware)", "other": "none are"}
+    mirror = {"both": "visible", "one": "hidden", "unpaired": "there is none"}
+    frames = {"keypoint": (inputs.by_geometry, geometry), "mirror keypoint": (inputs.by_mirror, mirror)}
+    tables = []
+    for corner, (frame, titles) in frames.items():
+        if frame.empty:
+            continue
+        own = frame.set_index(["method", "group"])
+        rows: list[tuple[str, list[Cell]]] = []
+        for group in [group for group in titles if group in set(frame["group"])]:
+            before, after = (own.loc[[(method, group)]].iloc[0] for method in inputs.compared)
+            cells = [Cell(before["n_points"], "count")]
+            for alpha in inputs.alphas:
+                cells += _compare(before[f"pck_point@{alpha}"], after[f"pck_point@{alpha}"])
+            rows.append((titles[group], cells))
+        tables.append(
+            Table(
+                caption="PCK per point, in percent, and the gain in points.",
+                corner=corner,
+                groups=[("", 1), *((f"PCK@{alpha}", 3) for alpha in inputs.alphas)],
+                columns=["points", *([*inputs.compared, "gain"] * len(inputs.alphas))],
+                rows=rows,
+            )
+        )
+    return tables
+
+
+def mirrored(inputs: Inputs) -> list[tuple[str, Cell]]:
+    """By method, how many predictions are nearer to the mirror keypoint, of those that could be."""
+    return [
+        (method, Cell(inputs.metrics[method]["mirrored"], interval=inputs.interval(method, "mirrored")))
+        for method in inputs.methods
+        if "mirrored" in inputs.metrics[method]
+    ]
 
 
 def _compare(before: float, after: float) -> Sequence[Cell]:

@@ -21,7 +21,12 @@ from spheremap.data.adapters.common import Ingested, refusal
 from spheremap.data.adapters.merge_splits import merge_splits
 from spheremap.data.tables import Tables
 
-_OF_OTHERS = ("download", "masks", "borrow")  # keys of an entry that are not the adapter's concern
+_OF_OTHERS = (
+    "download",
+    "masks",
+    "borrow",
+    "keypoint_groups",
+)  # keys of an entry that are not the adapter's concern
 
 
 @strict(frozen=True, config=STRICT)

@@ -1,0 +1,70 @@
+"""Which pairs and points are scored apart: the columns `group_by` and `group` of the scores."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spheremap.data.viewpoint_bins import UNKNOWN, azimuth_bin, azimuth_gap
+from spheremap.methods.engine.queries import Questions
+from spheremap.metrics.answers import Answers
+from spheremap.metrics.symmetry import Symmetry
+
+ALL = "all"
+FAR = 90  # degrees between viewpoints from which they are far apart
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some pairs `(P,)`, and of these some points `(C,)` or all."""
+
+    by: str
+    name: str
+    pairs: NDArray[np.bool_]
+    points: NDArray[np.bool_] | None = None
+
+    def of(self, answers: Answers) -> Answers:
+        """The answers in this group."""
+        if self.points is None:
+            return answers.of_pairs(self.pairs)
+        # keypoints that are hidden in the target belong to no group of points, and KAP asks about them, too
+        counted = answers.of_points(self.points)
+        return Answers(**vars(counted) | {"positive": None, "negative": None}).of_pairs(self.pairs)
+
+
+def all_groups(questions: Questions, azimuth: pd.Series, bins: int, likes: Symmetry | None) -> list[Group]:
+    """All pairs, and those of each category, azimuth gap in bins, near and far viewpoint; points by their
+    likes.
+
+    Args:
+        azimuth: in degrees, by image id.
+        bins: of azimuth.
+        likes: None where nothing is known of them.
+    """
+    everything = np.ones(len(questions.source_id), dtype=bool)
+    points = questions.pair[questions.common]
+    source, target = (
+        azimuth_bin(azimuth[ids.tolist()].to_numpy(dtype=np.float64), bins)
+        for ids in (questions.source_id, questions.target_id)
+    )
+    gap = azimuth_gap(source, target, bins)
+    far = np.where(gap * 360 >= FAR * bins, "far", "near")
+    known = (gap != UNKNOWN) & (np.bincount(points, minlength=len(gap)) > 0)
+    result = [Group(ALL, ALL, everything), *_by("category", questions.category)]
+    result += _by("azimuth_gap", np.where(known, gap.astype(str), ""))
+    result += _by("viewpoint", np.where(known, far, ""))
+    for by in ("geometry", "mirror") if likes else ():
+        labels = getattr(likes, by)
+        for name in sorted(set(labels.tolist())):
+            own = labels == name
+            result.append(Group(by, name, np.isin(np.arange(len(gap)), points[own]), own))
+    return result
+
+
+def _by(name: str, labels: NDArray[Any]) -> Iterator[Group]:
+    """A group for each label `(P,)` but the empty one."""
+    for label in sorted({*labels.tolist()} - {""}):
+        yield Group(name, label, labels == label)
