@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from project import Project
-from studio import ROOT, make_studio
+from studio import ROOT, Studio, make_studio
 from tiny import TINY
 
 from spheremap.base.template import lay_project, project_files
@@ -159,7 +159,41 @@ def test_git_and_dvc_are_set_up_on_request(
     assert "new or an empty folder" in capsys.readouterr().err
 
 
-def test_the_entry_of_torch_hub(tmp_path: Path) -> None:
-    studio = make_studio(tmp_path)
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    return make_studio(tmp_path_factory.mktemp("studio"))
+
+
+@pytest.mark.slow
+def test_matching_needs_no_extra(studio: Studio, tmp_path: Path) -> None:
+    """With the packages of the extras hidden, but for those that torch and timm bring themselves."""
+    hidden = ("dvc", "matplotlib", "snakemake", "jsonschema", "scipy", "pillow_heif")
+    a, b = map(str, studio.photographs[:2])
+    shared = ["--model", str(studio.bundle), "--device", "cpu"]
+    commands = [
+        ["match", a, b, "--points", "30,40", *shared],
+        ["map", a, "--out", str(tmp_path / "map.png"), *shared],
+        ["bundle", "--params", str(studio.params), "--out", str(tmp_path / "b.spheremap")],
+        ["match", "--about", *shared],
+    ]
+    code = (
+        f"import sys; sys.modules |= dict.fromkeys({hidden})\n"
+        "import spheremap.api.server\nfrom spheremap.cli import main\n"
+        f"sys.exit(max(main(command) for command in {commands}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "map.png").exists()
+    report = ["report", "--params=p", "--tables=t", "--images=i", "--head=h", "--results=r", "--out=o"]
+    code = (
+        f"import sys; sys.modules |= dict.fromkeys({hidden})\n"
+        f"from spheremap.cli import main\nsys.exit(main({report}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'spheremap[workflow]'" in done.stderr
+
+
+def test_the_entry_of_torch_hub(studio: Studio) -> None:
     matcher = torch.hub.load(str(ROOT), "matcher", str(studio.bundle), source="local", device="cpu")
     assert matcher.match(*studio.photographs[:2], [(30, 40)]).xy.shape == (1, 2)
