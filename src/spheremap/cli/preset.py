@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from spheremap.base.errors import InputError
-from spheremap.config.presets import apply_preset
+from spheremap.config.presets import apply_preset, preset_names
 
 HELP = "write the settings of a preset into params.yaml"
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Apply the preset and print what changed."""
-    names = sorted(path.stem for path in args.presets.glob("*.yaml"))
+    names = preset_names(args.presets)
     if args.name not in names:
         raise InputError(
             f"no preset is called {args.name!r}",
