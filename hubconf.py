@@ -1,4 +1,4 @@
-"""For torch.hub: `torch.hub.load(REPOSITORY, "matcher", "spair-71k")` is `spheremap.load("spair-71k")`."""
+"""For torch.hub: `torch.hub.load(REPOSITORY, "matcher")` is `spheremap.load()`."""
 
 import sys
 from pathlib import Path
@@ -20,8 +20,8 @@ dependencies = [
 ]
 
 
-def matcher(bundle: str = "spair-71k", **options: Any) -> Any:
-    """A `spheremap.Matcher` of a published head or of a bundle; the options are those of `spheremap.load`."""
+def matcher(bundle: str = "quadrupeds", **options: Any) -> Any:
+    """A `spheremap.Matcher` of a head by name or of a bundle; the options are those of `spheremap.load`."""
     import spheremap
 
     return spheremap.load(bundle, **options)

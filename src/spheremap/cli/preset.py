@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Apply the preset and print what changed, or list all."""
-    from spheremap.config.presets import apply_preset
+    from spheremap.config.presets import apply_preset, preset_names
 
-    names = sorted(path.stem for path in args.presets.glob("*.yaml"))
+    names = preset_names(args.presets)
     if args.name is None and names:
         for name in names:
             first = (args.presets / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]

@@ -1,5 +1,6 @@
 """Named groups of settings that are written into params.yaml, so that what stands there is what runs."""
 
+import copy
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,22 @@ def apply_preset(preset: Path, params: Path) -> list[str]:
         with atomic_path(params) as temporary, temporary.open("w", encoding="utf-8") as stream:
             round_trip.dump(document, stream)
     return changes
+
+
+def preset_names(folder: Path) -> list[str]:
+    """The presets of a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def apply_to(params: Mapping[str, Any], preset: Path) -> dict[str, Any]:
+    """The parameters with the values of a preset, which no file is changed for.
+
+    Raises:
+        InputError: if the preset cannot be read or names a key that `params` does not have.
+    """
+    changed = copy.deepcopy(dict(params))
+    _merge(changed, _load(YAML(typ="safe"), preset), where=preset)
+    return changed
 
 
 def _merge(

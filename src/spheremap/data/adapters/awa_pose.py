@@ -31,15 +31,11 @@ they are drawn: between pictures of one animal (`pairs: within`) or of different
 split test. AwA-Pose has neither viewpoints nor masks.
 """
 
-import io
-import pickle
-import pickletools
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -64,6 +60,7 @@ from spheremap.data.adapters.common import (
     tell_left_out,
 )
 from spheremap.data.adapters.pairs import sample_pairs
+from spheremap.data.pickles import read_pickle
 
 ANIMALS = (
     *("antelope", "bobcat", "buffalo", "chihuahua", "collie", "cow", "dalmatian", "deer", "elephant", "fox"),
@@ -84,8 +81,6 @@ KEYPOINT_NAMES = (
     *("back_right_thai", "back_right_paw", "back_right_knee"),
     *("belly_bottom", "body_middle_right", "body_middle_left"),
 )
-MAX_PICKLE_BYTES = 1 << 20  # real ones have a few thousand
-MAX_ARRAY_BYTES = 1 << 8  # of a NumPy value in a pickle; a box has 32
 
 
 @dataclass(frozen=True)
@@ -234,84 +229,3 @@ def _pairs(animals: Mapping[str, _Animal], params: Params) -> list[tuple[str, st
         fix = "lower `min_shared_keypoints`, or choose more `categories`, in the data set's entry"
         raise refusal("no two pictures form a pair", params.root, expected, found, fix)
     return [(names[i], names[j]) for i, j in drawn]
-
-
-# --- pickles ------------------------------------------------------------------------------------------------
-
-
-def read_pickle(content: bytes, path: Path) -> dict[Any, Any]:
-    """The dictionary that a pickle holds, NumPy's numbers and arrays in it as numbers and lists.
-
-    Nothing of ours or of a library can be called, and memory is bounded by the size of the content.
-
-    Raises:
-        InputError: if the file is damaged, holds no dictionary, or names what plain data do not need.
-    """
-    try:
-        if len(content) > MAX_PICKLE_BYTES:
-            raise ValueError(f"{len(content)} bytes")
-        for instruction, argument, _ in pickletools.genops(content):
-            # the unpickler makes room for as many values as the highest number under which one is kept
-            if instruction.name.endswith("PUT") and (argument or 0) > len(content):
-                raise ValueError(f"a value kept as number {argument}")
-        value = _Unpickler(io.BytesIO(content)).load()
-        if not isinstance(value, dict):
-            raise ValueError(short(value))
-    except Exception as error:  # a damaged pickle may raise anything
-        expected = f"a pickled dictionary of texts, numbers and lists, at most {MAX_PICKLE_BYTES} bytes"
-        raise refusal("the annotation cannot be read", path, expected, short(str(error))) from error
-    return value
-
-
-class _Unpickler(pickle.Unpickler):
-    """The standard unpickler, to which every name stands for one of the few things below, or for an error."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        # a new object each time, so that a pickle that changes its attributes changes nothing else
-        return _Name(f"{module}.{name}".replace("._core.", ".core."))
-
-
-class _Name:
-    """What a pickle names, to be called by it: the makings of NumPy's values, and of bytes in protocol 2."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __call__(self, *arguments: Any) -> Any:
-        match self.name, arguments:
-            case "numpy.dtype", [str(code), *_] if re.fullmatch("[fiu][1248]|b1", code):
-                return _Type(code)
-            case "numpy.core.multiarray.scalar", [_Type() as kind, bytes(data)]:
-                return kind.decode(data, ())
-            case "numpy.core.multiarray._reconstruct", [_Name(name="numpy.ndarray"), *_]:
-                return _Array()
-            case "_codecs.encode", [str(text), "latin1"] if len(text) <= MAX_ARRAY_BYTES:
-                return text.encode("latin-1")
-        raise ValueError(f"it asks for {self.name}, in a way that plain data do not")
-
-
-class _Type:
-    """A type of numbers."""
-
-    def __init__(self, code: str) -> None:
-        self.code, self.order = code, "="
-
-    def __setstate__(self, state: Any) -> None:
-        _, self.order, *_ = state
-
-    def decode(self, data: bytes, shape: tuple[int, ...]) -> Any:
-        """Numbers from their bytes, as nested lists of `shape`."""
-        if len(data) > MAX_ARRAY_BYTES:
-            raise ValueError(f"an array of {len(data)} bytes")
-        values = np.frombuffer(data, np.dtype({"<": "<", ">": ">"}.get(self.order, "=") + self.code))
-        return values.reshape(shape).tolist() if values.size else []
-
-
-class _Array(list[Any]):
-    """An array, which is filled after it was made."""
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, kind, fortran, data = state
-        if not isinstance(kind, _Type) or (fortran and len(shape) > 1):
-            raise ValueError("an unusual array")
-        self[:] = kind.decode(data, shape)
