@@ -23,7 +23,7 @@ from spheremap.base.device import settle_precision
 from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.base.provenance import provenance
 from spheremap.cli import main
-from spheremap.config import learning
+from spheremap.config import learning, load_params
 from spheremap.config.learning import LOSS_WEIGHTS, PAPERS_TRAIN
 from spheremap.config.slices import parse
 from spheremap.data.tables import Tables, tables_digest, write_tables
@@ -781,8 +781,11 @@ def test_equal_commands_write_equal_bytes_from_memory_or_disk(project: Project) 
     assert project.bytes("a")[0] != project.bytes("c")[0]
 
 
-def test_kill_then_the_same_command_writes_the_same_bytes(tmp_path: Path) -> None:
-    project = Project(tmp_path, steps=150, validate_every=60)
+def test_kill_then_the_same_command_writes_the_same_bytes(tmp_path: Path, root: Path) -> None:
+    shipped = load_params(root / "params.yaml").train
+    assert shipped.noise > 0
+    own = {name: getattr(shipped, name) for name in ("weights", "noise", "warmup", "decay", "gradient_clip")}
+    project = Project(tmp_path, steps=150, validate_every=60, **own)
     assert project.run("whole") == 0
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "spheremap", *project.arguments("killed")]
