@@ -128,6 +128,7 @@ REQUIRED = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", Fa
 # what has one well-guarded place
 ALLOWED = {
     ("api/project.py", "subprocess.Popen"),  # Snakemake
+    ("cli/init.py", "subprocess.run"),  # Git
     ("config/methods.py", "exec"),  # imports and
     ("config/methods.py", "eval"),  # descriptions of fields, from spheremap's own files
     ("data/adapters/awa_pose.py", "pickle"),
