@@ -278,7 +278,9 @@ def test_a_foreign_program_scores_itself(project: Tables, tmp_path: Path, capsys
     assert "predictions lie outside their target" in shown.err
     assert main(["score", "mine.csv", "--dataset", "shapes", "--protocol", "all"]) == 0
     names = [path.stem.removeprefix("protocol-") for path in PROTOCOLS]
-    assert sorted(path.name for path in out.iterdir() if path.is_dir() and path.name != "pck") == sorted(names)
+    assert sorted(path.name for path in out.iterdir() if path.is_dir() and path.name != "pck") == sorted(
+        names
+    )
     for name, params in read_protocols("all").items():
         own = json.loads((out / name / "metrics.json").read_text())
         assert own["protocol"].endswith(params.evaluate.ruler)
