@@ -33,8 +33,8 @@ WEIGHTS = list(METHODS["fused"].parts().values())  # of features and sphere
 KEYPOINTS, VISIBLE = 9, 0.9  # of each category, and the chance to see one: 7.3 in common per pair
 PARAMS = EvaluateParams(
     split="test", methods=tuple(METHODS), alphas=(0.1, 0.05, 0.01), threshold="box", frame="original",
-    source="patch", readout="argmax", window=15, temperature=0.02, kap_labels="centre", viewpoint_bins=8,
-    bootstrap=1000, confidence=0.95, baseline="features", seed=0,
+    source="patch", readout="argmax", window=15, temperature=0.02, kap_labels="centre", candidates="all",
+    viewpoint_bins=8, bootstrap=1000, resample="clusters", confidence=0.95, baseline="features", seed=0,
     sweep=Sweep("fused", "sphere_weight", ()),
 )  # fmt: skip
 

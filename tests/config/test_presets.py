@@ -97,7 +97,7 @@ def test_an_unknown_preset_names_the_known(
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "presets").glob("protocol-*.yaml")))
 def test_protocols_set_every_choice_and_nothing_else(root: Path, params: Path, path: Path) -> None:
-    choices = {"threshold", "frame", "source", "readout", "kap_labels", "alphas"}
+    choices = {"threshold", "frame", "source", "readout", "candidates", "kap_labels", "alphas"}
     preset = yaml.safe_load(path.read_text())
     assert {"features", "evaluate"} <= set(preset) <= {"features", "evaluate", "methods"}
     assert set(preset["features"]) == {"fit"}

@@ -17,7 +17,8 @@ from layouts_awa_pose import ANNOTATIONS, ENTRY, IMAGES, MISSING, write_annotati
 from small_sets import DataSet
 
 from spheremap.base.errors import InputError
-from spheremap.data.adapters.awa_pose import ANIMALS, KEYPOINT_NAMES, MAX_PICKLE_BYTES, read_pickle
+from spheremap.data.adapters.awa_pose import ANIMALS, KEYPOINT_NAMES
+from spheremap.data.pickles import MAX_PICKLE_BYTES, read_pickle
 
 NAME = "antelope/antelope_10001"
 

@@ -159,6 +159,10 @@ def slow_scores(cache, tables, head, params) -> dict[str, dict[str, float]]:
             for r in range(rows)
             for c in range(columns)
         ]  # fmt: skip
+        step = (0.5 - shift) * (box[2] - box[0]) / columns, (0.5 - shift) * (box[3] - box[1]) / rows
+        centres = [(x + step[0], y + step[1]) for x, y in labels]
+        kept = [n for n, (x, y) in enumerate(centres) if params.candidates == "all" or
+                (0 <= x <= image.width and 0 <= y <= image.height)]  # fmt: skip
         gathered: dict[str, list] = {row: [] for row in ROWS}
         for keypoint, xy in places[source_id].items():
             own_box = cache.boxes[source]
@@ -171,12 +175,14 @@ def slow_scores(cache, tables, head, params) -> dict[str, dict[str, float]]:
             fused = [(1 - WEIGHT) * f + WEIGHT * s for f, s in zip(features, sphere, strict=True)]
             truth = places[target_id].get(keypoint)
             for row, similarity in zip(ROWS, (features, sphere, fused), strict=True):
-                gathered[row].append(
-                    (similarity, None if truth is None else [apart(p, truth) for p in labels])
-                )
+                gathered[row].append((
+                    [similarity[n] for n in kept],
+                    None if truth is None else [apart(labels[n], truth) for n in kept],
+                ))  # fmt: skip
                 if truth is None:
                     continue
-                found = slow_prediction(similarity, box, cache.grid, params)
+                allowed = [v if n in kept else -math.inf for n, v in enumerate(similarity)]
+                found = slow_prediction(allowed, box, cache.grid, params)
                 others = [apart(found, p) for k, p in places[target_id].items() if k != keypoint]
                 point = {"pair": pair, "category": image.category, "side": side, "gap": gap}
                 point |= {"error": apart(found, truth), "other": min(others, default=math.inf)}
@@ -260,9 +266,14 @@ def assert_equal(results, expected) -> None:
 @pytest.mark.parametrize("stretched", [False, True], ids=["padded", "stretched"])
 @pytest.mark.parametrize("frame", ["original", "input"])
 @pytest.mark.parametrize("threshold", ["box", "image"])
-@pytest.mark.parametrize(("readout", "kap_labels"), [("argmax", "corner"), ("window", "centre")])
-def test_each_protocol_equals_plain_loops(stretched, frame, threshold, readout, kap_labels) -> None:
+@pytest.mark.parametrize(
+    ("readout", "kap_labels", "candidates"), [("argmax", "corner", "all"), ("window", "centre", "inside")]
+)
+def test_each_protocol_equals_plain_loops(
+    stretched, frame, threshold, readout, kap_labels, candidates
+) -> None:
     params = replace(PARAMS, frame=frame, threshold=threshold, readout=readout, kap_labels=kap_labels)
+    params = replace(params, candidates=candidates)
     for seed in range(2):
         cache, tables, head = exact_world(seed, stretched)
         results = scored(cache, tables, head, params)
@@ -293,11 +304,12 @@ def test_bilinear_sources_equal_plain_loops(seed: int, readout: str) -> None:
         ("threshold", "image"),
         ("readout", "window"),
         ("kap_labels", "corner"),
+        ("candidates", "inside"),
         ("source", "bilinear"),
     ],
 )
 def test_each_setting_makes_a_difference(setting: str, value: str) -> None:
-    cache, tables, head = exact_world(1, stretched=True)
+    cache, tables, head = exact_world(1, stretched=setting != "candidates")
     usual, other = (
         leaves_of(scored(cache, tables, head, params))["fused"]
         for params in (PARAMS, replace(PARAMS, **{setting: value}))
@@ -421,8 +433,8 @@ def test_the_protocol_is_written_down() -> None:
     params = replace(PARAMS, readout="window", source="bilinear", threshold="image", kap_labels="corner")
     found = scored(cache, tables, head, params).facts["protocol"]
     assert found == (
-        "read-out window 3×3, temperature 0.1; source bilinear; thresholds of the image; original pixels; "
-        "KAP at patch corners"
+        "read-out window 3×3, temperature 0.1; candidates all; source bilinear; thresholds of the image; "
+        "original pixels; KAP at patch corners"
     )
     assert "temperature" not in PARAMS.protocol
 

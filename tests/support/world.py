@@ -54,7 +54,8 @@ def methods(*names: str, **options: Any) -> dict[str, Method]:
 
 PARAMS = EvaluateParams(
     split="test", methods=PAPER, alphas=(0.1, 0.05, 0.01), threshold="box", frame="original", source="patch",
-    readout="argmax", window=15, temperature=0.02, kap_labels="centre", viewpoint_bins=8, bootstrap=0,
+    readout="argmax", window=15, temperature=0.02, kap_labels="centre", candidates="all",
+    viewpoint_bins=8, bootstrap=0,
     resample="clusters", confidence=0.9, baseline="features", sweep=Sweep("fused", "sphere_weight", ()),
     seed=0,
 )  # fmt: skip

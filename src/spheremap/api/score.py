@@ -154,7 +154,7 @@ def score_given(
         if far := outside(each, tables):
             print(f"{name}: {far:,} predictions lie outside their target", file=sys.stderr)
         measured[name] = measure_given(
-            each, questions, ruler, own, params.alphas, params.kap_labels, allow_missing
+            each, questions, ruler, own, params.alphas, params.kap_labels, params.candidates, allow_missing
         )
     scores = Scores.of(questions, measured, ruler, params.alphas, tables, groups)
     told = facts(scores, pairs, params, dataset) | {"protocol": f"given predictions; {params.ruler}"}

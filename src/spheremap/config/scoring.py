@@ -23,6 +23,7 @@ from spheremap.config.fields import (
 Threshold = Literal["box", "image"]
 Frame = Literal["original", "input"]
 KapLabels = Literal["centre", "corner"]
+Candidates = Literal["all", "inside"]
 Resample = Literal["clusters", "pairs"]
 
 
@@ -67,6 +68,10 @@ class Evaluate:
     readout: ReadoutKind = Field(
         description="How a place is read from similarities: the best patch, or a soft-argmax in a window."
     )
+    candidates: Candidates = Field(
+        description="Patches that a keypoint may be found in: all, or those inside the photograph, "
+        "not its padding."
+    )
     window: Odd = Field(description="Side of that window in patches, odd.")
     temperature: Positive = Field(description="Of that soft-argmax.")
     kap_labels: KapLabels = Field(
@@ -93,7 +98,7 @@ class Evaluate:
         readout: str = self.readout
         if readout == "window":
             readout += f" {self.window}×{self.window}, temperature {self.temperature:g}"
-        return f"read-out {readout}; source {self.source}; {self.ruler}"
+        return f"read-out {readout}; candidates {self.candidates}; source {self.source}; {self.ruler}"
 
     @property
     def ruler(self) -> str:

@@ -109,7 +109,9 @@ def score(
     ruler = make_ruler(tables, queries, cache.boxes[queries.target], params.threshold, params.frame)
     comparison = Comparison(cache, list(methods.values()), head, fitted, device=device)
     readout = Readout(params.readout, params.window, params.temperature)
-    measured = measure(comparison, methods, queries, ruler, params.alphas, readout, params.kap_labels)
+    measured = measure(
+        comparison, methods, queries, ruler, params.alphas, readout, params.kap_labels, params.candidates
+    )
     return Scores.of(queries, measured, ruler, params.alphas, tables, groups)
 
 

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from spheremap.base.errors import InputError
-from spheremap.config.scoring import KapLabels
+from spheremap.config.scoring import Candidates, KapLabels
 from spheremap.data.tables import Tables
 from spheremap.methods.engine.queries import Questions
 from spheremap.metrics.answers import Floats
 from spheremap.metrics.kap import NONE, extremes, inside_radius
-from spheremap.metrics.measure import Measured, Measuring, patch_labels
+from spheremap.metrics.measure import Measured, Measuring, outside_of, patch_labels
 from spheremap.metrics.ruler import Ruler
 
 KEYS = ["source", "target", "keypoint_id"]
@@ -133,6 +133,7 @@ def measure_given(
     boxes: Floats,
     alphas: tuple[float, ...],
     kap_labels: KapLabels,
+    candidates: Candidates,
     allow_missing: bool,
 ) -> Measured:
     """What metrics need of given predictions; KAP only with similarities.
@@ -167,11 +168,15 @@ def measure_given(
             to.low[start:stop] = to.high[start:stop] = 0
             continue
         similarity = torch.from_numpy(given.similarity[line[own]].reshape(len(own), -1))
-        labels = patch_labels(boxes[pair], (rows, columns), kap_labels) * ruler.scale[pair]
+        outside = outside_of(boxes[pair], (rows, columns), candidates)
+        labels = patch_labels(boxes[pair], (rows, columns), kap_labels, outside) * ruler.scale[pair]
+        barred = torch.from_numpy(outside)
+        to.low[own] = similarity.masked_fill(barred, torch.inf).amin(dim=1)
+        similarity = similarity.masked_fill(barred, NONE)
         radius = tuple(ruler.side[pair] * alpha for alpha in alphas)
         inside = inside_radius(questions.xy[own] * ruler.scale[pair], labels, radius)
         to.positive[:, own], to.negative[:, own] = extremes(similarity, torch.from_numpy(inside))
-        to.low[own], to.high[own] = similarity.amin(dim=1), similarity.amax(dim=1)
+        to.high[own] = similarity.amax(dim=1)
     scored = to.finish(questions.first)
     return Measured(xy, scored.positive, scored.negative)
 

@@ -1,7 +1,7 @@
 """Which pairs and points are scored apart: the columns `group_by` and `group` of the scores."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,20 +19,21 @@ FAR = 90  # degrees between viewpoints from which they are far apart
 
 @dataclass(frozen=True)
 class Group:
-    """Some pairs `(P,)`, and of these some points `(C,)` or all."""
+    """Some pairs `(P,)`, and of these some points `(C,)` or all.
+
+    KAP, which takes the longest and also asks about hidden keypoints, is computed where `kap` says so.
+    """
 
     by: str
     name: str
     pairs: NDArray[np.bool_]
     points: NDArray[np.bool_] | None = None
+    kap: bool = False
 
     def of(self, answers: Answers) -> Answers:
         """The answers in this group."""
-        if self.points is None:
-            return answers.of_pairs(self.pairs)
-        # keypoints that are hidden in the target belong to no group of points, and KAP asks about them, too
-        counted = answers.of_points(self.points)
-        return Answers(**vars(counted) | {"positive": None, "negative": None}).of_pairs(self.pairs)
+        own = answers if self.kap else replace(answers, positive=None, negative=None)
+        return (own if self.points is None else own.of_points(self.points)).of_pairs(self.pairs)
 
 
 def all_groups(questions: Questions, azimuth: pd.Series, bins: int, likes: Symmetry | None) -> list[Group]:
@@ -53,7 +54,7 @@ def all_groups(questions: Questions, azimuth: pd.Series, bins: int, likes: Symme
     gap = azimuth_gap(source, target, bins)
     far = np.where(gap * 360 >= FAR * bins, "far", "near")
     known = (gap != UNKNOWN) & (np.bincount(points, minlength=len(gap)) > 0)
-    result = [Group(ALL, ALL, everything), *_by("category", questions.category)]
+    result = [Group(ALL, ALL, everything, kap=True), *_by("category", questions.category, kap=True)]
     result += _by("azimuth_gap", np.where(known, gap.astype(str), ""))
     result += _by("viewpoint", np.where(known, far, ""))
     for by in ("geometry", "mirror") if likes else ():
@@ -64,7 +65,7 @@ def all_groups(questions: Questions, azimuth: pd.Series, bins: int, likes: Symme
     return result
 
 
-def _by(name: str, labels: NDArray[Any]) -> Iterator[Group]:
+def _by(name: str, labels: NDArray[Any], kap: bool = False) -> Iterator[Group]:
     """A group for each label `(P,)` but the empty one."""
     for label in sorted({*labels.tolist()} - {""}):
-        yield Group(name, label, labels == label)
+        yield Group(name, label, labels == label, kap=kap)

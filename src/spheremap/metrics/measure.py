@@ -8,14 +8,14 @@ import torch
 from numpy.typing import NDArray
 
 from spheremap.base.progress import progress
-from spheremap.config.scoring import KapLabels
-from spheremap.features.geometry import Grid, patch_centres
+from spheremap.config.scoring import Candidates, KapLabels
+from spheremap.features.geometry import Grid, inside_picture, patch_centres
 from spheremap.methods.engine.comparison import Comparison
 from spheremap.methods.engine.method import Method
 from spheremap.methods.engine.queries import Queries
 from spheremap.methods.engine.readout import Readout, best_patch, place
 from spheremap.metrics.answers import DECIMALS, Floats
-from spheremap.metrics.kap import Inside, inside_radius, normalise, sparse_extremes
+from spheremap.metrics.kap import NONE, Inside, inside_radius, normalise, sparse_extremes
 from spheremap.metrics.ruler import Ruler
 
 
@@ -61,6 +61,7 @@ def measure(
     alphas: tuple[float, ...],
     readout: Readout,
     kap_labels: KapLabels,
+    candidates: Candidates = "all",
 ) -> dict[str, Measured]:
     """Match all queries with every method.
 
@@ -70,6 +71,7 @@ def measure(
         alphas: A radii as shares of the ruler's sides.
         readout: how a prediction is read from a similarity map, by methods that have no way of their own.
         kap_labels: which point of a patch KAP measures distances from.
+        candidates: "all" patches, or those "inside" the picture: KAP leaves out the others, too.
     """
     count, grid, pair = len(queries.patch), comparison.cache.grid, queries.pair
     measured = {name: Measuring.nothing(count, len(alphas)) for name in methods}
@@ -79,18 +81,21 @@ def measure(
             # all pairs of a block share the target: equal ids are equal places, and one ruler serves them all
             _, first, keypoint = np.unique(queries.keypoint_id[own], return_index=True, return_inverse=True)
             scale, side = ruler.scale[pair[own.start]], ruler.side[pair[own.start]]
+            outside = outside_of(box, grid, candidates)
             inside = inside_radius(
                 queries.xy[own][first] * scale,
-                patch_labels(box, grid, kap_labels) * scale,
+                patch_labels(box, grid, kap_labels, outside) * scale,
                 tuple(side * alpha for alpha in alphas),
             )
+            barred = torch.from_numpy(outside).to(comparison.device)
             near = Inside.of(inside).rows(torch.from_numpy(keypoint), comparison.device)
             for name, method in methods.items():
                 similarity, to = method.compare(block), measured[name]
+                to.low[own] = similarity.masked_fill(barred, torch.inf).amin(dim=1).cpu().numpy()
+                similarity = similarity.masked_fill(barred, NONE)
                 best = best_patch(similarity)
                 highest = similarity.gather(1, best.unsqueeze(1)).squeeze(1)
                 to.predicted[own] = place(method.read(similarity, best, grid, readout), box, grid)
-                to.low[own] = similarity.amin(dim=1).cpu().numpy()
                 to.high[own] = highest.cpu().numpy()
                 best_inside, best_outside = sparse_extremes(similarity, highest, near)
                 to.positive[:, own] = best_inside.cpu().numpy()
@@ -99,10 +104,20 @@ def measure(
     return {name: answers.finish(queries.first) for name, answers in measured.items()}
 
 
-def patch_labels(box: NDArray[np.float64], grid: Grid, kap_labels: KapLabels) -> NDArray[np.float64]:
-    """Where patches are taken to be `(N, 2)`: their centres or their upper left corners."""
-    centres = patch_centres(box, grid)
-    if kap_labels == "centre":
-        return centres
-    rows, columns = grid
-    return centres - np.array([(box[2] - box[0]) / columns, (box[3] - box[1]) / rows]) / 2
+def outside_of(box: NDArray[np.float64], grid: Grid, candidates: Candidates) -> NDArray[np.bool_]:
+    """Patches `(N,)` that are no candidates; the box of a whole picture is centred on it."""
+    if candidates == "all":
+        return np.zeros(grid[0] * grid[1], dtype=bool)
+    return ~inside_picture(box, grid, box[:2] + box[2:])
+
+
+def patch_labels(
+    box: NDArray[np.float64], grid: Grid, kap_labels: KapLabels, outside: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Where patches are taken to be `(N, 2)`: centres or upper left corners; those `outside` nowhere near."""
+    labels = patch_centres(box, grid)
+    if kap_labels == "corner":
+        rows, columns = grid
+        labels -= np.array([(box[2] - box[0]) / columns, (box[3] - box[1]) / rows]) / 2
+    labels[outside] = np.inf
+    return labels
