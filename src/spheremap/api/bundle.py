@@ -15,14 +15,13 @@ weights file of the backbone as bytes. Its content, sealed as `spheremap.base.te
 | sphere_weight    | of the sphere in the fused similarity                                          |
 | weight_source    | where that comes from, such as validation                                      |
 | weight_gain      | its gain over features on validation, with the interval; or null               |
-| protocol         | fit, source, readout, window, temperature, as in params.yaml                   |
+| protocol         | fit, source, readout, window, temperature, sigma, as in params.yaml            |
 
 Version 1 lacks the protocol: it was made when photographs were padded, points described by their patch and
 the centre of the best one taken, and is read as such. Bundles of before there was a weight_source have none.
 """
 
 import dataclasses
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +44,7 @@ from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.config.backbone import Backbone as BackboneSpec
 from spheremap.config.fields import STRICT, Natural, Sha256, Share
 from spheremap.config.slices import parse
+from spheremap.data.download.published import cache_folder
 from spheremap.features.backbones.extractor import Precision
 from spheremap.features.backbones.weights import fetch_weights
 from spheremap.features.cache.space import feature_space
@@ -150,11 +150,6 @@ class Bundle:
                 fix="give the file that `spheremap weights` wrote for the features of the training, "
                 "or bundle head and weights with --embed",
             )
-
-
-def cache_folder() -> Path:
-    """Where fetched weights are kept: $XDG_CACHE_HOME/spheremap, or ~/.cache/spheremap."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spheremap"
 
 
 def fetch_to_cache(backbone: BackboneSpec) -> Path:

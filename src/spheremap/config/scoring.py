@@ -22,7 +22,7 @@ from spheremap.config.fields import (
 Threshold = Literal["box", "image"]
 Frame = Literal["original", "input"]
 Sampling = Literal["patch", "bilinear"]
-ReadoutKind = Literal["argmax", "window"]
+ReadoutKind = Literal["argmax", "window", "kernel"]
 KapLabels = Literal["centre", "corner"]
 
 
@@ -65,10 +65,12 @@ class Evaluate:
         description="Tokens that describe a keypoint: the patch it falls in, or the four about it."
     )
     readout: ReadoutKind = Field(
-        description="How a place is read from similarities: the best patch, or a soft-argmax in a window."
+        description="How a place is read: the best patch, a soft-argmax in a window about it, "
+        "or one of all patches under a Gaussian about it."
     )
     window: Odd = Field(description="Side of that window in patches, odd.")
-    temperature: Positive = Field(description="Of that soft-argmax.")
+    sigma: Positive = Field(description="Standard deviation of that Gaussian in patches.")
+    temperature: Positive = Field(description="Of either soft-argmax.")
     kap_labels: KapLabels = Field(
         description="Where KAP takes a patch to be: its centre, or its upper left corner (the authors' code)."
     )
@@ -90,6 +92,8 @@ class Evaluate:
         readout: str = self.readout
         if readout == "window":
             readout += f" {self.window}×{self.window}, temperature {self.temperature:g}"
+        if readout == "kernel":
+            readout += f" of {self.sigma:g} patches, temperature {self.temperature:g}"
         return (
             f"read-out {readout}; source {self.source}; thresholds of the {self.threshold}; "
             f"{self.frame} pixels; KAP at patch {self.kap_labels}s"

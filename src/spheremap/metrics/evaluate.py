@@ -221,7 +221,7 @@ def score(
     queries = build_queries(cache, tables, pairs, params.source)
     ruler = make_ruler(cache, tables, queries, params.threshold, params.frame)
     comparison = Comparison(cache, list(methods.values()), head, fitted, device=device)
-    readout = Readout(params.readout, params.window, params.temperature)
+    readout = Readout(params.readout, params.window, params.temperature, params.sigma)
     measured = measure(comparison, methods, queries, ruler, params.alphas, readout, params.kap_labels)
     return Scores(queries, measured, ruler, params.alphas, _landmarks(tables, queries))
 
