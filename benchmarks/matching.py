@@ -1,8 +1,9 @@
 """A whole evaluation of SPair-71k's size from the feature cache, with all its metrics and intervals.
 
-Beside it stand its floors, reading every image of the cache once, and reading and mapping it to the sphere
-once; each is a process of its own, so that its peak of memory is its own. And what the evaluation would take
-pair by pair, both images extracted anew: the time of a few pairs, scaled up.
+The evaluation is that of the paper's three methods. Beside it stand one of twelve, the floors (reading every
+image once, and reading and mapping it to the sphere once), and what the three would take pair by pair, both
+images extracted anew: the time of a few pairs, scaled up. Each but the last is a process of its own, so that
+its peak of memory is its own.
 """
 
 import tempfile
@@ -22,20 +23,40 @@ from spheremap.config import Evaluate as EvaluateParams
 from spheremap.config.scoring import Sweep
 from spheremap.data.tables import Tables
 from spheremap.features.cache import FeatureCache
+from spheremap.methods.adaptation.bottleneck import GridBottleneck
+from spheremap.methods.adaptive_flip import AdaptiveFlip
 from spheremap.methods.chance import Chance
+from spheremap.methods.debiased import Debiased
+from spheremap.methods.diy_sc import DiySc
 from spheremap.methods.engine.descriptors import unit, weighted_sum
-from spheremap.methods.fused import paper
+from spheremap.methods.fused import FEATURES, SPHERE, Fused, paper
+from spheremap.methods.kernel import Kernel
+from spheremap.methods.subpatch import Subpatch
+from spheremap.methods.transport import Transport
 from spheremap.metrics.evaluate import evaluate
 from spheremap.model.head import Head, sphere_points
 
-METHODS = paper(0.2) | {"chance": Chance(seed=0)}
-WEIGHTS = list(METHODS["fused"].parts().values())  # of features and sphere
+METHODS = paper(0.2)
+FUSED = METHODS["fused"]
+DEBIASED, REFINED = Debiased(FEATURES, 10), DiySc("of random weights")
+TWELVE = METHODS | {
+    "debiased": DEBIASED,
+    "debiased_fused": Fused((DEBIASED, SPHERE), 0.2),
+    "refined": REFINED,
+    "refined_fused": Fused((REFINED, SPHERE), 0.2),
+    "fused_subpatch": Subpatch(FUSED),
+    "fused_kernel": Kernel(FUSED, 7.0, 0.04),
+    "fused_transport": Transport(FUSED, 0, 0.0, 0.1, 10),
+    "flip": AdaptiveFlip(FEATURES, 32),
+    "chance": Chance(seed=0),
+}
+WEIGHTS = list(FUSED.parts().values())  # of features and sphere
 KEYPOINTS, VISIBLE = 9, 0.9  # of each category, and the chance to see one: 7.3 in common per pair
 PARAMS = EvaluateParams(
     split="test", methods=tuple(METHODS), alphas=(0.1, 0.05, 0.01), threshold="box", frame="original",
-    source="patch", readout="argmax", window=15, temperature=0.02, kap_labels="centre", candidates="all",
-    viewpoint_bins=8, bootstrap=1000, resample="clusters", confidence=0.95, baseline="features", seed=0,
-    sweep=Sweep("fused", "sphere_weight", ()),
+    source="patch", readout="argmax", window=15, sigma=7.0, temperature=0.02, kap_labels="centre",
+    candidates="all", viewpoint_bins=8, bootstrap=1000, resample="clusters", confidence=0.95,
+    baseline="features", seed=0, sweep=Sweep("fused", "sphere_weight", ()),
 )  # fmt: skip
 
 
@@ -46,6 +67,7 @@ TASKS = {
     "read": "floor: reading each image once",
     "map": "floor: reading and mapping each image once",
     "evaluate": "evaluation, intervals included",
+    "twelve": "evaluation of twelve methods",
 }
 
 
@@ -54,7 +76,10 @@ def measure(options: Options) -> Iterator[Row]:
     tables, points = make_tables(size, per_category)
     with tempfile.TemporaryDirectory() as folder:
         path, weights = Path(folder) / "evaluation.h5", Path(folder) / "weights.safetensors"
-        write_cache(path, pictures_of(size), {})
+        pictures, record = pictures_of(size), {"params": {}, "inputs": {}}
+        write_cache(path, pictures, record, "images")
+        write_cache(path.with_name("mirrored.h5"), pictures, record, "mirrored")
+        write_cache(path.with_name("blank.h5"), pictures_of(replace(size, records=1)), record, "blank")
         found = {
             task: common.in_process(options, time_task, options, size, tables, path, task) for task in TASKS
         }
@@ -78,10 +103,14 @@ def measure(options: Options) -> Iterator[Row]:
 def time_task(options: Options, size: Workload, tables: Tables, path: Path, task: str) -> float:
     """Seconds of one task, in a process of its own."""
     head = Head.initialise(size.dim, tables.categories, seed=0).to(options.device)
+    network = GridBottleneck(size.dim).to(options.device)
 
     def work() -> None:
-        if task == "evaluate":
-            evaluate(cache, tables, head, PARAMS, dataset="noise", methods=METHODS, device=options.device)
+        if task in ("evaluate", "twelve"):
+            methods = METHODS if task == "evaluate" else TWELVE
+            params = replace(PARAMS, methods=tuple(methods))
+            given = {"methods": methods, "fitted": {REFINED: network}, "device": options.device}
+            evaluate(cache, tables, head, params, dataset="noise", **given)
             return
         for record in range(0, len(cache), 8):
             tokens = cache.tokens(range(record, min(record + 8, len(cache))))

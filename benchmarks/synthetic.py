@@ -69,8 +69,8 @@ def ellipses(count: int, grid: tuple[int, int], rng: np.random.Generator) -> NDA
     return masks
 
 
-def write_cache(path: Path, views: Views, provenance: dict[str, Any]) -> None:
-    """Write views as a feature cache of one shard; `spheremap.features.cache.reader` describes the layout."""
+def write_cache(path: Path, views: Views, provenance: dict[str, Any], kind: str = "views") -> None:
+    """Write views as a feature cache of one shard, in the layout of `spheremap.features.cache.reader`."""
     count, patches = views.masks.shape
     arrays = {
         "masks": views.masks.astype(DTYPES["masks"]),
@@ -89,7 +89,7 @@ def write_cache(path: Path, views: Views, provenance: dict[str, Any]) -> None:
             file.create_dataset(name, data=array, chunks=True, fletcher32=True)
         file.attrs.update(
             schema=np.bytes_(SCHEMA),
-            kind=np.bytes_("views"),
+            kind=np.bytes_(kind),
             grid=np.array(views.grid, dtype=np.int64),
             shard=np.array([0, 1], dtype=np.int64),
             provenance=np.bytes_(json.dumps(provenance, sort_keys=True).encode()),

@@ -47,7 +47,7 @@ def test_the_paper_s_settings(root: Path, params: Path) -> None:
     assert (backbone["norm"], backbone["facet"], backbone["block"]) == (False, "token", 11)
 
 
-@pytest.mark.parametrize("name", ["spair-71k", "spair-71k-small", "every-row"])
+@pytest.mark.parametrize("name", ["spair-71k", "spair-71k-small", "every-method", "every-method-dinov2-b14"])
 def test_there_and_back_keeps_every_value_and_comment(root: Path, params: Path, name: str) -> None:
     before = params.read_text()
     assert apply_preset(root / "presets" / f"{name}.yaml", params)
@@ -56,10 +56,13 @@ def test_there_and_back_keeps_every_value_and_comment(root: Path, params: Path, 
     assert params.read_text().count("#") == before.count("#")
 
 
-def test_every_row_is_every_method(root: Path, params: Path) -> None:
-    apply_preset(root / "presets" / "every-row.yaml", params)
-    now = yaml.safe_load(params.read_text())
-    assert now["evaluate"]["methods"] == list(make_methods(now["methods"], now["methods"]))
+def test_every_method_stands_in_a_preset(root: Path, params: Path) -> None:
+    theirs = ["diy_sc", "diy_sc_fused"]  # for one backbone alone
+    for name, without in (("every-method", theirs), ("every-method-dinov2-b14", [])):
+        apply_preset(root / "presets" / f"{name}.yaml", params)
+        now = yaml.safe_load(params.read_text())
+        every = list(make_methods(now["methods"], now["methods"]))
+        assert now["evaluate"]["methods"] == [method for method in every if method not in without]
     apply_preset(root / "presets" / "spair-71k.yaml", params)
     now = yaml.safe_load(params.read_text())
     assert now["evaluate"]["methods"] == ["features", "sphere", "fused", "chance"]
@@ -91,7 +94,7 @@ def test_an_unknown_preset_names_the_known(
     arguments = ["preset", "spair", "--params", str(params), "--presets", str(root / "presets")]
     assert main(arguments) == 1
     error = capsys.readouterr().err
-    assert "demo, every-row, photographs, protocol-default" in error
+    assert "demo, every-method, every-method-dinov2-b14, photographs, protocol-default" in error
     assert "spair-71k" in error
 
 
@@ -101,7 +104,7 @@ def test_protocols_set_every_choice_and_nothing_else(root: Path, params: Path, p
     preset = yaml.safe_load(path.read_text())
     assert {"features", "evaluate"} <= set(preset) <= {"features", "evaluate", "methods"}
     assert set(preset["features"]) == {"fit"}
-    assert choices <= set(preset["evaluate"]) <= choices | {"window", "temperature"}
+    assert choices <= set(preset["evaluate"]) <= choices | {"window", "sigma", "temperature"}
     apply_preset(path, params)
     now = yaml.safe_load(params.read_text())
     told = {"dataset": "x", "evaluate": now["evaluate"], "methods": now["methods"]}

@@ -1026,3 +1026,47 @@ def test_crops_are_those_of_the_parameters(tmp_path: Path) -> None:
         for view in range(4)
     ]
     assert found == expected
+
+
+# ---- other kinds -------------------------------------------------------------------------------------------
+
+
+def test_mirror_images_and_a_blank_picture(
+    build: Build, tmp_path: Path, weights: Path, sources: list[Source]
+) -> None:
+    record = {"step": "cache", "params": {"block": 1}, "inputs": {"weights": "a"}}
+    for kind in ("images", "mirrored", "blank"):
+        own = [builder.BLANK] if kind == "blank" else sources
+        build(tmp_path / f"{kind}.h5", kind=kind, sources=own, provenance=record)
+    extractor = Extractor(SPEC.backbone, weights)
+    with FeatureCache.open([tmp_path / "images.h5"], expect={"step": "cache"}) as cache:
+        mirrored, blank = cache.companion("mirrored"), cache.companion("blank")
+        assert mirrored is cache.companion("mirrored")
+        assert (mirrored.image_ids, blank.image_ids) == (cache.image_ids, ["blank"])
+        np.testing.assert_array_equal(mirrored.boxes, cache.boxes)
+        masks = cache.masks.reshape(-1, *cache.grid)
+        np.testing.assert_array_equal(mirrored.masks.reshape(masks.shape), masks[:, :, ::-1])
+        side = SPEC.backbone.image_size.eval
+        (view,) = builder.decode_views(sources[0], FEATURES, "images", side, cache.grid)
+        flipped = torch.from_numpy(view.pixels[:, ::-1].copy())[None]
+        zeros = torch.tensor(extractor.mean_colour, dtype=torch.uint8).expand(1, side, side, 3)
+        for found, pixels in ((mirrored, flipped), (blank, zeros)):
+            expected = extractor(pixels)[0].numpy()
+            np.testing.assert_allclose(found.tokens([0])[0], expected, atol=2e-3, rtol=2e-3)
+
+
+def test_a_companion_must_be_there_and_made_alike(build: Build, tmp_path: Path) -> None:
+    record = {"step": "cache", "params": {"block": 1}, "inputs": {"weights": "a"}}
+    build(tmp_path / "images.h5", kind="images", provenance=record)
+    elsewhere = tmp_path / "elsewhere"
+    other = {**record, "inputs": {"weights": "b"}}
+    build(elsewhere / "mirrored.h5", kind="mirrored", provenance=other)
+    build(elsewhere / "blank.h5", kind="images", provenance=record)
+    with FeatureCache.open([tmp_path / "images.h5"], companions=elsewhere) as cache:
+        with pytest.raises(ProvenanceError, match=r"inputs.weights = a(.|\n)*inputs.weights = b"):
+            cache.companion("mirrored")
+        with pytest.raises(ProvenanceError, match="another kind"):
+            cache.companion("blank")
+    missing = pytest.raises(ProvenanceError, match=r"does not exist(.|\n)*mirrored\.h5")
+    with FeatureCache.open([tmp_path / "images.h5"]) as cache, missing:
+        cache.companion("mirrored")

@@ -22,7 +22,7 @@ from world import (
 )
 
 from spheremap.base.errors import InputError, ProvenanceError
-from spheremap.config.methods import KINDS, learning
+from spheremap.config.methods import KINDS, companions_of, learning
 from spheremap.data.tables import Tables
 from spheremap.methods import make_methods
 from spheremap.methods.chance import Chance
@@ -56,9 +56,11 @@ def test_every_kind_can_be_made_and_is_made_of_others() -> None:
     assert {entry["kind"] for entry in entries().values()} == set(KINDS)
     assert made["adapted_fused"] == Fused((made["adapted"], SPHERE), 0.2)
     assert made["fused_mutual"].of == made["fused"]
-    assert learning(entries(), entries()) == ["adapted", "fused_in_domain"]
+    assert learning(entries(), entries()) == ["adapted", "fused_in_domain", "supervised"]
     assert learning(entries(), ["adapted_fused"]) == ["adapted"]
     assert learning(entries(), ["fused", "fused_mutual"]) == []
+    assert companions_of(entries(), ["fused", "adapted"]) == []
+    assert companions_of(entries(), ["debiased_fused", "fused_flip"]) == ["blank", "mirrored"]
     nested = entries() | {"both": {"kind": "subpatch", "of": "fused_mutual"}}
     both = make_methods(nested, ["both"])["both"]
     assert both.parts() == made["fused"].parts()

@@ -123,6 +123,14 @@ def slow_prediction(similarity, box, grid, params) -> tuple[float, float]:
         weights = [math.exp((similarity[r * columns + c] - top) / params.temperature) for r, c in near]
         row = sum(w * r for w, (r, _) in zip(weights, near, strict=True)) / sum(weights)
         column = sum(w * c for w, (_, c) in zip(weights, near, strict=True)) / sum(weights)
+    if params.readout == "kernel":
+        weights = []
+        for n, value in enumerate(similarity):
+            apart = (n // columns - best // columns) ** 2 + (n % columns - best % columns) ** 2
+            near = math.exp(-apart / (2 * params.sigma**2)) * value
+            weights.append(math.exp(near / params.temperature))
+        row = sum(w * (n // columns) for n, w in enumerate(weights)) / sum(weights)
+        column = sum(w * (n % columns) for n, w in enumerate(weights)) / sum(weights)
     width, height = (box[2] - box[0]) / columns, (box[3] - box[1]) / rows
     return box[0] + (column + 0.5) * width, box[1] + (row + 0.5) * height
 
@@ -267,7 +275,8 @@ def assert_equal(results, expected) -> None:
 @pytest.mark.parametrize("frame", ["original", "input"])
 @pytest.mark.parametrize("threshold", ["box", "image"])
 @pytest.mark.parametrize(
-    ("readout", "kap_labels", "candidates"), [("argmax", "corner", "all"), ("window", "centre", "inside")]
+    ("readout", "kap_labels", "candidates"),
+    [("argmax", "corner", "all"), ("window", "centre", "inside"), ("kernel", "centre", "all")],
 )
 def test_each_protocol_equals_plain_loops(
     stretched, frame, threshold, readout, kap_labels, candidates
@@ -288,7 +297,7 @@ def test_the_fixture_has_ties_and_points_on_the_circle() -> None:
     assert ((similarity == similarity.max(axis=1, keepdims=True)).sum(axis=1) > 1).mean() > 0.5
 
 
-@pytest.mark.parametrize("readout", ["argmax", "window"])
+@pytest.mark.parametrize("readout", ["argmax", "window", "kernel"])
 @pytest.mark.parametrize("seed", range(3))
 def test_bilinear_sources_equal_plain_loops(seed: int, readout: str) -> None:
     cache, tables, head = make_world(seed, images=3, grid=(4, 5))
@@ -303,6 +312,7 @@ def test_bilinear_sources_equal_plain_loops(seed: int, readout: str) -> None:
         ("frame", "input"),
         ("threshold", "image"),
         ("readout", "window"),
+        ("readout", "kernel"),
         ("kap_labels", "corner"),
         ("candidates", "inside"),
         ("source", "bilinear"),
@@ -408,6 +418,15 @@ def test_a_cold_window_is_the_argmax_and_ties_are_averaged() -> None:
     assert Readout("argmax")(similarity, best, (1, 4)).tolist() == [[0, 1], [0, 1]]
 
 
+def test_a_kernel_by_hand() -> None:
+    similarity = torch.tensor([[0.0, 1.0, 0.0, 0.5]])
+    found = Readout("kernel", temperature=0.5, sigma=1.0)(similarity, torch.tensor([1]), (1, 4))
+    weights = np.exp(np.array([0.0, 1.0, 0.0, 0.5 * math.exp(-2)]) / 0.5)
+    np.testing.assert_allclose(found, [[0, (weights * range(4)).sum() / weights.sum()]], atol=1e-12)
+    cold = Readout("kernel", temperature=1e-3, sigma=1e9)(similarity, torch.tensor([1]), (1, 4))
+    np.testing.assert_allclose(cold, [[0, 1]], atol=1e-9)
+
+
 def test_the_best_patch_is_the_first_of_equals() -> None:
     similarity = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (50, 333)).astype(np.float32))
     similarity[0] = -1
@@ -421,7 +440,7 @@ def test_whole_positions_are_the_patch_centres() -> None:
     np.testing.assert_array_equal(place(position, box, grid), patch_centres(box, grid))
 
 
-@pytest.mark.parametrize("change", [{"window": 4}, {"window": 0}, {"temperature": 0.0},
+@pytest.mark.parametrize("change", [{"window": 4}, {"window": 0}, {"temperature": 0.0}, {"sigma": 0.0},
                                     {"temperature": float("inf")}])  # fmt: skip
 def test_bad_readouts_are_refused(change) -> None:
     with pytest.raises(InputError, match=next(iter(change))):

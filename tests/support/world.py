@@ -24,6 +24,12 @@ ADAPTED = {
     "matches": 20, "temperature": 0.1, "spread": 0.0, "log_every": 2, "validate_every": 2, "save_every": 2,
     "validation": {"sphere_weight": 0.2, "alpha": 0.1, "pairs": 200},
 }  # fmt: skip
+SUPERVISED = {
+    "kind": "supervised", "seed": 0, "steps": 4, "batch": 2, "learning_rate": 1e-2, "weight_decay": 1e-3,
+    "noise": 0.1, "dropout": 0.2, "temperature": 0.1, "dense_weight": 0.5, "log_every": 2,
+    "validate_every": 2, "save_every": 2,
+    "validation": {"sphere_weight": 0.0, "alpha": 0.1, "pairs": 200},
+}  # fmt: skip
 FURTHER = ("fused_subpatch", "fused_mutual", "fused_viewpoint")
 
 
@@ -41,6 +47,20 @@ def entries(
         "fused_viewpoint": {"kind": "fused_viewpoint", **pair, "near": 0.125, "far": 0.5},
         "adapted": ADAPTED,
         "adapted_fused": {"kind": "fused", "of": ["adapted", "sphere"], "sphere_weight": sphere_weight},
+        "debiased": {"kind": "debiased", "of": "features", "components": 2},
+        "debiased_fused": {"kind": "fused", "of": ["debiased", "sphere"], "sphere_weight": sphere_weight},
+        "fused_kernel": {"kind": "kernel", "of": "fused", "sigma": 2.0, "temperature": 0.1},
+        "fused_transport": {
+            "kind": "transport",
+            "of": "fused",
+            "rivals": 4,
+            "dustbin": 0.25,
+            "regularisation": 0.1,
+            "iterations": 10,
+        },
+        "fused_flip": {"kind": "adaptive_flip", "of": "fused", "patches": 3},
+        "diy_sc": {"kind": "diy_sc", "weights": "nowhere.pth"},
+        "supervised": SUPERVISED,
         "fused_in_domain": {"kind": "in_domain", **pair, "sphere_weight": sphere_weight, "components": 2},
         "chance": {"kind": "chance", "seed": seed},
     }
@@ -54,7 +74,7 @@ def methods(*names: str, **options: Any) -> dict[str, Method]:
 
 PARAMS = EvaluateParams(
     split="test", methods=PAPER, alphas=(0.1, 0.05, 0.01), threshold="box", frame="original", source="patch",
-    readout="argmax", window=15, temperature=0.02, kap_labels="centre", candidates="all",
+    readout="argmax", window=15, sigma=7.0, temperature=0.02, kap_labels="centre", candidates="all",
     viewpoint_bins=8, bootstrap=0,
     resample="clusters", confidence=0.9, baseline="features", sweep=Sweep("fused", "sphere_weight", ()),
     seed=0,
@@ -98,11 +118,21 @@ class FakeCache:
     grid: tuple[int, int]
     provenance: dict[str, Any] = field(default_factory=dict)
     kind: str = "images"
+    companions: dict[str, "FakeCache"] = field(default_factory=dict)
     reads: dict[str, int] = field(default_factory=dict)
 
     @property
     def dim(self) -> int:
         return self.data.shape[2]
+
+    @property
+    def masks(self) -> np.ndarray:
+        """The patches whose rows and columns are odd, so that some of each image lie on the object."""
+        rows, columns = np.indices(self.grid)
+        return np.tile(((rows % 2 == 1) & (columns % 2 == 1)).reshape(-1), (len(self), 1))
+
+    def companion(self, kind: str) -> "FakeCache":
+        return self.companions[kind]
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -82,7 +82,7 @@ def test_stages_match_rules(learns: bool, made: Project, project: Project) -> No
     """dvc.yaml says of each milestone exactly what its rules read, are told and write."""
     made = project
     if learns:  # Snakemake says little of outputs that are not there
-        made.edit({"evaluate.methods": ["features", "fused", "adapted"]})
+        made.edit({"evaluate.methods": ["features", "flip", "fused", "adapted"]})
         made.snakemake()
     params = yaml.safe_load((made.folder / "params.yaml").read_text())
     stages = fill(yaml.safe_load((made.folder / "dvc.yaml").read_text())["stages"], params)
@@ -124,7 +124,7 @@ def test_stages_match_rules(learns: bool, made: Project, project: Project) -> No
         told += [content.get("chosen") for content in contents]
         assert all(part in told for part in parts), "a rule reads a parameter that DVC does not know"
         watched = [look_up(params, key) for key in stage["params"] if key != "downloads"]  # these need none
-        assert all(value in known or isinstance(value, str) for value in watched), (
+        assert idle or all(value in known or isinstance(value, str) for value in watched), (
             "DVC watches more than is read"
         )
     assert len(allowed) == len(set(allowed))

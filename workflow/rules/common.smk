@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from spheremap.config.methods import entries_of, learning
+from spheremap.config.methods import companions_of, entries_of, learning
 
 DATASET = config["dataset"]
 BACKBONE = config["features"]["backbone"]

@@ -55,6 +55,7 @@ rule evaluate:
         head=rules.train.output.head,
         fitted=expand(f"{MODEL}/methods/{{method}}.safetensors", method=LEARNING),
         learning=rules.fitted.output[0],
+        companions=expand(f"{MODEL}/methods/{{kind}}.h5", kind=BESIDE),
     output:
         metrics=report(
             f"{RESULTS}/metrics.json",

@@ -1,4 +1,4 @@
-"""Milestones `train` and `fit`: the spherical head, and the methods that learn."""
+"""Milestones `train` and `fit`: the spherical head, and what the chosen methods need beside it."""
 
 
 rule train:
@@ -45,8 +45,10 @@ CHOSEN = {
     "methods": config["evaluate"]["methods"],
     "sweep": config["evaluate"]["sweep"]["method"],
 }
-# those that learn, among the chosen ones and those that these are made of
-LEARNING = learning(config["methods"], [*CHOSEN["methods"], CHOSEN["sweep"]])
+# those that learn, among the chosen ones and those that these are made of, and kinds of caches that they need
+NAMES = [*CHOSEN["methods"], CHOSEN["sweep"]]
+LEARNING = learning(config["methods"], NAMES)
+BESIDE = companions_of(config["methods"], NAMES)
 FIT_PARAMS = {
     name: params_slice(
         f"fit-{name}",
@@ -97,10 +99,41 @@ rule fit:
         "&& cp {input.params} {output.params}"
 
 
+rule companion:
+    """Run the backbone over what a chosen method needs beside whole images: their mirror images, or a blank one."""
+    input:
+        params=rules.cache.input.params,
+        tables=TABLES,
+        provenance=f"{CANONICAL}/provenance.json",
+        pictures=PICTURES,
+        weights=BACKBONE_FILE,
+    output:
+        f"{MODEL}/methods/{{kind}}.h5",
+    log:
+        "logs/companion-{kind}.log",
+    benchmark:
+        "logs/benchmarks/companion-{kind}.tsv"
+    wildcard_constraints:
+        kind="|".join(BESIDE) or "(?!)",
+    conda:
+        ENVIRONMENT
+    threads: CORES
+    resources:
+        mem_mb=6000,
+        gpu=GPU,
+    params:
+        tables=subpath(input.provenance, parent=True),
+        device=config["device"],
+    shell:
+        "logged {log} spheremap cache --params {input.params} --tables {params.tables} --weights {input.weights} "
+        "--kind {wildcards.kind} --out {output} --device {params.device} --threads {threads}"
+
+
 rule fitted:
-    """All chosen methods that learn, and the parameters that say which these are."""
+    """All that the chosen methods need, and the parameters that say what this is."""
     input:
         expand(f"{MODEL}/methods/{{method}}.safetensors", method=LEARNING),
+        expand(f"{MODEL}/methods/{{kind}}.h5", kind=BESIDE),
         params=params_slice(
             "fitted",
             {"dataset": DATASET, "methods": config["methods"], "chosen": CHOSEN},

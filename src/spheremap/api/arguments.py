@@ -51,12 +51,16 @@ def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--readout",
         choices=get_args(ReadoutKind),
-        help="of a place from similarities: argmax, or window (soft-argmax) (default: bundle's)",
+        help="of a place from similarities: argmax, window (soft-argmax in one) or kernel (under a Gaussian) "
+        "(default: bundle's)",
     )
     parser.add_argument(
         "--window", type=int, help="side of the read-out's window in patches, odd (default: bundle's)"
     )
-    parser.add_argument("--temperature", type=float, help="of its soft-argmax (default: bundle's)")
+    parser.add_argument("--temperature", type=float, help="of either soft-argmax (default: bundle's)")
+    parser.add_argument(
+        "--sigma", type=float, help="of the read-out's Gaussian, in patches (default: bundle's)"
+    )
 
 
 def say_weight(model: "Matcher", shares: Mapping[Path, float], asked: float | None = None) -> None:
@@ -80,6 +84,6 @@ def load_model(args: argparse.Namespace) -> "Matcher":
     """Load what the arguments name; options that a command does not have are the bundle's."""
     from spheremap.api.matcher import load
 
-    names = ("weights", "device", "size", "fit", "readout", "window", "temperature")
+    names = ("weights", "device", "size", "fit", "readout", "window", "temperature", "sigma")
     options: dict[str, Any] = {name: vars(args).get(name) for name in names}
     return load(args.model, source=vars(args).get("sampling"), **options)

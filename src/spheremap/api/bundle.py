@@ -16,7 +16,7 @@ content, sealed as `spheremap.base.tensors` does it:
 | sphere_weight    | of the sphere in the fused similarity                                          |
 | weight_source    | where that comes from, such as validation                                      |
 | weight_gain      | its gain over features on validation, with the interval; or null               |
-| protocol         | fit, source, readout, window, temperature, as in params.yaml                   |
+| protocol         | fit, source, readout, window, temperature, sigma, as in params.yaml            |
 | credits          | of method, data and backbone: licence, citation, home page                     |
 
 Version 1 lacks the protocol: it was made when photographs were padded, points described by their patch and

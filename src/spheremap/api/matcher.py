@@ -289,6 +289,7 @@ def load(
     readout: str | None = None,
     window: int | None = None,
     temperature: float | None = None,
+    sigma: float | None = None,
 ) -> Matcher:
     """Load a bundle, the file that `spheremap bundle` writes, or a head by name.
 
@@ -302,9 +303,11 @@ def load(
             stays a pixel, black around). This and the following: None: as in the bundle, which has it from
             the evaluation; see docs/protocols.md.
         source: what describes a point of the source: its patch, or a bilinear mixture of the nearest four.
-        readout: of a place from similarities: argmax, or window (soft-argmax).
+        readout: of a place from similarities: argmax, window (soft-argmax in one), or kernel (soft-argmax
+            under a Gaussian).
         window: odd side of that window, in patches.
-        temperature: of that soft-argmax.
+        temperature: of either soft-argmax.
+        sigma: standard deviation of that Gaussian, in patches.
 
     Raises:
         InputError: if there is no such bundle, published head or weights can be had, or the device, size or
@@ -320,7 +323,7 @@ def load(
         device=chosen,
         size=size,
         protocol=read.about.protocol.changed(
-            fit=fit, source=source, readout=readout, window=window, temperature=temperature
+            fit=fit, source=source, readout=readout, window=window, temperature=temperature, sigma=sigma
         ),
     )
 

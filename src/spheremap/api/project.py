@@ -46,7 +46,12 @@ def read_project(path: Path) -> Project:
     params = load_params(path)
     features, evaluate = params.features, params.evaluate
     protocol = Protocol(
-        features.fit, evaluate.source, evaluate.readout, evaluate.window, evaluate.temperature
+        features.fit,
+        evaluate.source,
+        evaluate.readout,
+        evaluate.window,
+        evaluate.temperature,
+        evaluate.sigma,
     )
     return Project(
         params.dataset,

@@ -21,6 +21,7 @@ class Protocol:
         readout: how a place is read from similarities, `evaluate.readout`.
         window: odd side of the read-out's window, in patches.
         temperature: of its soft-argmax.
+        sigma: standard deviation of the Gaussian of the read-out "kernel", in patches.
     """
 
     fit: Fit = "pad"
@@ -28,10 +29,11 @@ class Protocol:
     readout: ReadoutKind = "argmax"
     window: Odd = 15
     temperature: Positive = 0.02
+    sigma: Positive = 7.0
 
     def make_readout(self) -> Readout:
         """The read-out that these settings describe."""
-        return Readout(self.readout, self.window, self.temperature)
+        return Readout(self.readout, self.window, self.temperature, self.sigma)
 
     def changed(self, **settings: str | int | float | None) -> "Protocol":
         """The same with other settings; None keeps one.

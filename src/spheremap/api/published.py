@@ -27,9 +27,10 @@ from spheremap.base.provenance import digest
 from spheremap.config.backbone import Backbone
 from spheremap.config.credit import METHOD, Credit
 from spheremap.config.data_sets import RemoteFile
-from spheremap.config.fields import STRICT, Count, Sha256, Share, Text
+from spheremap.config.fields import STRICT, Count, Share
 from spheremap.config.slices import parse, read_params
 from spheremap.data.download import announce, expected_of, fetch_file, trust
+from spheremap.data.download.published import Published
 from spheremap.features.backbones.weights import credit_of
 from spheremap.model.head import Head, load_mapper
 
@@ -38,15 +39,10 @@ SHIPPED = Path(__file__).with_name("shipped_heads")
 
 
 @dataclass(frozen=True, config=STRICT)
-class PublishedHead:
+class PublishedHead(Published):
     """A state dict in the authors' layout, and what a bundle needs to say of it.
 
     Attributes:
-        urls: mirrors, in the order tried.
-        sha256: as published; None: that of the first download is kept.
-        licence: shown before the first download, as citation and homepage are.
-        citation: of those who trained it, and of the method.
-        homepage: of both.
         dim: D, width of the features.
         backbone: the ViT and layer that it was trained on.
         categories: in the order of the prototypes.
@@ -54,11 +50,6 @@ class PublishedHead:
         sphere_weight: theirs, of the sphere in the fused similarity.
     """
 
-    urls: tuple[str, ...]
-    sha256: Sha256 | None
-    licence: Text
-    citation: Text
-    homepage: Text
     dim: Count
     backbone: Backbone
     categories: list[str]

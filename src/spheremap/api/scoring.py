@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from spheremap.api.bundle import About, Bundle, read_bundle
 from spheremap.api.project import PARAMS, make_tables
@@ -23,14 +22,16 @@ from spheremap.api.published import find_bundle
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import sha256_file
 from spheremap.base.provenance import digest, provenance
+from spheremap.base.tensors import digest_of
 from spheremap.config import EvaluateSlice, Params, load_params
-from spheremap.config.methods import learning
+from spheremap.config.methods import companions_of, entries_of, learning
 from spheremap.config.slices import parse
 from spheremap.data.keypoint_groups import read_keypoint_groups
 from spheremap.data.tables import read_tables, tables_digest
-from spheremap.features.cache.builder import CacheSpec, Source, build_shard, select_sources
+from spheremap.features.cache.builder import BLANK, CacheSpec, Kind, Source, build_shard, select_sources
 from spheremap.features.cache.reader import FeatureCache
-from spheremap.methods import Method, make_methods
+from spheremap.methods import make_methods
+from spheremap.methods.engine.fitting import load_published
 from spheremap.methods.engine.queries import with_common_keypoint
 from spheremap.methods.in_domain import InDomain
 from spheremap.metrics.agreement import check_agreement
@@ -74,8 +75,11 @@ def score_bundle(
     bundle = read_bundle(path, device)
     settings = _settings(bundle.about, params, dataset, split, sphere_weight)
     chosen = settings.evaluate
-    methods = make_methods(settings.methods, (*chosen.methods, chosen.sweep.method))
-    fitted: dict[Method, nn.Module] = {
+    names = (*chosen.methods, chosen.sweep.method)
+    methods = make_methods(settings.methods, names)
+    members = make_methods(settings.methods, entries_of(settings.methods, names))
+    fitted = load_published(members.values(), bundle.head.dim, device)
+    fitted |= {
         method: bundle.domain
         for method in methods.values()
         if isinstance(method, InDomain) and bundle.domain is not None
@@ -93,13 +97,19 @@ def score_bundle(
     )
     splits = {measured, VALIDATION} if chosen.sweep.values else {measured}
     sources = select_sources(tables, "images", measured=splits)
-    with _features(bundle, spec, sources, digests, weights, device, threads) as cache:
+    kinds = ("images", *companions_of(settings.methods, names))
+    with _features(bundle, spec, kinds, sources, digests, weights, device, threads) as cache:
         check_agreement(cache, bundle.head, path)
         results = evaluate(
             cache, tables, bundle.head, chosen, dataset=dataset, methods=methods, fitted=fitted,
             groups=groups, device=device,
         )  # fmt: skip
         inputs = {**digests, "images": digest(cache.provenance), "bundle": sha256_file(path)}
+        inputs |= {
+            f"methods/{name}": digest_of(fitted[method].state_dict())
+            for name, method in members.items()
+            if method in fitted
+        }
     write_results(out, results, provenance("evaluate", dataclasses.asdict(settings), inputs))
 
 
@@ -152,13 +162,17 @@ def _cache_spec(about: About, params: Params, dataset: str) -> CacheSpec:
 def _features(
     bundle: Bundle,
     spec: CacheSpec,
+    kinds: Sequence[Kind],
     sources: Sequence[Source],
     tables: Mapping[str, str],
     weights: Path | None,
     device: torch.device,
     threads: int,
 ) -> FeatureCache:
-    """The features of some images of tables with these digests: those that are kept, if they are the same."""
+    """The features of some images of tables with these digests: those that are kept, if they are the same.
+
+    Caches of other kinds lie beside that of kind "images", which comes first.
+    """
     # what tokens depend on, so that with other crops, say, the kept ones stay good
     params = {
         "dataset": spec.dataset,
@@ -167,12 +181,14 @@ def _features(
         **{name: getattr(spec.features, name) for name in ("precision", "fit", "batch")},
     }
     made = provenance("cache", params, {"weights": bundle.about.weights_sha256, **tables})
-    file = KEPT / f"{spec.dataset}-{digest(made)[:12]}" / "images.h5"
-    with suppress(ProvenanceError):  # it is not there yet, or damaged
-        return FeatureCache.open([file], expect=made)
-    with bundle.weights(weights) as own:
-        build_shard(
-            spec, sources, weights=own, kind="images", shard=(0, 1), provenance=made, out=file,
-            device=device, threads=threads,
-        )  # fmt: skip
-    return FeatureCache.open([file], expect=made)
+    folder = KEPT / f"{spec.dataset}-{digest(made)[:12]}"
+    for kind in kinds:
+        file = folder / f"{kind}.h5"
+        with suppress(ProvenanceError), FeatureCache.open([file], expect=made):
+            continue  # else it is not there yet, or damaged
+        with bundle.weights(weights) as own:
+            build_shard(
+                spec, sources if kind != "blank" else [BLANK], weights=own, kind=kind, shard=(0, 1),
+                provenance=made, out=file, device=device, threads=threads,
+            )  # fmt: skip
+    return FeatureCache.open([folder / f"{kinds[0]}.h5"], expect=made)

@@ -78,6 +78,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     return tensors, content
 
 
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values of tensors on any device."""
+    return _digest({name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}, {})
+
+
 def _digest(tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> str:
     whole = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):

@@ -17,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tables", type=Path, required=True, help="directory of canonical tables")
     parser.add_argument("--weights", type=Path, required=True, help="safetensors file of `spheremap weights`")
     parser.add_argument(
-        "--kind", choices=["views", "images"], required=True, help="training views or whole images"
+        "--kind",
+        choices=["views", "images", "mirrored", "blank"],
+        required=True,
+        help="training views, whole images, mirror images of these, or a single blank picture",
     )
     parser.add_argument(
         "--shard", type=_shard, default=(0, 1), metavar="I/N", help="the I-th of N shards, from 0"

@@ -49,7 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     workflow.add_argument("--images", type=Path, nargs="+", help="feature cache of whole images")
     workflow.add_argument("--head", type=Path, help="trained head")
     workflow.add_argument(
-        "--fitted", type=Path, help="folder of what `spheremap fit` wrote for methods that learn"
+        "--fitted",
+        type=Path,
+        help="folder of what methods need: what `spheremap fit` wrote, and further feature caches, such as "
+        "mirrored.h5",
     )
     parser.add_argument(
         "--out", type=Path, help="folder for the results (default, of a bundle: results/<model>-on-<dataset>)"
@@ -120,6 +123,7 @@ def _score_head(args: argparse.Namespace) -> None:
     from spheremap.base.device import choose_device
     from spheremap.base.files import sha256_file
     from spheremap.base.provenance import digest, provenance
+    from spheremap.base.tensors import digest_of
     from spheremap.config import EvaluateSlice
     from spheremap.config.methods import entries_of, learning
     from spheremap.config.slices import read_slice
@@ -128,7 +132,7 @@ def _score_head(args: argparse.Namespace) -> None:
     from spheremap.features.cache.reader import FeatureCache
     from spheremap.features.cache.space import feature_space
     from spheremap.methods import make_methods
-    from spheremap.methods.engine.fitting import load_fitted
+    from spheremap.methods.engine.fitting import load_fitted, load_published
     from spheremap.metrics.agreement import check_agreement
     from spheremap.metrics.evaluate import evaluate
     from spheremap.metrics.results import write_results
@@ -149,10 +153,16 @@ def _score_head(args: argparse.Namespace) -> None:
     groups = read_keypoint_groups(alike, tables) if alike else None
     inputs = tables_digest(args.tables)
     head = load_head(args.head, device)
-    fitted = {}
-    with FeatureCache.open(args.images, expect={"inputs": inputs}) as cache:
+    with FeatureCache.open(args.images, expect={"inputs": inputs}, companions=args.fitted) as cache:
         check_agreement(cache, head, args.head)
+        members = make_methods(params.methods, entries_of(params.methods, names))
+        fitted = load_published(members.values(), cache.dim, device)
         inputs |= {"images": digest(cache.provenance), "head": sha256_file(args.head)}
+        inputs |= {
+            f"methods/{name}": digest_of(fitted[method].state_dict())
+            for name, method in members.items()
+            if method in fitted
+        }
         for name, method in learners.items():
             path = args.fitted / f"{name}.safetensors"
             expected = {

@@ -75,5 +75,16 @@ def learning(entries: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> 
     return sorted(name for name, entry in entries_of(entries, names).items() if _learns(entry["kind"]))
 
 
+def companions_of(entries: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> list[Any]:
+    """Kinds of caches that entries among `entries_of` need beside whole images: `needs` of their classes."""
+    return sorted({need for entry in entries_of(entries, names).values() for need in _needs(entry["kind"])})
+
+
+def _needs(kind: str) -> tuple[str, ...]:
+    found = [node for node in _parsed(kind)[1].body if isinstance(node, ast.Assign)]
+    values = [node.value for node in found if ast.unparse(node.targets[0]) == "needs"]
+    return tuple(ast.literal_eval(values[0])) if values else ()
+
+
 def _learns(kind: str) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == "fit" for node in _parsed(kind)[1].body)

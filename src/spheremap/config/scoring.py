@@ -66,14 +66,16 @@ class Evaluate:
         description="Tokens that describe a keypoint: the patch it falls in, or the four about it."
     )
     readout: ReadoutKind = Field(
-        description="How a place is read from similarities: the best patch, or a soft-argmax in a window."
+        description="How a place is read: the best patch, a soft-argmax in a window about it, "
+        "or one of all patches under a Gaussian about it."
     )
     candidates: Candidates = Field(
         description="Patches that a keypoint may be found in: all, or those inside the photograph, "
         "not its padding."
     )
     window: Odd = Field(description="Side of that window in patches, odd.")
-    temperature: Positive = Field(description="Of that soft-argmax.")
+    sigma: Positive = Field(description="Standard deviation of that Gaussian in patches.")
+    temperature: Positive = Field(description="Of either soft-argmax.")
     kap_labels: KapLabels = Field(
         description="Where KAP takes a patch to be: its centre, or its upper left corner (the authors' code)."
     )
@@ -98,6 +100,8 @@ class Evaluate:
         readout: str = self.readout
         if readout == "window":
             readout += f" {self.window}×{self.window}, temperature {self.temperature:g}"
+        if readout == "kernel":
+            readout += f" of {self.sigma:g} patches, temperature {self.temperature:g}"
         return f"read-out {readout}; candidates {self.candidates}; source {self.source}; {self.ruler}"
 
     @property

@@ -108,7 +108,7 @@ def score(
     queries = build_queries(cache, tables, pairs, params.source)
     ruler = make_ruler(tables, queries, cache.boxes[queries.target], params.threshold, params.frame)
     comparison = Comparison(cache, list(methods.values()), head, fitted, device=device)
-    readout = Readout(params.readout, params.window, params.temperature)
+    readout = Readout(params.readout, params.window, params.temperature, params.sigma)
     measured = measure(
         comparison, methods, queries, ruler, params.alphas, readout, params.kap_labels, params.candidates
     )

@@ -63,6 +63,12 @@ class Extractor:
             self.dim = _project(vit.blocks[-1].attn, torch.zeros(1, 1, vit.embed_dim, device=self.device),
                                 spec.facet).shape[-1]  # fmt: skip
 
+    @property
+    def mean_colour(self) -> tuple[int, int, int]:
+        """The colour that becomes zero when it is normalised, as nearly as 8 bits can say it."""
+        red, green, blue = self._mean.flatten().round().int().tolist()
+        return red, green, blue
+
     def grid(self, size: int) -> tuple[int, int]:
         """Rows and columns of patches of a square input.
 

@@ -37,6 +37,7 @@ from spheremap.features.cache.reader import DTYPES, SCHEMA
 from spheremap.features.cache.shards import shard_range
 from spheremap.features.cache.views import (
     View,
+    blank_view,
     make_view,
     random_resized_crop,
     view_generator,
@@ -44,10 +45,11 @@ from spheremap.features.cache.views import (
 )
 from spheremap.features.geometry import Grid
 
-Kind = Literal["views", "images"]
+Kind = Literal["views", "images", "mirrored", "blank"]
 T = TypeVar("T")
 S = TypeVar("S")
 _QUEUED = 2  # batches that may wait on either side of the backbone
+_MIRRORED = {"images": False, "mirrored": True}  # kinds of whole images
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class Source:
     bbox: tuple[float, float, float, float]
     size: tuple[int, int]  # width, height
     sha256: tuple[str | None, str | None] = (None, None)  # of image and mask, where the tables know it
+
+
+BLANK = Source("blank", Path(), None, 0, (0, 0, 0, 0), (0, 0))  # of the one record of kind "blank"
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,16 @@ def select_sources(
 ) -> list[Source]:
     """The images of one shard, by category, then id.
 
-    Kind "views" takes the distinct source images of the train pairs, kind "images" every image of the pairs
-    of the splits `measured`: none where nothing is to be measured. Shard (i, n) is the i-th of n parts that
+    Kind "views" takes the distinct source images of the train pairs, kinds "images" and "mirrored" every
+    image of the pairs of the splits `measured`: none where nothing is to be measured. Kind "blank" needs no
+    image and has a single shard. Shard (i, n) is the i-th of n parts that
     keep categories apart, see `spheremap.features.cache.shards`.
 
     Raises:
         InputError: if there is nothing to train on, or there are fewer images than shards.
     """
+    if kind == "blank":
+        return [BLANK]
     pairs = tables.pairs
     if kind == "views":
         wanted = set(pairs.loc[pairs["split"] == "train", "source"])
@@ -100,7 +108,7 @@ def select_sources(
         held_out = pairs[pairs["split"].isin(measured)]
         wanted = set(held_out["source"]) | set(held_out["target"])
     images = tables.images[tables.images["image_id"].isin(wanted)].sort_values(["category", "image_id"])
-    if kind == "images" and images.empty:
+    if kind in _MIRRORED and images.empty:
         return []
     index, count = shard
     if len(images) < count:
@@ -146,7 +154,7 @@ def build_shard(
         spec: parameters.
         sources: the shard's images, see `select_sources`.
         weights: safetensors file of the command `weights`.
-        kind: training views or whole images.
+        kind: training views, whole images, these mirrored, or a blank picture.
         shard: (index, count).
         provenance: how the cache is made; equal for all its shards.
         out: HDF5 file to write.
@@ -162,11 +170,13 @@ def build_shard(
     size = spec.backbone.image_size.train if kind == "views" else spec.backbone.image_size.eval
     grid = extractor.grid(size)
     views = spec.features.views if kind == "views" else 1
-    if kind == "images" and sources:  # the largest image tells at once whether all fit
+    if kind in _MIRRORED and sources:  # the largest image tells at once whether all fit
         largest = max(sources, key=lambda source: max(source.size))
         whole_box(largest.size, spec.features.fit, size, grid, largest.path)
 
     def decode(source: Source) -> list[View]:
+        if kind == "blank":
+            return [blank_view(extractor.mean_colour, size, grid)]
         return decode_views(source, spec.features, kind, size, grid)
 
     ids = [source.image_id.encode() for source in sources]
@@ -224,6 +234,9 @@ def _room_for(size: int, out: Path) -> Iterator[None]:
 def decode_views(source: Source, features: FeaturesSpec, kind: Kind, size: int, grid: Grid) -> list[View]:
     """All network inputs of one image: its training views, or the whole image made square.
 
+    Of a mirrored image the whole input is mirrored, borders and mask included: patch (row, column) shows what
+    (row, columns - 1 - column) shows of the image itself. Its box stays that of the image.
+
     Raises:
         InputError: see `build_shard`.
     """
@@ -235,9 +248,10 @@ def decode_views(source: Source, features: FeaturesSpec, kind: Kind, size: int, 
             expected=f"{width}×{height}", found=f"{image.shape[1]}×{image.shape[0]}",
         )  # fmt: skip
     mask = _object_mask(source)
-    if kind == "images":
+    if kind in _MIRRORED:
         box = whole_box(source.size, features.fit, size, grid, source.path)
-        return [make_view(image, mask, box, size, grid)]
+        view = make_view(image, mask, box, size, grid)
+        return [view.mirrored(grid) if _MIRRORED[kind] else view]
     boxes = (
         random_resized_crop(
             width, height, features.crop_scale, features.crop_ratio,

@@ -10,7 +10,7 @@ One HDF5 file per shard, one chunk per record, every data set with fletcher32 ch
 | image_id | (n,)      | fixed-length bytes | UTF-8 image ids                                             |
 | view     | (n,)      | int32              | number of the training view, 0 for whole images             |
 
-Attributes: schema, kind ("views" or "images"), grid (rows, columns), shard (index, count), provenance (JSON)
+Attributes: schema, kind (one of `KINDS`), grid (rows, columns), shard (index, count), provenance (JSON)
 and complete, which is written last.
 
 An index (written by the module `index`) is a small HDF5 file that presents the shards as one: data sets of
@@ -43,7 +43,7 @@ from spheremap.base.provenance import check_provenance
 
 SCHEMA = "spheremap-features-1"
 INDEX_SCHEMA = "spheremap-feature-index-1"
-KINDS = ("views", "images")
+KINDS = ("views", "images", "mirrored", "blank")
 DTYPES = {"tokens": "float16", "masks": "uint8", "boxes": "float64", "view": "int32"}
 _REBUILD = "delete the file and run `snakemake --cores all`"
 
@@ -82,22 +82,23 @@ class _Index:
 class FeatureCache:
     """Patch tokens, patch masks and geometry of many images, read from the shards of one cache.
 
-    A record is a whole image padded to a square (kind "images") or one training view (kind "views"). Records
-    keep the order of the builder: by category, then image id, then view. Tokens stay on disk and are read on
-    demand; everything else is loaded when the cache is opened.
+    A record is a whole image padded to a square (kind "images"), its mirror image ("mirrored"), a picture of
+    the mean colour ("blank", the only one) or one training view ("views"). Records keep the order of the
+    builder: by category, then image id, then view. Tokens stay on disk and are read on demand; everything
+    else is loaded when the cache is opened.
 
     Attributes:
-        kind: "views" or "images".
+        kind: one of `KINDS`.
         grid: rows and columns of patches; N = rows * columns.
         dim: D, the width of a token.
         image_ids: image of each record, n entries.
-        view: view number of each record, `(n,)`; zeros for kind "images".
+        view: view number of each record, `(n,)`; zeros but for kind "views".
         boxes: `(n, 4)` float64, see `spheremap.features.geometry`.
         masks: `(n, N)` bool, true where the patch centre lies on the object.
         provenance: how the cache was made.
     """
 
-    def __init__(self, shards: Sequence[_Shard], resources: ExitStack) -> None:
+    def __init__(self, shards: Sequence[_Shard], resources: ExitStack, companions: Path) -> None:
         first = shards[0]
         self.kind = first.kind
         self.grid = first.grid
@@ -114,14 +115,22 @@ class FeatureCache:
         )  # records whose tokens were read and looked at
         self._first = {image_id: i for i, image_id in reversed(list(enumerate(self.image_ids)))}
         self._resources = resources
+        self._folder, self._companions = companions, dict[str, FeatureCache]()
 
     @classmethod
-    def open(cls, paths: Sequence[Path], *, expect: Mapping[str, Any] | None = None) -> Self:
+    def open(
+        cls,
+        paths: Sequence[Path],
+        *,
+        expect: Mapping[str, Any] | None = None,
+        companions: Path | None = None,
+    ) -> Self:
         """Open all shards of a cache.
 
         Args:
             paths: the index of the cache alone, or all its shards, in any order.
             expect: (nested) keys that the cache's provenance must hold.
+            companions: folder of the caches that `companion` opens; None: that of this one.
 
         Raises:
             ProvenanceError: if a file is missing, damaged, incomplete or of another schema, if shards are
@@ -138,7 +147,7 @@ class FeatureCache:
             _check_agreement(shards)
             if expect is not None:
                 check_provenance(shards[0].provenance, expected=expect, where=shards[0].path, fix=_REBUILD)
-            return cls(shards, stack.pop_all())
+            return cls(shards, stack.pop_all(), companions or shards[0].path.parent)
 
     def __enter__(self) -> Self:
         return self
@@ -162,6 +171,27 @@ class FeatureCache:
             (shard.path, range(start, stop))
             for shard, (start, stop) in zip(self._shards, pairwise(self._starts.tolist()), strict=True)
         ]
+
+    def companion(self, kind: str) -> "FeatureCache":
+        """The cache of another kind beside this one, "mirrored.h5" for example, opened when first asked for.
+
+        Raises:
+            ProvenanceError: if it is missing or damaged, or was made with other settings than this one.
+        """
+        if kind not in self._companions:
+            path = self._folder / f"{kind}.h5"
+            expect = {key: self.provenance[key] for key in ("params", "inputs")}
+            cache = self._resources.enter_context(FeatureCache.open([path], expect=expect))
+            if cache.kind != kind:
+                raise ProvenanceError(
+                    "a feature cache of another kind",
+                    where=path,
+                    expected=kind,
+                    found=cache.kind,
+                    fix=_REBUILD,
+                )
+            self._companions[kind] = cache
+        return self._companions[kind]
 
     def index(self, image_id: str) -> int:
         """The first record of an image.

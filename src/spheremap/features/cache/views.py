@@ -30,6 +30,19 @@ class View:
     mask: NDArray[np.bool_]
     box: Box
 
+    def mirrored(self, grid: Grid) -> "View":
+        """The same with left and right exchanged; the box stays, as the region that is shown."""
+        pixels = np.ascontiguousarray(self.pixels[:, ::-1])
+        return View(pixels, self.mask.reshape(grid)[:, ::-1].reshape(-1), self.box)
+
+
+def blank_view(colour: tuple[int, int, int], size: int, grid: Grid) -> View:
+    """A picture of one colour, without an object."""
+    pixels = np.broadcast_to(np.array(colour, dtype=np.uint8), (size, size, 3))
+    return View(
+        pixels, np.zeros(grid[0] * grid[1], dtype=bool), np.array([0, 0, size, size], dtype=np.float64)
+    )
+
 
 def whole_box(size: tuple[int, int], fit: Fit, side: int, grid: Grid, where: Path | str) -> Box:
     """The region that becomes the square input when the network looks at a whole image.

@@ -1,12 +1,10 @@
 """Training of the adapter on pseudo-labels that are made step by step, from seed and step alone."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -19,11 +17,11 @@ from spheremap.methods.adaptation.adapter import Bottleneck
 from spheremap.methods.adaptation.chains import Chain, Chains
 from spheremap.methods.adaptation.loss import contrastive_loss, soft_targets
 from spheremap.methods.adaptation.pseudo_labels import Rules, pseudo_labels
+from spheremap.methods.adaptation.training import Course, fit
 from spheremap.methods.engine.descriptors import unit
-from spheremap.methods.engine.fitting import Fitted, Fitting, Validator
+from spheremap.methods.engine.fitting import Fitted, Fitting
 from spheremap.model.head import Head
 from spheremap.model.training.batches import Views
-from spheremap.model.training.state import TrainState, load_state, save_state
 
 if TYPE_CHECKING:
     from spheremap.methods.adapted import Adapted
@@ -69,38 +67,12 @@ def adapt(config: "Adapted", fitting: Fitting) -> Fitted:
     targets = soft_targets(views.grid, config.spread).to(adapter.device)
     optimiser = torch.optim.Adam(adapter.parameters(), lr=config.learning_rate, fused=True)
 
-    found = load_state(fitting.state, adapter, optimiser, fitting.identity)
-    if isinstance(found, str):
-        print(found, file=sys.stderr)
-    if isinstance(found, TrainState):
-        print(f"going on from step {found.step}", file=sys.stderr)
-        state = found
-    else:
-        state = TrainState(step=0, sums=torch.zeros(4, dtype=torch.float64))
-        _examine(adapter, state, validator)
+    def step(number: int) -> Tensor:
+        drawn = chains.of_step(number, config.batch, config.seed)
+        return _step(adapter, optimiser, views, points, targets, drawn, config, number)
 
-    with progress(total=config.steps, initial=state.step, desc="adapting", unit="steps") as bar:
-        while state.step < config.steps:
-            state.step += 1
-            drawn = chains.of_step(state.step, config.batch, config.seed)
-            state.sums += _step(adapter, optimiser, views, points, targets, drawn, config, state.step)
-            state.summed += 1
-            bar.update()
-
-            at_end = state.step == config.steps
-            if state.step % config.log_every == 0 or at_end:
-                bar.set_postfix(_log(state))
-            if state.step % config.validate_every == 0 or at_end:
-                _examine(adapter, state, validator)
-            if state.step % config.save_every == 0 or at_end:
-                _require_finite(state)
-                save_state(fitting.state, state, adapter, optimiser, fitting.identity)
-
-    state.restore_best(adapter)
-    curve = pd.DataFrame(state.losses, columns=COLUMNS[:-1]).merge(
-        pd.DataFrame(state.validation, columns=["step", "pck_point"]), on="step", how="outer", sort=True
-    )
-    return Fitted(adapter, state.best_step, curve.astype({"step": int}))
+    course = Course("adapting", COLUMNS[1:-1], 4, step, _row)
+    return fit(adapter, optimiser, course, config, fitting, validator)
 
 
 class SpherePoints:
@@ -169,39 +141,13 @@ def _ranges(chains: Sequence[Chain]) -> Iterator[range]:
         yield range(start, stop)
 
 
-def _log(state: TrainState) -> dict[str, str]:
-    """Add a row of means since the last one; returns them for the progress bar."""
-    _require_finite(state)
-    loss, matches, asked, found = state.sums.tolist()
+def _row(sums: Sequence[float], steps: int) -> dict[str, float]:
+    loss, matches, asked, found = sums
     if not matches:
         raise SpheremapError(
             "no match passed as a pseudo-label",
             expected="some in every interval of log_every steps",
-            found=f"none in {state.summed} steps, of {int(asked)} foreground patches that looked for one",
+            found=f"none in {steps} steps, of {int(asked)} foreground patches that looked for one",
             fix="raise angle or cycle_radius of the method, and check the diagnostics of the sphere",
         )
-    row = {"loss": loss / matches, "matches": matches / state.summed, "kept": found / asked}
-    state.losses.append({"step": state.step, **row})
-    state.sums.zero_()
-    state.summed = 0
-    return {name: f"{value:.3g}" for name, value in row.items()}
-
-
-def _examine(adapter: Bottleneck, state: TrainState, validator: Validator | None) -> None:
-    """Measure the validation score; remember the adapter if it is the best."""
-    _require_finite(state)
-    if validator is None:
-        state.best_step = state.step
-        return
-    score = float(validator(adapter))
-    state.note_score(score, adapter)
-
-
-def _require_finite(state: TrainState) -> None:
-    if not bool(state.sums.isfinite().all()):
-        raise SpheremapError(
-            "training diverged: the loss is not finite",
-            expected="finite losses",
-            found=f"inf or NaN at step {state.step} or up to {max(state.summed - 1, 0)} steps before",
-            fix="lower learning_rate of the method, and check the features for inf and NaN",
-        )
+    return {"loss": loss / matches, "matches": matches / steps, "kept": found / asked}

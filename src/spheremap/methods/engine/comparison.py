@@ -1,10 +1,12 @@
 """All methods in one pass: similarities of source keypoints to all target patches, reading each image once.
 
-No mask is used: tokens of the background and of the padding take part like all others.
+No mask is used, unless a method asks for `Images.foreground`: tokens of the background and of the padding
+take part like all others.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -31,6 +33,8 @@ class Images:
         ids: of the images.
         tokens: `(B, N, D)` float16, from the cache.
         inside: `(B, N)` bool, patches of the picture itself; the others are padding.
+        foreground: `(B, N)` bool, patches of the object, by its mask.
+        grid: rows and columns of patches.
         category: of the images.
     """
 
@@ -39,13 +43,17 @@ class Images:
         ids: Sequence[str],
         tokens: NDArray[np.float16],
         inside: NDArray[np.bool_],
+        foreground: NDArray[np.bool_],
+        grid: Grid,
         category: str,
         head: Head | None,
         fitted: Mapping[Method, nn.Module],
+        companion: Callable[[str], "Images"],
     ) -> None:
-        self.ids, self.tokens, self.inside, self.category = ids, tokens, inside, category
-        self._head, self._fitted = head, fitted
-        self._described: dict[Method, Tensor] = {}
+        self.ids, self.tokens, self.inside, self.foreground = ids, tokens, inside, foreground
+        self.grid, self.category = grid, category
+        self._head, self._fitted, self._companion = head, fitted, companion
+        self._made: dict[Hashable, Tensor] = {}
         finite = np.isfinite(tokens).all(axis=(1, 2))
         if not finite.all():
             raise ProvenanceError(
@@ -75,13 +83,30 @@ class Images:
             raise InputError("a method must be fitted with these parameters first", found=repr(method))
         return self._fitted[method]
 
+    @cached_property
+    def mirrored(self) -> "Images":
+        """The mirror images of the same, for methods that need "mirrored"."""
+        return self._companion("mirrored")
+
+    @cached_property
+    def blank(self) -> "Images":
+        """A picture of the mean colour of their size, for methods that need "blank"; one for all images."""
+        return self._companion("blank")
+
+    def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` returns, computed once for a key."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
     def described(self, part: Method) -> Tensor:
         """Descriptors `(B, N, D')` by a method, computed once.
 
         Raises:
             ProvenanceError: if they are not finite.
         """
-        if part not in self._described:
+
+        def describe() -> Tensor:
             descriptors = part.describe(self)
             if not bool(torch.isfinite(descriptors).all()):
                 raise ProvenanceError(
@@ -89,8 +114,9 @@ class Images:
                     where=f"image {self.ids[0]} or one of the next {len(self.ids) - 1}",
                     fix="train again what it has learned, with a lower learning rate",
                 )
-            self._described[part] = descriptors
-        return self._described[part]
+            return descriptors
+
+        return self.once(part, describe)
 
 
 @dataclass(frozen=True)
@@ -124,18 +150,37 @@ class Block:
     _share: Tensor
     _sources: "_Sources"
     _held: "_Held"
-    _products: dict[Method, Tensor] = field(default_factory=dict)
+    _products: dict[tuple[Method, Method], Tensor] = field(default_factory=dict)
 
-    def product(self, part: Method) -> Tensor:
-        """Dot products `(R, N)` of the keypoints' descriptors with all of the target's."""
-        if part not in self._products:
-            about = self._sources.of(part, self.queries).to(self._share.device)
-            self._products[part] = interpolate(about, self._share) @ self.whole(self.target, part).T
-        return self._products[part]
+    def product(self, part: Method, source: Method | None = None) -> Tensor:
+        """Dot products `(R, N)` of the keypoints' descriptors with all of the target's.
 
-    def similarity(self, parts: Mapping[Method, float], rows: slice = slice(None)) -> Tensor:
-        """Dot products of a concatenation of descriptors, of some rows: `Σ w <d, d'>`."""
-        return weighted_sum((weight, self.product(part)[rows]) for part, weight in parts.items() if weight)
+        Args:
+            source: what describes the keypoints in the place of `part`, one of `Method.further_parts`.
+        """
+        source = part if source is None else source
+        if (part, source) not in self._products:
+            about = self._sources.of(source, self.queries).to(self._share.device)
+            product = interpolate(about, self._share) @ self.whole(self.target, part).T
+            self._products[part, source] = product
+        return self._products[part, source]
+
+    def similarity(
+        self,
+        parts: Mapping[Method, float],
+        rows: slice = slice(None),
+        source: Callable[[Method], Method] | None = None,
+    ) -> Tensor:
+        """Dot products of a concatenation of descriptors, of some rows: `Σ w <d, d'>`.
+
+        Args:
+            source: from a part to what describes the keypoints in its place.
+        """
+        return weighted_sum(
+            (weight, self.product(part, source and source(part))[rows])
+            for part, weight in parts.items()
+            if weight
+        )
 
     def by_pair(self, compare: Callable[[Pair], Tensor]) -> Tensor:
         """Similarities `(R, N)` from those `(K, N)` of each pair."""
@@ -187,12 +232,14 @@ class Comparison:
             InputError: if a head or what a method has learned is missing.
             ProvenanceError: if tokens or descriptors are not finite.
         """
+        reader = _Reader(self.cache, self.head, self.fitted)
         for pairs in _runs(queries.category, slice(0, len(queries.category))):
-            yield from self._category(queries, pairs)
+            yield from self._category(queries, pairs, reader)
 
-    def _category(self, queries: Queries, pairs: slice) -> Iterator[Block]:
+    def _category(self, queries: Queries, pairs: slice, reader: "_Reader") -> Iterator[Block]:
         members = list(dict.fromkeys(each for method in self.methods for each in method.members()))
         parts = list(dict.fromkeys(part for method in self.methods for part in method.parts()))
+        of_sources = dict.fromkeys([*parts, *(part for each in members for part in each.further_parts())])
         category = str(queries.category[pairs.start])
         whole = set(queries.target[pairs].tolist())  # images of which all patches are compared
         asked = set(queries.source[pairs].tolist())
@@ -200,22 +247,19 @@ class Comparison:
         if any(method.whole_sources for method in members):
             whole |= asked
 
-        def read(records: list[int]) -> Images:
-            ids = [self.cache.image_ids[i] for i in records]
-            boxes = self.cache.boxes[records]
-            # the box of a whole image is centred on it: the sum of its corners is the image's size
-            inside = np.stack([inside_picture(box, self.cache.grid, box[:2] + box[2:]) for box in boxes])
-            return Images(ids, self.cache.tokens(records), inside, category, self.head, self.fitted)
-
         sources = _Sources(self.cache, queries, pairs)
-        held = _Held(lambda image, part: read([image]).described(part)[0], self.device, self.kept_bytes)
+        held = _Held(
+            lambda image, part: reader.read([image], category).described(part)[0],
+            self.device,
+            self.kept_bytes,
+        )
         for start in range(0, len(indices), self.batch):
             records = indices[start : start + self.batch]
-            images = read(records)
-            for part in parts:
+            images = reader.read(records, category)
+            for part in of_sources:
                 for i, descriptors in zip(records, images.described(part), strict=True):
                     sources.fill(part, i, descriptors)
-                    if i in whole:
+                    if i in whole and part in parts:
                         held.keep(i, part, descriptors)
             for method in members:
                 summary = method.summarise(images)
@@ -249,6 +293,35 @@ class Comparison:
             _sources=sources,
             _held=held,
         )
+
+
+class _Reader:
+    """Reads images from the cache, and what methods need of other caches beside it."""
+
+    def __init__(self, cache: FeatureCache, head: Head | None, fitted: Mapping[Method, nn.Module]) -> None:
+        self._cache, self._head, self._fitted = cache, head, fitted
+        self._blank: Images | None = None
+
+    def read(self, records: Sequence[int], category: str, cache: FeatureCache | None = None) -> Images:
+        """Some records of a category: of the cache of whole images, or of another one."""
+        cache = self._cache if cache is None else cache
+        ids = [cache.image_ids[i] for i in records]
+        boxes = cache.boxes[records]
+        # the box of a whole image is centred on it: the sum of its corners is the image's size
+        inside = np.stack([inside_picture(box, cache.grid, box[:2] + box[2:]) for box in boxes])
+
+        def companion(kind: str) -> Images:
+            other = self._cache.companion(kind)
+            if kind != "blank":
+                return self.read([other.index(image_id) for image_id in ids], category, other)
+            if self._blank is None:  # one for all images, so that what is learned of it is computed once
+                self._blank = self.read([0], category, other)
+            return self._blank
+
+        return Images(
+            ids, cache.tokens(records), inside, cache.masks[records], cache.grid, category, self._head,
+            self._fitted, companion,
+        )  # fmt: skip
 
 
 class _Held:

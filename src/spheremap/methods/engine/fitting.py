@@ -1,6 +1,6 @@
 """How a method that learns is fitted, and the file of what it has learned."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,23 @@ def load_fitted(
             fix=_FIX,
         ) from error
     return network.to(device).eval()
+
+
+def load_published(
+    methods: Iterable[Method], dim: int, device: torch.device | str
+) -> dict[Method, nn.Module]:
+    """The networks that others have trained, of all methods among these and among those they are made of.
+
+    Args:
+        dim: D, width of the tokens.
+        device: where the networks go.
+
+    Raises:
+        InputError: if one cannot be had, or takes tokens of another width.
+    """
+    members = dict.fromkeys(member for method in methods for member in method.members())
+    theirs = [member for member in members if type(member).load is not Method.load]
+    return {member: member.load(dim).to(device).eval() for member in theirs}
 
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> str:

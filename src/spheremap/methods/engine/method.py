@@ -1,6 +1,6 @@
 """What a method is: how patches are described, and how descriptors are compared and places read from them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from torch import Tensor, nn
 
+from spheremap.base.errors import InputError
 from spheremap.config.fields import STRICT
 from spheremap.features.geometry import Grid
 from spheremap.methods.engine.readout import Readout
@@ -27,13 +28,17 @@ class Method:
     described as those of other sections are, by typing, pydantic and `spheremap.config`. A field `of` holds
     the method, or the tuple of methods, that it is made of. A subclass overrides what it does in another way:
     `describe` for new descriptors; `parts` for a concatenation of others'; `compare` for another similarity;
-    `read` for another way from similarities to a place; `untrained` and `fit` if it learns.
+    `read` for another way from similarities to a place; `untrained` and `fit` if it learns; `load` if others
+    have trained it.
 
     Attributes:
         whole_sources: whether `compare` looks at all patches of the source, not at those of keypoints alone.
+        needs: kinds of feature caches that it needs beside that of whole images: "mirrored", "blank". They
+            are made if an entry of such a kind is scored, and read as `Images.mirrored` and `Images.blank`.
     """
 
     whole_sources: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def untrained(self, dim: int) -> nn.Module:
         """What `fit` trains, as it is before; with other tensors it is read back from a file.
@@ -51,13 +56,24 @@ class Method:
         """
         raise NotImplementedError(f"{type(self).__name__} does not learn")
 
+    def load(self, dim: int) -> nn.Module:
+        """A network that others have trained; `describe` then finds it in `Images.fitted`.
+
+        Args:
+            dim: D, width of the tokens.
+
+        Raises:
+            InputError: if it cannot be had, or takes tokens of another width.
+        """
+        raise NotImplementedError(f"{type(self).__name__} loads nothing")
+
     def describe(self, images: "Images") -> Tensor:
         """Descriptors `(B, N, D)` of all patches, on the CPU, whose dot product is the similarity.
 
         In float16 they may have any length and are brought to unit length when they are used, for half the
         memory; in float32 they are of unit length.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no descriptors of its own")
+        raise InputError("a method has no descriptors of its own", found=type(self).__name__)
 
     def parts(self) -> Mapping["Method", float]:
         """The methods d whose descriptors are concatenated, with weights w: `[√w d, …]`.
@@ -66,8 +82,12 @@ class Method:
         """
         return {self: 1.0}
 
-    def summarise(self, images: "Images") -> Tensor | None:
-        """What `compare` needs to know of each image as a whole, `(B, …)` on the CPU; see `Block.summary`."""
+    def further_parts(self) -> Iterable["Method"]:
+        """Other methods whose descriptors of keypoints `compare` asks a block for, beside `parts`."""
+        return ()
+
+    def summarise(self, images: "Images") -> Iterable[Tensor] | None:
+        """What `compare` needs to know of each of B images as a whole, on the CPU; see `Block.summary`."""
         return None
 
     def compare(self, block: "Block") -> Tensor:

@@ -1,4 +1,4 @@
-"""From a similarity map to one place in the target: the best patch, or a soft-argmax in a window about it."""
+"""From a similarity map to one place in the target: the best patch, or a soft-argmax about it."""
 
 from dataclasses import dataclass
 
@@ -19,16 +19,20 @@ class Readout:
     "argmax" predicts the centre of the most similar patch. "window" predicts the mean of the patch centres in
     a square window about that patch, weighted by the softmax of similarity / temperature (window soft-argmax
     of Zhang et al., "Telling Left from Right", CVPR 2024, section 4.3); patches of the window beyond the
-    border do not exist.
+    border do not exist. "kernel" multiplies all similarities by a Gaussian about that patch and predicts the
+    mean of all patch centres, weighted by the softmax of the product / temperature (Lee et al., SFNet, CVPR
+    2019, section 3.2; INSID3, CVPR 2026, with 7 patches and 0.04).
 
     Attributes:
         window: odd side of the window in patches.
+        sigma: standard deviation of the Gaussian in patches.
         temperature: of the softmax.
     """
 
     kind: ReadoutKind = "argmax"
     window: int = 1
     temperature: float = 1.0
+    sigma: float = 7.0
 
     def __post_init__(self) -> None:
         if not (self.window >= 1 and self.window % 2 == 1):
@@ -37,6 +41,8 @@ class Readout:
             raise InputError(
                 "bad temperature of the read-out", expected="a number above 0", found=str(self.temperature)
             )
+        if not 0 < self.sigma < float("inf"):
+            raise InputError("bad sigma of the read-out", expected="a number above 0", found=str(self.sigma))
 
     def __call__(self, similarity: Tensor, best: Tensor, grid: Grid) -> NDArray[np.float64]:
         """Predicted (row, column) `(R, 2)`, in patches, 0 being the centre of the first one.
@@ -49,6 +55,8 @@ class Readout:
         row, column = best // columns, best % columns
         if self.kind == "argmax":
             return torch.stack([row, column], dim=1).cpu().numpy().astype(np.float64)
+        if self.kind == "kernel":
+            return self._under_gaussian(similarity, row, column, grid)
         reach = self.window // 2
         step = torch.arange(-reach, reach + 1, device=similarity.device)
         near_rows, near_columns = row.unsqueeze(1) + step, column.unsqueeze(1) + step  # (R, window)
@@ -64,6 +72,20 @@ class Readout:
         mean_row = (weight.sum(dim=2) * near_rows).sum(dim=1)
         mean_column = (weight.sum(dim=1) * near_columns).sum(dim=1)
         return torch.stack([mean_row, mean_column], dim=1).cpu().numpy()
+
+    def _under_gaussian(
+        self, similarity: Tensor, row: Tensor, column: Tensor, grid: Grid
+    ) -> NDArray[np.float64]:
+        """The mean place (row, column) `(R, 2)` of all patches, weighted about one of each row."""
+        along = [torch.arange(count, device=similarity.device, dtype=torch.float64) for count in grid]
+        down, across = (
+            torch.exp(-((places - middle.unsqueeze(1)) ** 2) / (2 * self.sigma**2))
+            for places, middle in zip(along, (row, column), strict=True)
+        )
+        near = down.unsqueeze(2) * across.unsqueeze(1) * similarity.view(-1, *grid)  # (R, rows, columns)
+        weight = torch.softmax((near / self.temperature).flatten(1), dim=1).view(near.shape)
+        means = weight.sum(dim=2) @ along[0], weight.sum(dim=1) @ along[1]
+        return torch.stack(means, dim=1).cpu().numpy()
 
 
 def best_patch(similarity: Tensor) -> Tensor:
