@@ -309,7 +309,18 @@ def test_the_baseline_is_one_of_the_methods() -> None:
     assert line.startswith("evaluate: baseline")
 
 
-OPTIONAL = {"download", "borrow", "urls", "drive", "size", "sha256", "unpack", "into"}
+OPTIONAL = {
+    "download",
+    "borrow",
+    "terms",
+    "keypoint_groups",
+    "urls",
+    "drive",
+    "size",
+    "sha256",
+    "unpack",
+    "into",
+}
 
 
 def keys_of(section: Any, place: str = "") -> list[str]:

@@ -345,6 +345,18 @@ def test_the_baseline_can_be_another_row() -> None:
     assert "pck_point@0.10_gain" not in metrics["fused"]
 
 
+def test_intervals_by_clusters_draw_pictures_and_are_the_wider_ones() -> None:
+    cache, tables, head = make_world(0)
+    found = {by: scored(cache, tables, head, replace(RESAMPLED, resample=by)) for by in ("clusters", "pairs")}
+    assert found["clusters"].facts["intervals"] == "90 % by 30 samples of pictures, seed 0"
+    own = {by: leaves_of(results)["fused"] for by, results in found.items()}
+    width = {by: leaves["kap@0.10_gain_high"] - leaves["kap@0.10_gain_low"] for by, leaves in own.items()}
+    assert width["clusters"] > width["pairs"]
+    assert {key: own["clusters"][key] for key in ("kap@0.10", "kap@0.10_gain")} == {
+        key: own["pairs"][key] for key in ("kap@0.10", "kap@0.10_gain")
+    }
+
+
 def test_intervals_depend_on_the_seed_alone() -> None:
     cache, tables, head = make_world(0)
     again, other = (leaves_of(scored(cache, tables, head, replace(RESAMPLED, seed=s))) for s in (0, 1))

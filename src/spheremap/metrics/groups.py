@@ -37,8 +37,7 @@ class Group:
 
 
 def all_groups(questions: Questions, azimuth: pd.Series, bins: int, likes: Symmetry | None) -> list[Group]:
-    """All pairs, and those of each category, azimuth gap in bins, near and far viewpoint; points by their
-    likes.
+    """All pairs, those of each category, azimuth gap and viewpoint, and points by their likes.
 
     Args:
         azimuth: in degrees, by image id.
