@@ -204,7 +204,8 @@ WRONG: list[tuple[str, Any]] = [
     *(("methods.adapted.angle", value) for value in (0, 181)),
     # evaluation
     *((f"evaluate.{key}", "other")
-      for key in ("split", "threshold", "frame", "source", "readout", "kap_labels")),
+      for key in ("split", "threshold", "frame", "source", "readout", "candidates", "kap_labels",
+                  "resample")),
     *(("evaluate.alphas", value) for value in ([], [0.1, 0.1], [0.1, 0.10000001], [0], [-1], 0.1)),
     *(("evaluate.window", value) for value in (14, 0, -1)),
     *(("evaluate.confidence", value) for value in (0, 1)),
