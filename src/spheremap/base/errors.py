@@ -4,7 +4,9 @@ Every message answers four questions: what is wrong, what was expected, what cam
 The command line prints it without a traceback and exits with code 1.
 """
 
+import reprlib
 from pathlib import Path
+from typing import Any
 
 
 class SpheremapError(Exception):
@@ -38,3 +40,18 @@ class InputError(SpheremapError):
 
 class ProvenanceError(SpheremapError):
     """An artifact that is damaged, incomplete or was made with other settings."""
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3  # a value out of a damaged file may be nested or refer to itself
+_SHORT.maxlist = _SHORT.maxtuple = 8
+_SHORT.maxstring = _SHORT.maxother = 200
+
+
+def short(value: Any) -> str:
+    """A value as text that fits into a message and any terminal."""
+    try:
+        text = _SHORT.repr(value).encode("ascii", "backslashreplace").decode()
+    except ValueError:  # an integer of thousands of digits
+        text = f"a {type(value).__name__} too large to print"
+    return text if len(text) <= 200 else text[:200] + "…"

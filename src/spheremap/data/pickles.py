@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from spheremap.base.errors import InputError
+from spheremap.base.errors import InputError, short
 
 MAX_PICKLE_BYTES = 1 << 20  # of an annotation: real ones have a few thousand
 MAX_ARRAY_BYTES = 1 << 8  # of a NumPy value in it; a box has 32
@@ -48,13 +48,13 @@ def read_pickle(
                 raise ValueError(f"a value kept as number {argument}")
         value = _Unpickler(io.BytesIO(content), array).load()
         if not isinstance(value, kind):
-            raise ValueError(_short(value))
+            raise ValueError(short(value))
     except Exception as error:  # a damaged pickle may raise anything
         raise InputError(
             "the pickle cannot be read",
             where=path,
             expected=f"a pickled {kind.__name__} of texts, numbers and lists, at most {most} bytes",
-            found=_short(str(error)),
+            found=short(str(error)),
             fix="restore the file",
         ) from error
     return value
@@ -116,8 +116,3 @@ class _Array(list[Any]):
         if not isinstance(kind, _Type) or (fortran and len(shape) > 1):
             raise ValueError("an unusual array")
         self[:] = kind.decode(data, shape)
-
-
-def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 100 else text[:97] + "..."

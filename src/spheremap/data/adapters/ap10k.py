@@ -44,6 +44,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spheremap.base.errors import short
 from spheremap.config.data_sets import AP10K as Params
 from spheremap.data.adapters.common import (
     Box,
@@ -64,7 +65,6 @@ from spheremap.data.adapters.common import (
     read_text,
     refusal,
     require_folders,
-    short,
     tell_left_out,
 )
 from spheremap.data.tables import SPLITS

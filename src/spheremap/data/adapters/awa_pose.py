@@ -39,6 +39,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spheremap.base.errors import short
 from spheremap.config.data_sets import AwaPose as Params
 from spheremap.data.adapters.common import (
     Box,
@@ -56,7 +57,6 @@ from spheremap.data.adapters.common import (
     read_bytes,
     refusal,
     require_folders,
-    short,
     tell_left_out,
 )
 from spheremap.data.adapters.pairs import sample_pairs

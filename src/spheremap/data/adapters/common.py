@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import math
-import reprlib
 import struct
 import sys
 import warnings
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 import pandas as pd
 from PIL import Image
 
-from spheremap.base.errors import InputError
+from spheremap.base.errors import InputError, short
 from spheremap.base.progress import progress
 from spheremap.data.images import open_picture
 from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, Tables
@@ -271,21 +270,6 @@ def outside_error(
     """The error for a keypoint outside its picture of `size` (width, height)."""
     expected = f"[x, y] with 0 <= x <= {size[0]}, 0 <= y <= {size[1]}"
     return refusal(f"keypoint outside the image: {name}", where, expected, short(list(point)), fix)
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel = 3  # a value out of a damaged file may be nested or refer to itself
-_SHORT.maxlist = _SHORT.maxtuple = 8
-_SHORT.maxstring = _SHORT.maxother = 200
-
-
-def short(value: Any) -> str:
-    """A value as text that fits into a message and any terminal."""
-    try:
-        text = _SHORT.repr(value).encode("ascii", "backslashreplace").decode()
-    except ValueError:  # an integer of thousands of digits
-        text = f"a {type(value).__name__} too large to print"
-    return text if len(text) <= 200 else text[:200] + "…"
 
 
 def short_path(path: Path) -> str:

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spheremap.base.errors import InputError
+from spheremap.base.errors import InputError, short
 from spheremap.config.data_sets import Folder as Params
 from spheremap.config.data_sets import Shares
 from spheremap.data.adapters.common import (
@@ -54,7 +54,6 @@ from spheremap.data.adapters.common import (
     read_text,
     reading_picture,
     refusal,
-    short,
     tell_left_out,
 )
 from spheremap.data.adapters.pairs import sample_pairs

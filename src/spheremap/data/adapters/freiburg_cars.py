@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spheremap.base.errors import short
 from spheremap.config.data_sets import FreiburgCars as Params
 from spheremap.data.adapters.common import (
     FileDigest,
@@ -46,7 +47,6 @@ from spheremap.data.adapters.common import (
     read_text,
     refusal,
     require_folders,
-    short,
     tell_left_out,
 )
 

@@ -47,6 +47,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spheremap.base.errors import short
 from spheremap.config.data_sets import PFPascal as Params
 from spheremap.data.adapters.common import (
     Box,
@@ -66,7 +67,6 @@ from spheremap.data.adapters.common import (
     read_text,
     refusal,
     require_folders,
-    short,
     tell_left_out,
 )
 from spheremap.data.adapters.voc import VOC_CLASS_IDS
