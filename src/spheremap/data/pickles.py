@@ -16,6 +16,7 @@ import numpy as np
 from spheremap.base.errors import InputError, short
 
 MAX_PICKLE_BYTES = 1 << 20  # of an annotation: real ones have a few thousand
+_NAMES = {dict: "dictionary", list: "list"}
 MAX_ARRAY_BYTES = 1 << 8  # of a NumPy value in it; a box has 32
 
 
@@ -53,7 +54,7 @@ def read_pickle(
         raise InputError(
             "the pickle cannot be read",
             where=path,
-            expected=f"a pickled {kind.__name__} of texts, numbers and lists, at most {most} bytes",
+            expected=f"a pickled {_NAMES[kind]} of texts, numbers and lists, at most {most} bytes",
             found=short(str(error)),
             fix="restore the file",
         ) from error
