@@ -7,6 +7,7 @@ they may be deleted.
 """
 
 import os
+import re
 import shutil
 import sys
 from dataclasses import asdict
@@ -22,11 +23,12 @@ from spheremap.config.data_sets import Limits, RemoteFile
 from spheremap.config.fields import STRICT, Sha256
 from spheremap.config.slices import parse
 from spheremap.data.download import drive
-from spheremap.data.download.archive import ArchiveRefused, unpack
-from spheremap.data.download.client import Expected, download
+from spheremap.data.download.archive import ArchiveRefused, inside, unpack
+from spheremap.data.download.client import Expected, download, shown
 
 MANIFEST = ".spheremap.json"
 OWNED = ".spheremap-fetch"  # marks a folder that may be replaced as a whole; outlives a deleted manifest
+_ADDRESS = re.compile(r"https?://[^\s/?#@]+([/?#]\S*)?|file:///\S+")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -58,9 +60,10 @@ def fetch_entry(
         The manifest.
 
     Raises:
-        InputError: if a file cannot be downloaded or is not the one expected, an archive is refused, or
-            `out` is a folder that this function did not make.
+        InputError: if an address or a folder is refused, a file cannot be downloaded or is not the one
+            expected, an archive is refused, or `out` is a folder that this function did not make.
     """
+    _check(entry.files)
     with exclusive(work / "lock"):
         expected = {file.name: expected_of(file, f"{name}/{file.name}", digests) for file in entry.files}
         manifest = _manifest_in_place(entry, out, expected)
@@ -91,6 +94,18 @@ def fetch_entry(
             (folder / OWNED).write_text(owned, encoding="utf-8")
             write_json(folder / MANIFEST, manifest)
     return manifest
+
+
+def _check(files: tuple[RemoteFile, ...]) -> None:
+    """What leads elsewhere, or is a secret that Git would keep, is refused: parameters may be another's."""
+    expected = "http://, https:// or file:///, without user and password, since Git keeps this file"
+    for i, file in enumerate(files):
+        for url in file.urls:
+            if not _ADDRESS.fullmatch(url):
+                raise InputError(f"wrong value for 'files[{i}].urls'", expected=expected, found=shown(url))
+        if not inside(file.into):
+            where = "a folder inside the data set's"
+            raise InputError(f"wrong value for 'files[{i}].into'", expected=where, found=repr(file.into))
 
 
 # --- the files ----------------------------------------------------------------------------------------------
