@@ -16,7 +16,7 @@ import numpy as np
 from spheremap.base.errors import InputError, short
 
 MAX_PICKLE_BYTES = 1 << 20  # of an annotation: real ones have a few thousand
-_NAMES = {dict: "dictionary", list: "list"}
+_NAMES: dict[type, str] = {dict: "dictionary", list: "list"}
 MAX_ARRAY_BYTES = 1 << 8  # of a NumPy value in it; a box has 32
 
 
