@@ -201,7 +201,7 @@ def test_the_command_fits_as_the_entry_says(
         raise SpheremapError("enough")
 
     monkeypatch.setattr(
-        "spheremap.cli.fit.make_fitted_validation", lambda *_, **options: asked.append(options)
+        "spheremap.metrics.validation.make_fitted_validation", lambda *_, **options: asked.append(options)
     )
     monkeypatch.setattr(Adapted, "fit", fitting)
 

@@ -812,7 +812,7 @@ def test_a_state_belongs_to_its_parameters_and_features(
         identities.append(identity)
         raise SpheremapError("enough")
 
-    monkeypatch.setattr("spheremap.cli.train.train", watched)
+    monkeypatch.setattr("spheremap.model.training.train", watched)
     project.run("a")
     project.run("b")  # where things lie does not matter
     project.params(steps=12, learning_rate=5e-4)
@@ -839,7 +839,7 @@ def test_the_command_bins_viewpoints_as_the_parameters_say(
         seen.append(views)
         raise SpheremapError("enough")
 
-    monkeypatch.setattr("spheremap.cli.train.train", watched)
+    monkeypatch.setattr("spheremap.model.training.train", watched)
     project.params(steps=2, viewpoint_bins=2)
     assert project.run("watched") == 1
     assert set(seen[0].azimuth) == {0, np.pi}
@@ -854,7 +854,7 @@ def test_the_command_validates_as_the_parameters_say(
         seen.update(options)
         return lambda head: 0.0
 
-    monkeypatch.setattr("spheremap.cli.train.make_validation", watched)
+    monkeypatch.setattr("spheremap.metrics.validation.make_validation", watched)
     project.params(steps=2, seed=3, validation={"sphere_weight": 0.45, "alpha": 0.07, "pairs": 5})
     assert project.run("watched") == 0
     assert seen == {"split": "val", "sphere_weight": 0.45, "alpha": 0.07, "max_pairs": 5, "seed": 3}
