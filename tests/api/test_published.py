@@ -18,7 +18,7 @@ from torch import Tensor
 from spheremap.api import load, published, read_bundle, write_bundle
 from spheremap.api.published import find_bundle, read_registry
 from spheremap.api.weight import SphereWeight
-from spheremap.base.errors import InputError, SpheremapError
+from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.base.files import sha256_file, write_json
 from spheremap.cli import main
 from spheremap.data.download import client
@@ -141,16 +141,14 @@ def test_it_is_fetched_once_and_its_terms_are_shown_before(
     assert capsys.readouterr().err == ""
 
 
-def test_prototypes_are_kept_or_of_no_use(shelf: Shelf) -> None:
-    point, category = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([1])
-    expected = Head.initialise(384, CATEGORIES, seed=5).prototypes(point, category)
-    torch.testing.assert_close(read_bundle(shelf.find()).head.prototypes(point, category), expected)
+def test_the_mapper_alone_is_taken(shelf: Shelf) -> None:
     other = {name: tensor[:7] for name, tensor in state_of().items() if name.startswith("prototypes.")}
-    for i, state in enumerate((mapper_of(state_of()), mapper_of(state_of()) | other)):
+    for state in (state_of(), mapper_of(state_of()), mapper_of(state_of()) | other):
         shelf.serve(state)
         shelf.describe(urls=[shelf.server.url("/200.pth")], sha256=sha256_file(shelf.folder / "served.pth"))
         bundle = read_bundle(shelf.find())
-        assert not torch.isfinite(bundle.head.prototypes(point, category)).any(), i
+        with pytest.raises(ProvenanceError, match="no prototypes"):
+            bundle.head.prototypes(torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([1]))
 
 
 @pytest.mark.parametrize("command", ["match", "map"])
@@ -209,7 +207,7 @@ def test_an_unknown_name_is_told_the_known_ones(shelf: Shelf, capsys: pytest.Cap
         assert main(["map", "a.jpg", "--out", "m.png", "--model", name]) == 1
         said = capsys.readouterr().err
         assert f"in: {name}\n" in said
-        assert "a published head: tiny\n" in said
+        assert "a head by name: quadrupeds, tiny\n" in said
         assert re.search(rf"to do: .*{re.escape(advice)}", said)
     assert not shelf.server.requests
 

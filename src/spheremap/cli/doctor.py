@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 HELP = "say what this machine has: versions, GPU, disk, network, cache; to paste into an issue"
@@ -62,6 +61,8 @@ def _gib(count: int) -> str:
 
 
 def _versions(names: tuple[str, ...]) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     found = []
     for name in names:
         try:
@@ -72,6 +73,8 @@ def _versions(names: tuple[str, ...]) -> str:
 
 
 def _torch() -> Iterator[tuple[str, str]]:
+    from importlib.metadata import version
+
     try:
         import torch
     except ImportError as error:
