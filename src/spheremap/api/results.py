@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,12 @@ _CELL = 16  # px, side of a patch in the picture of a warp
 _WRITTEN = {*FORMATS, "PDF"}  # Pillow lists more, some without colour or only with another program
 
 
-class Drawn:
+class Drawn(ABC):
     """An answer that notebooks show as its picture."""
 
+    @abstractmethod
     def picture(self) -> Image.Image:
         """The answer as a picture."""
-        raise NotImplementedError
 
     def _repr_png_(self) -> bytes:
         stream = io.BytesIO()
