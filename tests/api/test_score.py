@@ -22,7 +22,7 @@ from world import image_row, keypoint_row, leaves_of, make_tables, methods
 
 from spheremap.api import score as api
 from spheremap.api.predictions import read_predictions
-from spheremap.api.score import read_protocols, score_given
+from spheremap.api.score_predictions import read_protocols, score_given
 from spheremap.base.errors import InputError
 from spheremap.cli import main
 from spheremap.config.slices import read_params

@@ -17,9 +17,9 @@ from world import FakeCache, make_world, methods
 from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file, write_json
 from spheremap.data.tables import Tables
-from spheremap.methods.adaptation import published
+from spheremap.methods.adaptation import published_adapters
 from spheremap.methods.adaptation.bottleneck import GridBottleneck
-from spheremap.methods.adaptation.published import load_adapter
+from spheremap.methods.adaptation.published_adapters import load_adapter
 from spheremap.methods.adaptive_flip import AdaptiveFlip, flips
 from spheremap.methods.debiased import Debiased
 from spheremap.methods.diy_sc import DiySc
@@ -360,7 +360,7 @@ def test_a_name_is_fetched_once_and_its_licence_shown(
     entry = {"urls": [server.url("/best.pth")], "sha256": sha256_file(path), "licence": "to be had by all",
              "citation": "A. Uthor", "homepage": "https://example.org"}  # fmt: skip
     write_json(tmp_path / "registry.yaml", {"theirs": entry})
-    monkeypatch.setattr(published, "REGISTRY", tmp_path / "registry.yaml")
+    monkeypatch.setattr(published_adapters, "REGISTRY", tmp_path / "registry.yaml")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     server.resources["/best.pth"] = Resource(path.read_bytes())
     for _ in range(2):

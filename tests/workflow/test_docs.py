@@ -25,7 +25,7 @@ import yaml
 from project import Project
 from studio import draw
 
-from spheremap.api.published import REGISTRY, SHIPPED, read_registry
+from spheremap.api.named_heads import REGISTRY, SHIPPED, read_registry
 from spheremap.cli import command_names, main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,7 +191,7 @@ NOT_RUN = [
     Exemption(r"pytest .*", "the tests would run themselves", named_tests_exist),
     Exemption(
         r"spheremap .* --model spair-71k.*|spheremap match [^-]*--points \S+",
-        "fetches weights; tests/api/test_published.py serves some",
+        "fetches weights; tests/api/test_named_heads.py serves some",
         of_a_published_head,
     ),
     Exemption(r"spheremap explore .*", "serves until it is interrupted", answers_until_interrupted),

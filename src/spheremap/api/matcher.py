@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from spheremap.api.bundle import Bundle, read_bundle
+from spheremap.api.named_heads import find_bundle
 from spheremap.api.protocol import Protocol
-from spheremap.api.published import find_bundle
 from spheremap.api.results import Matches, SphereMap, Warp
 from spheremap.base.choices import DEFAULT_HEAD
 from spheremap.base.device import choose_device

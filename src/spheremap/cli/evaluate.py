@@ -95,7 +95,9 @@ def _check_form(args: argparse.Namespace) -> None:
 
 
 def _score_bundle(args: argparse.Namespace) -> None:
-    from spheremap.api.scoring import score_bundle  # it loads timm, which the workflow's form does without
+    from spheremap.api.score_bundle import (
+        score_bundle,  # it loads timm, which the workflow's form does without
+    )
     from spheremap.base.device import choose_device
     from spheremap.metrics.results import METRICS
     from spheremap.metrics.table import format_file

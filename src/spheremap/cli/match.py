@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     from spheremap.base.files import check_outputs
 
     if args.about:
-        from spheremap.api.published import credits_of
+        from spheremap.api.named_heads import credits_of
         from spheremap.config.credit import listed
 
         print(listed(credits_of(args.model)))

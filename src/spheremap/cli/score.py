@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Score, write the results and print the tables."""
-    from spheremap.api.score import score_predictions
+    from spheremap.api.score_predictions import score_predictions
     from spheremap.metrics.results import METRICS
     from spheremap.metrics.table import format_file
 

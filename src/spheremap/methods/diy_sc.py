@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spheremap.config.fields import Text
 from spheremap.methods.adaptation.bottleneck import refined
-from spheremap.methods.adaptation.published import load_adapter
+from spheremap.methods.adaptation.published_adapters import load_adapter
 from spheremap.methods.engine.comparison import Images
 from spheremap.methods.engine.method import PARAMETERS, Method
 

@@ -15,8 +15,8 @@ from studio import Studio, parsed, run
 from tiny import BACKBONE
 from torch import Tensor
 
-from spheremap.api import load, published, read_bundle, write_bundle
-from spheremap.api.published import find_bundle, read_registry
+from spheremap.api import load, named_heads, read_bundle, write_bundle
+from spheremap.api.named_heads import find_bundle, read_registry
 from spheremap.api.weight import SphereWeight
 from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.base.files import sha256_file, write_json
@@ -55,7 +55,7 @@ class Shelf:
         self.kept = self.cache / "heads" / "tiny.pth"
         self.digests = self.cache / "heads" / "digests.json"
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        monkeypatch.setattr(published, "REGISTRY", folder / "heads.yaml")
+        monkeypatch.setattr(named_heads, "REGISTRY", folder / "heads.yaml")
         self.describe()
         self.serve(state_of())
 
@@ -282,7 +282,7 @@ def test_a_file_that_holds_something_else(
 
 
 def test_the_registry_holds_the_head_of_the_paper(tmp_path: Path) -> None:
-    heads = read_registry(published.REGISTRY)
+    heads = read_registry(named_heads.REGISTRY)
     assert list(heads) == ["spair-71k"]
     head = heads["spair-71k"]
     assert all(url.startswith("https://") for url in head.urls)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from spheremap.api.predictions import read_predictions
 from spheremap.api.project import PARAMS, make_tables
-from spheremap.api.scoring import check_known
+from spheremap.api.score_bundle import check_known
 from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
 from spheremap.base.provenance import provenance

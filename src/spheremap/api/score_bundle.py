@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from spheremap.api.bundle import About, Bundle, read_bundle
+from spheremap.api.named_heads import find_bundle
 from spheremap.api.project import PARAMS, make_tables
-from spheremap.api.published import find_bundle
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import sha256_file
 from spheremap.base.provenance import digest, provenance
