@@ -166,8 +166,9 @@ def _series(count: int, theme: Theme) -> list[dict[str, Any]]:
 def _lines(rows: Sequence[str], theme: Theme) -> dict[str, dict[str, Any]]:
     """Looks of methods: fixed ones for those known here, for others as for curves."""
     others = [row for row in rows if row not in _MARKERS and row not in _FURTHER]
+    free = _series(len(others) + 2, theme)[2:]  # the first two are the colours of features and fused
     looks: dict[str, dict[str, Any]] = {
-        row: {"marker": "D", **look} for row, look in zip(others, _series(len(others), theme), strict=True)
+        row: {"marker": "D", **look} for row, look in zip(others, free, strict=True)
     }
     for row in set(rows).difference(others):
         paper = row, _MARKERS.get(row), "--" if row == "chance" else "-"

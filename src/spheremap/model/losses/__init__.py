@@ -6,15 +6,9 @@ Curves, report and messages take a term's name from here; nothing else needs to 
 """
 
 import importlib
-import pkgutil
 from collections.abc import Callable
 
 from torch import Tensor
-
-
-def loss_names() -> list[str]:
-    """Names of all losses that there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def find_loss(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
