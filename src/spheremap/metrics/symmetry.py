@@ -1,8 +1,7 @@
 """Where matching goes wrong: by left and right.
 
 A prediction is a left/right error if it is nearer to the mirror keypoint, where the target shows it, than to
-the
-right one: to the right wheel instead of the left one. That holds at any threshold.
+the keypoint itself: to the right wheel instead of the left one. That holds at any threshold.
 
 The *geometry-aware* keypoints of a pair (Zhang et al., "Telling Left from Right", CVPR 2024) are those of
 whose group the target shows two or more. Whether the mirror keypoint is visible beside the match divides the
@@ -20,11 +19,8 @@ from spheremap.data.tables import Tables
 from spheremap.methods.engine.queries import Questions
 from spheremap.metrics.answers import Answers, Floats, Statistic, percent
 
-BOTH, ONE, UNPAIRED = (
-    "both",
-    "one",
-    "unpaired",
-)  # match and mirror visible, the match alone, no mirror keypoint
+# match and mirror visible, the match alone, no mirror keypoint
+BOTH, ONE, UNPAIRED = "both", "one", "unpaired"
 AWARE, OTHER = "aware", "other"
 
 
