@@ -62,7 +62,9 @@ rule evaluate:
             caption="../report/metrics.rst",
             category="Results",
         ),
-        headline=directory(f"{RESULTS}/pck"),
+        headline=expand(
+            f"{RESULTS}/pck/{{method}}.json", method=config["evaluate"]["methods"]
+        ),
         scores=report(
             f"{RESULTS}/scores.csv",
             caption="../report/scores.rst",
