@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: env announce demo test test-slow faults lint audit bench docs wheel lock
+.PHONY: env announce demo test test-slow faults lint audit bench docs leaderboard wheel lock
 
 # uv installs in a minute what takes pip four; where it cannot (it does not read pip's configuration), pip does
 env: .venv/ready
@@ -68,6 +68,11 @@ docs: env
 	python docs/reference.py
 	python docs/parameters.py
 	python docs/figures.py
+	python leaderboard/page.py
+
+# every method on the data sets that lie here, into leaderboard/BENCHMARK.csv: an hour or more
+leaderboard: env
+	python leaderboard/run.py
 
 # wheel and sdist under dist/, as `python -m build` makes them
 wheel: env
