@@ -7,7 +7,7 @@ import pandas as pd
 from rows import REPORTED, RUN_HERE, read_table
 
 DOCS = Path(__file__).parents[1] / "docs"
-WRITTEN = "<!-- {} of {}, written by `make docs` from leaderboard/BENCHMARK.csv -->"
+WRITTEN = "<!-- {} of {}, written by "  # a mark; the rest of it is for people
 SCORES = {  # column of the page: average and group of a line
     "per image": ("image", "all"),
     "per point": ("point", "all"),
@@ -28,11 +28,12 @@ def write_pages() -> None:
 
 def between(page: str, name: str, text: str) -> str:
     """A page with another text between the two marks of this name."""
-    start, end = (WRITTEN.format(which, name) for which in ("start", "end"))
-    before, _, rest = page.partition(start)
-    _, found, after = rest.partition(end)
-    assert found, f"no marks of {name}"
-    return f"{before}{start}\n{text}\n{end}{after}"
+    lines = page.splitlines()
+    start, end = (
+        next(at for at, line in enumerate(lines) if line.startswith(WRITTEN.format(which, name)))
+        for which in ("start", "end")
+    )
+    return "\n".join([*lines[: start + 1], text, *lines[end:]]) + "\n"
 
 
 def leaderboard(table: pd.DataFrame) -> str:
