@@ -24,8 +24,6 @@ def apply_preset(preset: Path, params: Path) -> list[str]:
         InputError: if a file cannot be read or the preset names a key that `params` does not have.
     """
     round_trip = YAML(typ="rt")  # builds plain values only
-    round_trip.preserve_quotes = True
-    round_trip.width = 120
     document = _load(round_trip, params)
     changes = list(_merge(document, _load(round_trip, preset), where=preset))
     if changes:
