@@ -68,7 +68,7 @@ docs: env
 	python docs/reference.py
 	python docs/parameters.py
 	python docs/figures.py
-	python leaderboard/page.py
+	python leaderboard/pages.py
 
 # every method on the data sets that lie here, into leaderboard/BENCHMARK.csv: an hour or more
 leaderboard: env

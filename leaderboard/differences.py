@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from page import DOCS, between
+from pages import DOCS, between
 
 from spheremap.config.slices import read_params
 from spheremap.data.tables import Tables, read_tables

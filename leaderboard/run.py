@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from page import write_pages
-from rows import enter, run_rows
+from benchmark_table import enter, run_rows
+from pages import write_pages
 
 from spheremap.base.template import lay_project
 from spheremap.config.presets import apply_preset

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
-from rows import REPORTED, RUN_HERE, read_table
+from benchmark_table import REPORTED, RUN_HERE, read_table
 
 DOCS = Path(__file__).parents[1] / "docs"
 WRITTEN = "<!-- {} of {}, written by "  # a mark; the rest of it is for people

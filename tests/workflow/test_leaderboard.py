@@ -1,0 +1,113 @@
+"""The leaderboard: every line says where it is from, and what was run here can be computed again."""
+
+import math
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from spheremap.base.files import sha256_file
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "leaderboard"))
+import benchmark_table  # noqa: E402
+import pages  # noqa: E402
+
+RUNS = yaml.safe_load((ROOT / "leaderboard" / "runs.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return benchmark_table.read_table()
+
+
+def test_every_line_says_where_it_is_from(table: pd.DataFrame) -> None:
+    reported, here = (
+        table[table["source"] == source] for source in (benchmark_table.REPORTED, benchmark_table.RUN_HERE)
+    )
+    assert len(reported) > 0
+    assert len(here) > 0
+    assert len(reported) + len(here) == len(table)
+    for column in ("by", "url"):
+        assert (reported[column] != "").all()
+    for column in ("implementation", "protocol", "commit", "parameters", "seeds", "hardware", "predictions"):
+        assert (here[column] != "").all()
+    assert not table.duplicated([*benchmark_table.KEY, "source", "by"]).any()
+    assert table["supervision"].isin(list(RUNS["supervision"])).all()
+
+
+def test_what_was_run_here_has_three_seeds_and_intervals(table: pd.DataFrame) -> None:
+    here = table[table["source"] == benchmark_table.RUN_HERE]
+    assert (here["seeds"].str.split().str.len() >= 3).all()
+    assert here[["value", "low", "high", "n_pairs", "n_points"]].notna().all().all()
+    assert ((here["low"] <= here["value"]) & (here["value"] <= here["high"])).all()
+
+
+@pytest.mark.parametrize("data_set", benchmark_table.STORED)
+def test_scores_of_stored_predictions_are_those_of_the_table(table: pd.DataFrame, data_set: str) -> None:
+    """By plain means, from the places that were predicted."""
+    here = table[
+        (table["source"] == benchmark_table.RUN_HERE)
+        & (table["data_set"] == data_set)
+        & (table["group"] == "all")
+    ]
+    assert len(here) > 0
+    for method, lines in here.groupby("method"):
+        path = benchmark_table.PREDICTIONS / data_set / f"{method}.csv.gz"
+        assert {sha256_file(path)} == set(lines["predictions"])
+        own = pd.read_csv(path)
+        distance = ((own["x"] - own["target_x"]) ** 2 + (own["y"] - own["target_y"]) ** 2) ** 0.5
+        side = distance / own["error"]  # the same for all points of a target, where it is a number
+        assert (side.groupby(own["target"]).agg(lambda s: s.max() - s.min()) < 1e-2).all()
+        own["right"] = 100.0 * (own["error"] < float(lines["threshold"].iloc[0]))
+        own["category"] = own["source"].str.split("/").str[0]
+        for line in lines.to_dict("records"):
+            keys = {"point": [], "image": ["source", "target"], "category": ["category"]}[line["average"]]
+            means = [
+                one["right"].mean() if not keys else one.groupby(keys)["right"].mean().mean()
+                for _, one in own.groupby("seed")
+            ]
+            assert line["value"] == pytest.approx(sum(means) / len(means), abs=1e-4)
+            assert len(means) == len(line["seeds"].split())
+
+
+def test_the_interval_over_seeds_by_hand() -> None:
+    scores = pd.DataFrame(
+        {
+            "n_pairs": 5, "n_points": 9, "value": [10.0, 12.0, 14.0], "low": [7.0, 9.0, 11.0],
+            "high": [14.0, 16.0, 18.0], "gain": math.nan, "gain_low": math.nan, "gain_high": math.nan,
+        }
+    )  # fmt: skip
+    found = benchmark_table.over_seeds(scores)
+    between = 4.303 * 2 / math.sqrt(3)
+    assert found["value"] == 12.0
+    assert found["low"] == pytest.approx(12 - math.hypot(3, between), abs=1e-3)
+    assert found["high"] == pytest.approx(12 + math.hypot(4, between), abs=1e-3)
+    assert found["spread"] == 2.0
+    assert math.isnan(found["gain"])
+    one = benchmark_table.over_seeds(scores.iloc[:1])
+    assert (one["low"], one["high"]) == (7.0, 14.0)
+
+
+def test_the_pages_hold_the_present_table(table: pd.DataFrame) -> None:
+    """`make docs` changes nothing."""
+    for name, text in (("leaderboard", pages.leaderboard(table)), ("methods", pages.gains(table))):
+        written = (ROOT / "docs" / f"{name}.md").read_text()
+        mark = {"leaderboard": "leaderboard", "methods": "gains"}[name]
+        assert pages.between(written, mark, text) == written
+
+
+def test_lines_of_a_data_set_take_the_place_of_its_former_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame
+) -> None:
+    monkeypatch.setattr(benchmark_table, "TABLE", tmp_path / "b.csv")
+    benchmark_table.write_csv(benchmark_table.TABLE, table)
+    here = table[table["source"] == benchmark_table.RUN_HERE]
+    name = here["data_set"].iloc[0]
+    benchmark_table.enter(name, here[here["data_set"] == name].head(1))
+    after = benchmark_table.read_table()
+    assert len(after[(after["source"] == benchmark_table.RUN_HERE) & (after["data_set"] == name)]) == 1
+    others = table[~((table["source"] == benchmark_table.RUN_HERE) & (table["data_set"] == name))]
+    pd.testing.assert_frame_equal(after[:-1], others.reset_index(drop=True))
