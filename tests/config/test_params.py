@@ -84,7 +84,7 @@ def test_the_paper_s_training_is_that_of_its_preset(tmp_path: Path) -> None:
     apply_preset(ROOT / "presets" / "spair-71k.yaml", path)
     train = parse(read_params(path), Params, where=path).train
     for name in ("head", "batch", "learning_rate", "gradient_clip", "weights", "triplets", "distance_margin",
-                 "orientation_threshold", "viewpoint_bins"):  # fmt: skip
+                 "orientation_threshold", "viewpoint_bins", "keep"):  # fmt: skip
         assert getattr(train, name) == getattr(PAPERS_TRAIN, name), name
 
 

@@ -49,7 +49,7 @@ from spheremap.model.training.step import Losses, Networks, build_losses, in_gra
 GRID, DIM = (6, 6), 128
 CATEGORIES = ["box", "cone"]
 CONFIG = dataclasses.replace(
-    PAPERS_TRAIN, steps=12, batch=4, triplets=8, log_every=5, validate_every=4, save_every=3
+    PAPERS_TRAIN, keep="best", steps=12, batch=4, triplets=8, log_every=5, validate_every=4, save_every=3
 )
 
 
@@ -481,6 +481,15 @@ def test_the_best_trained_head_is_kept(tmp_path: Path) -> None:
     assert same_head(best, until_then)
 
 
+def test_the_last_head_is_kept_if_asked_for_and_validated_all_the_same(tmp_path: Path) -> None:
+    scores = {0: 9.0, 1: 1.0, 2: 3.0, 3: 2.0}
+    last, result = run(tmp_path, dataclasses.replace(CONFIG, keep="last"), scores=scores)
+    assert result.best_step == 12
+    assert list(result.validation["pck_point"]) == list(scores.values())
+    unvalidated, _ = run(tmp_path / "without")
+    assert same_head(last, unvalidated)
+
+
 def test_without_validation_the_last_head_is_kept(tmp_path: Path) -> None:
     last, result = run(tmp_path)
     assert result.best_step == 12
@@ -726,7 +735,7 @@ class Project:
 
     def params(self, **train: Any) -> None:
         values = dataclasses.asdict(PAPERS_TRAIN)
-        values |= {"batch": 4, "triplets": 8, "log_every": 5, "validate_every": 4, "save_every": 2} | train
+        values |= {"keep": "best", "batch": 4, "triplets": 8, "log_every": 5, "validate_every": 4, "save_every": 2} | train
         (self.folder / "params.json").write_text(json.dumps({"train": values, "dataset": "fake"}))
 
     def arguments(self, out: str, *extra: str) -> list[str]:

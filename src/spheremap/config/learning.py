@@ -22,6 +22,7 @@ from spheremap.config.fields import (
 
 Backend = Literal["auto", "reference", "triton"]
 Decay = Literal["none", "cosine"]
+Keep = Literal["best", "last"]
 
 
 # the paper's losses, in the order of the curves' columns; others follow
@@ -118,6 +119,9 @@ class Train:
         description="Steps between two validations; diagnostics are taken then, too."
     )
     save_every: Count = Field(description="Steps between two states that a killed run resumes from.")
+    keep: Keep = Field(
+        description="Which head: the best on validation, which takes its keypoints, or the last (the authors')."
+    )
     validation: Validation = Field(description="How the best head is chosen.")
 
     def rate(self, step: int) -> float:
@@ -135,5 +139,5 @@ PAPERS_TRAIN = Train(
     head="spherical_map", steps=1, seed=0, batch=64, learning_rate=1e-3, warmup=0, decay="none",
     gradient_clip=None, precision="float32", backend="auto", weights=LOSS_WEIGHTS,
     noise=0.0, triplets=32, distance_margin=0.5, orientation_threshold=0.7, viewpoint_bins=8,
-    log_every=10, validate_every=100, save_every=100, validation=Validation(0.2, 0.1, 200),
+    log_every=10, validate_every=100, save_every=100, keep="last", validation=Validation(0.2, 0.1, 200),
 )  # fmt: skip

@@ -27,7 +27,7 @@ Validator = Callable[[Head], float]  # the higher the better; must not change th
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What training leaves: the head is the one passed in, set to its best parameters.
+    """What training leaves: the head is the one passed in, with the parameters to keep.
 
     `best_step` is the step they come from. Each row of `losses` has means over the steps since the row before
     (step, epoch, total, and a column for each loss; the total is theirs, with the weights of the row's step),
@@ -62,7 +62,7 @@ def train(
         state_path: where the state is saved every `config.save_every` steps; the caller removes it.
         identity: of all that determines the result; a state with another one is ignored.
         validator: scores the head every `config.validate_every` steps and at the end, the best trained head
-            is kept; None keeps the last.
+            is kept, or the last as `config.keep` says; None keeps the last.
 
     Raises:
         InputError: if a validation score is not a number, or a batch has fewer views than processes.
@@ -172,10 +172,10 @@ def _examine(
     """Take diagnostics and validation score; remember the head if it is the best trained one."""
     _require_finite(state, config)
     state.diagnostics.append({"step": state.step, **diagnostics(head)})
-    if validator is None:
+    if validator is None or config.keep == "last":
         state.best_step = state.step
-        return
-    state.note_score(float(validator(head)), head, keep=state.step > 0)
+    if validator is not None:
+        state.note_score(float(validator(head)), head, keep=state.step > 0 and config.keep == "best")
 
 
 def _tell_chirality(by_category: dict[str, float]) -> None:
