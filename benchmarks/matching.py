@@ -154,7 +154,7 @@ def make_tables(size: Workload, per_category: int) -> tuple[Tables, int]:
     ids, images = pictures_of(replace(size, side=1, dim=1)).image_ids, size.records // size.categories
     category = [image_id.split("/")[0] for image_id in ids]
     table = pd.DataFrame({"image_id": ids, "category": category, "azimuth": rng.uniform(0, 360, len(ids))})
-    table = table.assign(x1=10.0, y1=10.0, x2=90.0, y2=90.0, width=100, height=100)
+    table = table.assign(x1=10.0, y1=10.0, x2=90.0, y2=90.0, width=100, height=100, instance="")
     visible = rng.random((len(ids), KEYPOINTS)) < VISIBLE
     x, y = (np.where(visible, rng.uniform(10, 90, visible.shape), np.nan).ravel() for _ in range(2))
     numbers = np.tile([str(k) for k in range(KEYPOINTS)], len(ids))

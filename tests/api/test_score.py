@@ -20,7 +20,7 @@ import world
 from test_protocols import exact_world, slow_kap
 from world import image_row, keypoint_row, leaves_of, make_tables, methods
 
-from spheremap.api import score as api
+from spheremap.api import score_predictions as api
 from spheremap.api.predictions import read_predictions
 from spheremap.api.score_predictions import read_protocols, score_given
 from spheremap.base.errors import InputError

@@ -10,7 +10,7 @@ from layouts_folder import write_folder
 from project import Project
 from studio import run
 
-from spheremap.api import scoring
+from spheremap.api import score_bundle
 from spheremap.base.files import sha256_file, write_json
 from spheremap.base.provenance import unseal
 from spheremap.cli import main
@@ -130,7 +130,7 @@ def test_features_are_kept_for_the_next_time(project: Project, monkeypatch: pyte
     first = caches()
     (path,) = first
     # the tables are there now
-    monkeypatch.setattr(scoring, "make_tables", lambda dataset, threads: Path("data/own/canonical"))
+    monkeypatch.setattr(score_bundle, "make_tables", lambda dataset, threads: Path("data/own/canonical"))
     assert run_again() == metrics
     assert caches() == first
     with path.open("r+b") as stream:

@@ -14,6 +14,7 @@ from spheremap.base.provenance import provenance
 from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.cli import main
 from spheremap.metrics.results import Results, write_results
+from spheremap.metrics.score_table import COLUMNS
 from spheremap.metrics.sweep import Gain
 
 SWEEP = pd.DataFrame(
@@ -41,10 +42,10 @@ class Evaluated:
 
     def results(self, sweep: pd.DataFrame = SWEEP, head: Path | None = None, **swept: object) -> None:
         evaluate = self.params["evaluate"] | {"sweep": self.params["evaluate"]["sweep"] | swept}
-        none = pd.DataFrame()
         settings = {"evaluate": evaluate, "methods": self.params["methods"], "dataset": "own"}
         made = provenance("evaluate", settings, {"head": sha256_file(head or self.studio.head)})
-        write_results(self.folder / "results", Results({}, none, none, none, sweep), made)
+        results = Results({}, pd.DataFrame(columns=list(COLUMNS)), pd.DataFrame(), sweep)
+        write_results(self.folder / "results", results, made)
 
     def command(self, *options: object) -> list[str]:
         names = ["bundle", "--params", self.folder / "params.yaml", "--out", self.bundle, "--embed"]

@@ -735,7 +735,8 @@ class Project:
 
     def params(self, **train: Any) -> None:
         values = dataclasses.asdict(PAPERS_TRAIN)
-        values |= {"keep": "best", "batch": 4, "triplets": 8, "log_every": 5, "validate_every": 4, "save_every": 2} | train
+        values |= {"keep": "best", "batch": 4, "triplets": 8}
+        values |= {"log_every": 5, "validate_every": 4, "save_every": 2} | train
         (self.folder / "params.json").write_text(json.dumps({"train": values, "dataset": "fake"}))
 
     def arguments(self, out: str, *extra: str) -> list[str]:

@@ -120,7 +120,7 @@ class Train:
     )
     save_every: Count = Field(description="Steps between two states that a killed run resumes from.")
     keep: Keep = Field(
-        description="Which head: the best on validation, which takes its keypoints, or the last (the authors')."
+        description="Which head: the best on the keypoints of validation, or the last (the authors')."
     )
     validation: Validation = Field(description="How the best head is chosen.")
 

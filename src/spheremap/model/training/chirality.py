@@ -11,6 +11,8 @@ from torch import Tensor
 
 from spheremap.kernels.vectors import unit
 
+ROUNDING = 1e-6  # longitudes that differ by less are the same
+
 
 def rising_axis(directions: Tensor, azimuth: Tensor) -> Tensor:
     """Unit vector `(3,)` about which mean directions turn as azimuth rises; zero if they do not.
@@ -41,4 +43,5 @@ def image_chirality(points: Tensor, column: Tensor, axis: Tensor) -> Tensor:
     """
     longitude = points @ torch.linalg.cross(axis, unit(points.mean(0)))
     (x, y) = (values - values.mean() for values in (longitude, column))
+    x = torch.where(x.abs().max() > ROUNDING, x, 0.0)
     return (x @ y) / (x.norm() * y.norm())
