@@ -8,6 +8,7 @@ is written.
 
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from spheremap.data.adapters.common import FileDigest, is_text, read_bytes, read
 from spheremap.data.adapters.folder import (
     BOX,
     CATEGORY,
+    CATEGORY_EXPECTED,
     EXIF_ORIENTATION,
     LabelledImage,
     read_images,
@@ -47,8 +49,13 @@ def _text(value: str) -> str:
     return value
 
 
+def _category(value: str) -> str:
+    need(re.fullmatch(CATEGORY, value) is not None, CATEGORY_EXPECTED)
+    return value
+
+
 Text = Annotated[str, AfterValidator(_text)]
-Category = Annotated[str, Field(pattern=rf"^{CATEGORY}$(?!\n)")]
+Category = Annotated[str, AfterValidator(_category)]
 KeypointNames = dict[Category, Distinct[Text]]  # of each category
 
 

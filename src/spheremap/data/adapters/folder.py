@@ -61,6 +61,7 @@ from spheremap.data.images import ANY_VALUE, foreground, open_picture
 from spheremap.data.tables import SPLITS
 
 CATEGORY = r"\w[\w+.-]*"  # becomes part of image ids
+CATEGORY_EXPECTED = "a name of letters and digits, then also '_', '+', '.', '-'; no spaces"
 BOX = ("x1", "y1", "x2", "y2")
 IMAGE_COLUMNS = ("azimuth", "azimuth_bin", "split", "instance", "mask", *BOX)
 MASK_MODES = ("1", "L", "P", "I", "I;16", "RGB", "LA", "PA", "RGBA")
@@ -162,7 +163,7 @@ def _read_image(
 ) -> LabelledImage:
     category, instance = row.values["category"], row.values.get("instance", "")
     if re.fullmatch(CATEGORY, category) is None:
-        raise row.wrong("category", "a name of letters and digits, then also '_', '+', '.', '-'; no spaces")
+        raise row.wrong("category", CATEGORY_EXPECTED)
     if instance and not is_text(instance):
         raise row.wrong("instance", "a text of printable characters, or nothing")
     size = _picture_size(root / name, row, digests["images"])
