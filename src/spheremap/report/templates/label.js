@@ -76,6 +76,7 @@
     unsaved.add(name);
     if (saving) return;
     saving = true;
+    $("app").setAttribute("aria-busy", "true");
     let problem = null;
     while (unsaved.size && !problem) {
       const [next] = unsaved;
@@ -85,6 +86,7 @@
       if (problem) unsaved.add(next);
     }
     saving = false;
+    $("app").setAttribute("aria-busy", "false");
     $("failure").hidden = !problem;
     $("failure").textContent = problem ? `Not saved: ${problem}` : "";
     showAnswers();
@@ -210,6 +212,8 @@
     const points = Object.fromEntries(Object.entries(label().points).filter(([key]) => (names[name] ?? []).includes(key)));
     chosen = 0;
     step({ label: { category: name, points, split: null } });
+    if (keypoints().length) stage.focus({ preventScroll: true });
+    else ask();
   }
 
   function addCategory(name) {
