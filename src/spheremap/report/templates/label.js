@@ -166,7 +166,7 @@
       if (held) chosen = keypoints().indexOf(nearest);
       const key = keypoints()[chosen];
       if (!key) return ask();
-      drag = { key, place: held ? points[key] : place, fresh: !held, moved: !held };
+      drag = { key, place: held ? points[key] : place, fresh: !held, moved: false };
     }
     stage.setPointerCapture(event.pointerId);
     show();
