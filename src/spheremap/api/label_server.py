@@ -19,7 +19,7 @@ from spheremap.api.local_server import LocalHandler, LocalServer
 from spheremap.base.errors import SpheremapError
 from spheremap.base.shortage import shortage_of
 from spheremap.data.images import load_rgb
-from spheremap.data.labels import Labels
+from spheremap.data.labels import SPLITS_IN_TURN, Labels
 from spheremap.data.shapes.camera import BIN_WIDTH, BINS, framed, look_at_origin
 from spheremap.data.shapes.models import make_instance
 from spheremap.data.shapes.scene import render, solid
@@ -65,7 +65,7 @@ class LabelServer(LocalServer):
             "names": names,
             "begin": self.names,
         }
-        return render_labelling(data, self.viewpoints)
+        return render_labelling(data, self.viewpoints, SPLITS_IN_TURN)
 
     def photograph(self, number: int) -> bytes:
         """A photograph as JPEG, at most `_SIDE` px large.

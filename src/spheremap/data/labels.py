@@ -28,8 +28,8 @@ from spheremap.data.adapters.folder import (
     BOX,
     CATEGORY,
     CATEGORY_EXPECTED,
-    EXIF_ORIENTATION,
     LabelledImage,
+    orientation_of,
     read_images,
     read_keypoints,
     upright_size,
@@ -325,10 +325,10 @@ def turn_upright(root: Path) -> int:
         content = read_bytes(path, "photograph")
         with reading_picture(path, "image", content, _REPLACE):
             picture = open_picture(io.BytesIO(content))
-            if picture.getexif().get(EXIF_ORIENTATION, 1) == 1:
+            if orientation_of(picture) == 1:
                 continue
             upright = ImageOps.exif_transpose(picture)
         with atomic_path(path) as temporary:
-            upright.save(temporary, quality=95)
+            upright.save(temporary, format=picture.format, quality=95)
         turned += 1
     return turned

@@ -59,15 +59,18 @@ def render_explorer(data: Mapping[str, Any], sphere_weight: float) -> tuple[str,
     return html, _policy(environment, "explorer.js", ("style.css",), images="data:")
 
 
-def render_labelling(data: Mapping[str, Any], viewpoints: Sequence[str]) -> tuple[str, str]:
+def render_labelling(
+    data: Mapping[str, Any], viewpoints: Sequence[str], splits: Sequence[str]
+) -> tuple[str, str]:
     """The page of `spheremap label`: its HTML, and the content security policy to send it with.
 
     Args:
         data: see `label.js`.
         viewpoints: a picture of each, as an address.
+        splits: that are chosen by turns.
     """
     environment = _environment()
-    html = environment.get_template("label.html").render(data=data, viewpoints=viewpoints)
+    html = environment.get_template("label.html").render(data=data, viewpoints=viewpoints, splits=splits)
     return html, _policy(environment, "label.js", ("style.css", "label.css"), images="data: 'self'")
 
 

@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from spheremap.base.errors import InputError, short
 from spheremap.config.data_sets import Folder as Params
@@ -271,15 +272,20 @@ def upright_size(path: Path, content: bytes, replace: str, turn: str) -> tuple[i
     """
     with reading_picture(path, "image", content, replace):
         picture = open_picture(io.BytesIO(content))
-        try:
-            orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-        except Exception:  # damaged EXIF data, of which Pillow may raise anything, do not turn a picture
-            orientation = 1
-    if orientation in range(2, 9):
+    if (orientation := orientation_of(picture)) > 1:
         problem = "the picture is stored turned: its EXIF orientation is not 1"
         expected = "pixels stored upright, as coordinates and viewpoints refer to them"
         raise refusal(problem, path, expected, f"EXIF orientation {orientation}", turn)
     return picture.size
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """The EXIF orientation: 1 upright, 2 to 8 stored turned or mirrored."""
+    try:
+        orientation = picture.getexif().get(EXIF_ORIENTATION)
+    except Exception:  # damaged EXIF data, of which Pillow may raise anything, do not turn a picture
+        return 1
+    return orientation if orientation in range(2, 9) else 1
 
 
 def _read_mask(

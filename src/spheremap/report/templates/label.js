@@ -299,8 +299,8 @@
     if (drawing) return "Draw the box: from one corner of the object to the opposite one.";
     if (!key) return "Add the names of the keypoints: places that every object of the category has.";
     const rest = missing(photograph().name);
-    if (rest && !rest.length) return "This photograph is done. N shows the next.";
-    if (!(key in own.points)) return `Click where ${key} is, or press X if it cannot be seen.`;
+    if (rest && !rest.length) return "This photograph is done: on to the next.";
+    if (!(key in own.points)) return `Click where ${key} is, or say that it is not visible.`;
     return `Still missing: ${rest.join(", ")}.`;
   }
 
