@@ -282,7 +282,7 @@ def upright_size(path: Path, content: bytes, replace: str, turn: str) -> tuple[i
 def orientation_of(picture: Image.Image) -> int:
     """The EXIF orientation: 1 upright, 2 to 8 stored turned or mirrored."""
     try:
-        orientation = picture.getexif().get(EXIF_ORIENTATION)
+        orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
     except Exception:  # damaged EXIF data, of which Pillow may raise anything, do not turn a picture
         return 1
     return orientation if orientation in range(2, 9) else 1
