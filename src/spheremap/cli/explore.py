@@ -1,7 +1,6 @@
 """`spheremap explore`: two photographs in the browser; click a point and see its matches."""
 
 import argparse
-import webbrowser
 from pathlib import Path
 
 HELP = "show two photographs in the browser, on this machine only: click a point and see its matches"
@@ -29,10 +28,4 @@ def run(args: argparse.Namespace) -> None:
     explorer = Explorer(model, source, target)
     say_weight(model, {args.source: source.share, args.target: target.share})
     with ExplorerServer(explorer, (args.source.name, args.target.name), args.port) as server:
-        print(f"{server.url}  (Ctrl-C to end)", flush=True)
-        if not args.no_browser:
-            webbrowser.open(server.url)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            print()
+        server.show(browser=not args.no_browser)

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,12 +56,31 @@ def render_explorer(data: Mapping[str, Any], sphere_weight: float) -> tuple[str,
     """
     environment = _environment()
     html = environment.get_template("explore.html").render(data=data, sphere_weight=sphere_weight)
-    script, style = (_digest(environment, name) for name in ("explorer.js", "style.css"))
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; img-src data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return html, _policy(environment, "explorer.js", ("style.css",), images="data:")
+
+
+def render_labelling(
+    data: Mapping[str, Any], viewpoints: Sequence[str], splits: Sequence[str]
+) -> tuple[str, str]:
+    """The page of `spheremap label`: its HTML, and the content security policy to send it with.
+
+    Args:
+        data: see `label.js`.
+        viewpoints: a picture of each, as an address.
+        splits: that are chosen by turns.
+    """
+    environment = _environment()
+    html = environment.get_template("label.html").render(data=data, viewpoints=viewpoints, splits=splits)
+    return html, _policy(environment, "label.js", ("style.css", "label.css"), images="data: 'self'")
+
+
+def _policy(environment: Environment, script: str, styles: Sequence[str], images: str) -> str:
+    """Of a page with one script that asks the server it came from."""
+    sheets = " ".join(f"'sha256-{_digest(environment, name)}'" for name in styles)
+    return (
+        f"default-src 'none'; script-src 'sha256-{_digest(environment, script)}'; style-src {sheets}; "
+        f"img-src {images}; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    return html, policy
 
 
 def _environment() -> Environment:

@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from spheremap.base.errors import InputError, short
 from spheremap.config.data_sets import Folder as Params
@@ -60,6 +61,8 @@ from spheremap.data.adapters.pairs import sample_pairs
 from spheremap.data.images import ANY_VALUE, foreground, open_picture
 from spheremap.data.tables import SPLITS
 
+CATEGORY = r"\w[\w+.-]*"  # becomes part of image ids
+CATEGORY_EXPECTED = "a name of letters and digits, then also '_', '+', '.', '-'; no spaces"
 BOX = ("x1", "y1", "x2", "y2")
 IMAGE_COLUMNS = ("azimuth", "azimuth_bin", "split", "instance", "mask", *BOX)
 MASK_MODES = ("1", "L", "P", "I", "I;16", "RGB", "LA", "PA", "RGBA")
@@ -67,10 +70,10 @@ EXIF_ORIENTATION = 0x0112
 
 
 @dataclass
-class _Image:
+class LabelledImage:
     """One row of images.csv, checked; `split` is filled in once all rows are known."""
 
-    where: str
+    line: "Row"  # as it is written
     image_id: str
     category: str
     instance: str
@@ -91,25 +94,10 @@ def read(params: Params) -> Ingested:
         InputError: naming the file, and the line of a table, that is missing or malformed.
     """
     root = Path(params.root)
-    _check_names(root)
     digests = {kind: FileDigest() for kind in ("tables", "images", "masks")}
-    table = _Table(root / "images.csv", ("image", "category"), IMAGE_COLUMNS, digests["tables"])
-    images: dict[str, _Image] = {}  # path as written -> image
-    names: dict[str, str] = {}  # image_id -> path as written
-    for row in ingesting(table.rows):
-        name = row.path("image")
-        if name in images:
-            raise row.wrong("image", f"each image once (first in {images[name].where})")
-        image = _read_image(row, root, name, params.bins, digests)
-        if image.image_id in names:
-            expected = f"a path that differs from {names[image.image_id]!r} in more than '/' and the ending"
-            raise row.wrong("image", f"{expected}: both would be named {image.image_id!r}")
-        images[name], names[image.image_id] = image, name
-    if not images:
-        raise refusal("the data set has no images", table.path, "one row or more", "a header alone")
-
-    measured = _read_keypoints(root / "keypoints.csv", images, digests["tables"])
-    split_known = "split" in table.columns
+    images = read_images(root, params.bins, digests)
+    measured = read_keypoints(root / "keypoints.csv", images, digests["tables"])
+    split_known = any("split" in image.line.values for image in images.values())
     pairs = _read_pairs(root / "pairs.csv", images, split_known, digests["tables"])
     if pairs is None:
         if not split_known:
@@ -140,12 +128,43 @@ def _check_names(root: Path) -> None:
 # --- images.csv ---------------------------------------------------------------------------------------------
 
 
+def read_images(
+    root: Path,
+    bins: int | None,
+    digests: Mapping[str, FileDigest],
+    columns: tuple[str, ...] = IMAGE_COLUMNS,
+) -> dict[str, LabelledImage]:
+    """The rows of images.csv by the pictures' paths as written.
+
+    `columns` are those that may stand beside image and category.
+
+    Raises:
+        InputError: as `read`.
+    """
+    _check_names(root)
+    table = Table(root / "images.csv", ("image", "category"), columns, digests["tables"])
+    images: dict[str, LabelledImage] = {}
+    names: dict[str, str] = {}  # image_id -> path as written
+    for row in ingesting(table.rows):
+        name = row.path("image")
+        if name in images:
+            raise row.wrong("image", f"each image once (first in {images[name].line.where})")
+        image = _read_image(row, root, name, bins, digests)
+        if image.image_id in names:
+            expected = f"a path that differs from {names[image.image_id]!r} in more than '/' and the ending"
+            raise row.wrong("image", f"{expected}: both would be named {image.image_id!r}")
+        images[name], names[image.image_id] = image, name
+    if not images:
+        raise refusal("the data set has no images", table.path, "one row or more", "a header alone")
+    return images
+
+
 def _read_image(
-    row: "_Row", root: Path, name: str, bins: int | None, digests: Mapping[str, FileDigest]
-) -> _Image:
+    row: "Row", root: Path, name: str, bins: int | None, digests: Mapping[str, FileDigest]
+) -> LabelledImage:
     category, instance = row.values["category"], row.values.get("instance", "")
-    if re.fullmatch(r"\w[\w+.-]*", category) is None:
-        raise row.wrong("category", "a name of letters and digits, then also '_', '+', '.', '-'; no spaces")
+    if re.fullmatch(CATEGORY, category) is None:
+        raise row.wrong("category", CATEGORY_EXPECTED)
     if instance and not is_text(instance):
         raise row.wrong("instance", "a text of printable characters, or nothing")
     size = _picture_size(root / name, row, digests["images"])
@@ -158,10 +177,10 @@ def _read_image(
     others = {"mask_path": mask, "mask_value": value, "instance": instance or image_id}
     box, azimuth = _box(row, size, inside), _azimuth(row, bins)
     canonical = image_row(image_id, root / name, size, box, "", azimuth=azimuth, **others)
-    return _Image(row.where, image_id, category, instance or image_id, size, canonical, _splits(row))
+    return LabelledImage(row, image_id, category, instance or image_id, size, canonical, _splits(row))
 
 
-def _azimuth(row: "_Row", bins: int | None) -> float:
+def _azimuth(row: "Row", bins: int | None) -> float:
     if row.values.get("azimuth_bin"):
         if bins is None:
             problem = "images.csv has azimuth bins, but their number is not known"
@@ -177,7 +196,7 @@ def _azimuth(row: "_Row", bins: int | None) -> float:
     return math.nan
 
 
-def _splits(row: "_Row") -> set[str]:
+def _splits(row: "Row") -> set[str]:
     if "split" not in row.values:
         return set()
     splits = row.values["split"].split("+")
@@ -186,7 +205,7 @@ def _splits(row: "_Row") -> set[str]:
     return set(splits)
 
 
-def _box(row: "_Row", size: tuple[int, int], inside: NDArray[np.bool_] | None) -> Box:
+def _box(row: "Row", size: tuple[int, int], inside: NDArray[np.bool_] | None) -> Box:
     width, height = size
     if any(row.values.get(side) for side in BOX):
         expected = f"0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}, or nothing in all four"
@@ -201,7 +220,7 @@ def _box(row: "_Row", size: tuple[int, int], inside: NDArray[np.bool_] | None) -
     return 0.0, 0.0, float(width), float(height)
 
 
-def _divide(images: list[_Image], shares: Shares, seed: int) -> None:
+def _divide(images: list[LabelledImage], shares: Shares, seed: int) -> None:
     """Give each image its split: instances are shuffled per category and cut into test, val and train.
 
     A share above 0 gets one instance at least, as long as there are enough of them for train, test and val in
@@ -231,26 +250,46 @@ def _divide(images: list[_Image], shares: Shares, seed: int) -> None:
 # --- pictures -----------------------------------------------------------------------------------------------
 
 
-def _picture_size(path: Path, row: "_Row", digest: FileDigest) -> tuple[int, int]:
+def _picture_size(path: Path, row: "Row", digest: FileDigest) -> tuple[int, int]:
     """(width, height) as stored; only the header is read."""
     content = read_bytes(path, f"image named in {row.where}", fix="correct the path, or remove the line")
     digest.add(row.values["image"], content)
-    with reading_picture(path, "image", content, f"replace the file, or remove it from {row.where}"):
+    turn = "turn the stored pixels (`spheremap label --upright`, docs/datasets/folder.md), or remove the tag"
+    return upright_size(path, content, f"replace the file, or remove it from {row.where}", turn)
+
+
+def upright_size(path: Path, content: bytes, replace: str, turn: str) -> tuple[int, int]:
+    """(width, height) of a picture that is stored upright.
+
+    Args:
+        path: where it lies, for messages.
+        content: its bytes, of which the header is decoded.
+        replace: what to do about a file that is no picture.
+        turn: what to do about one that is stored turned.
+
+    Raises:
+        InputError: for either.
+    """
+    with reading_picture(path, "image", content, replace):
         picture = open_picture(io.BytesIO(content))
-        try:
-            orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-        except Exception:  # damaged EXIF data, of which Pillow may raise anything, do not turn a picture
-            orientation = 1
-    if orientation in range(2, 9):
+    if (orientation := orientation_of(picture)) > 1:
         problem = "the picture is stored turned: its EXIF orientation is not 1"
         expected = "pixels stored upright, as coordinates and viewpoints refer to them"
-        fix = "turn the stored pixels (docs/datasets/folder.md shows how), or remove the EXIF tag"
-        raise refusal(problem, path, expected, f"EXIF orientation {orientation}", fix)
+        raise refusal(problem, path, expected, f"EXIF orientation {orientation}", turn)
     return picture.size
 
 
+def orientation_of(picture: Image.Image) -> int:
+    """The EXIF orientation: 1 upright, 2 to 8 stored turned or mirrored."""
+    try:
+        orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
+    except Exception:  # damaged EXIF data, of which Pillow may raise anything, do not turn a picture
+        return 1
+    return orientation if orientation in range(2, 9) else 1
+
+
 def _read_mask(
-    path: Path, size: tuple[int, int], row: "_Row", digest: FileDigest
+    path: Path, size: tuple[int, int], row: "Row", digest: FileDigest
 ) -> tuple[int, NDArray[np.bool_]]:
     """The value of the object's pixels, or `ANY_VALUE` if there are several, and where they are, `(H, W)`."""
     content = read_bytes(path, f"mask named in {row.where}", fix="correct the path, or leave the field empty")
@@ -280,11 +319,11 @@ def _read_mask(
 # --- keypoints.csv and pairs.csv ----------------------------------------------------------------------------
 
 
-def _read_keypoints(path: Path, images: Mapping[str, _Image], digest: FileDigest) -> bool:
+def read_keypoints(path: Path, images: Mapping[str, LabelledImage], digest: FileDigest) -> bool:
     """Put the keypoints into the images; whether there are any."""
     if not path.exists():
         return False
-    rows = _Table(path, ("image", "keypoint", "x", "y"), ("visible",), digest).rows
+    rows = Table(path, ("image", "keypoint", "x", "y"), ("visible",), digest).rows
     if not rows:
         fix = "write them, or remove the file: without it all pictures are for training"
         raise refusal("the table of keypoints has no rows", path, "one row or more", "a header alone", fix)
@@ -309,7 +348,7 @@ def _read_keypoints(path: Path, images: Mapping[str, _Image], digest: FileDigest
     return any(point is not None for image in images.values() for point in image.points.values())
 
 
-def _keypoint_rows(images: Mapping[str, _Image]) -> list[dict[str, Any]]:
+def _keypoint_rows(images: Mapping[str, LabelledImage]) -> list[dict[str, Any]]:
     """Rows of all keypoints that an image's category has; one name is one number in all categories."""
     names = sorted({name for image in images.values() for name in image.points})
     numbers = {name: str(i) for i, name in enumerate(names)}
@@ -324,7 +363,7 @@ def _keypoint_rows(images: Mapping[str, _Image]) -> list[dict[str, Any]]:
 
 
 def _read_pairs(
-    path: Path, images: Mapping[str, _Image], split_known: bool, digest: FileDigest
+    path: Path, images: Mapping[str, LabelledImage], split_known: bool, digest: FileDigest
 ) -> list[tuple[str, str, str]] | None:
     """The listed pairs (split, source, target), or None if there is no list.
 
@@ -333,7 +372,7 @@ def _read_pairs(
     if not path.exists():
         return None
     pairs: dict[tuple[str, str, str], str] = {}  # and the line
-    for row in _Table(path, ("split", "source", "target"), (), digest).rows:
+    for row in Table(path, ("split", "source", "target"), (), digest).rows:
         split = row.values["split"]
         if split not in SPLITS:
             raise row.wrong("split", "train, val or test")
@@ -342,7 +381,7 @@ def _read_pairs(
             raise row.wrong("target", "another image than the source")
         for column, image in (("source", source), ("target", target)):
             if split_known and split not in image.split:
-                raise row.wrong(column, f"an image of split {split} ({image.where} says otherwise)")
+                raise row.wrong(column, f"an image of split {split} ({image.line.where} says otherwise)")
             if not split_known:
                 image.split.add(split)
         pair = (split, source.image_id, target.image_id)
@@ -354,7 +393,7 @@ def _read_pairs(
     return list(pairs)
 
 
-def _draw_pairs(images: Mapping[str, _Image], params: Params) -> list[tuple[str, str, str]]:
+def _draw_pairs(images: Mapping[str, LabelledImage], params: Params) -> list[tuple[str, str, str]]:
     names = sorted({name for image in images.values() for name in image.points})
     categories = sorted({image.category for image in images.values()})
     pairs = []
@@ -379,7 +418,7 @@ def _draw_pairs(images: Mapping[str, _Image], params: Params) -> list[tuple[str,
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """One line of a table: field by column name, stripped."""
 
     where: str  # file and line
@@ -407,14 +446,14 @@ class _Row:
             raise self.wrong(column, "a path relative to the data set's folder, with '/' and without '..'")
         return path.as_posix()
 
-    def image(self, column: str, images: Mapping[str, _Image]) -> _Image:
+    def image(self, column: str, images: Mapping[str, LabelledImage]) -> LabelledImage:
         name = self.path(column)
         if name not in images:
             raise self.wrong(column, "an image of images.csv, written in the same way")
         return images[name]
 
 
-class _Table:
+class Table:
     """A CSV table with a header, in UTF-8."""
 
     def __init__(
@@ -435,13 +474,13 @@ class _Table:
             raise refusal("not a CSV table", where, expected, short(str(error))) from error
         self.columns = lines[0][1] if lines else []
         self._check_header(required, optional)
-        self.rows: list[_Row] = []
+        self.rows: list[Row] = []
         for where, fields in lines[1:]:
             if len(fields) != len(self.columns):
                 expected = f"{len(self.columns)} fields: " + ", ".join(self.columns)
                 found, problem = f"{len(fields)} fields", "line of another length than the header"
                 raise refusal(problem, where, expected, found)
-            self.rows.append(_Row(where, dict(zip(self.columns, fields, strict=True))))
+            self.rows.append(Row(where, dict(zip(self.columns, fields, strict=True))))
 
     def _check_header(self, required: tuple[str, ...], optional: tuple[str, ...]) -> None:
         columns, known = set(self.columns), (*required, *optional)

@@ -1,0 +1,236 @@
+"""Labels made by hand: what is written is what the adapter reads, and the work goes on where it was left."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from layouts_folder import write_folder
+from PIL import Image
+from small_sets import DataSet
+
+from spheremap.base.errors import InputError
+from spheremap.data.labels import SPLITS_IN_TURN, Labels, turn_upright
+from spheremap.data.tables import Tables
+
+NAMES = {"mug": ["handle", "rim"]}
+LABEL: dict[str, Any] = {
+    "category": "mug",
+    "instance": "",
+    "azimuth": 90.0,
+    "split": None,
+    "box": [1, 2, 30, 28.5],
+    "points": {"handle": [3.5, 4], "rim": None},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Nine pictures without tables."""
+    root = tmp_path / "mine"
+    (root / "photos").mkdir(parents=True)
+    for number in range(9):
+        Image.new("RGB", (40 + number, 30), (90, 120, 200)).save(root / f"photos/{number}.png")
+    return root
+
+
+def step(number: int, label: dict[str, Any] | None = LABEL, **changes: Any) -> dict[str, Any]:
+    """What the page sends."""
+    image = f"photos/{number}.png"
+    return {"image": image, "label": label and label | changes, "names": NAMES}
+
+
+def read(root: Path) -> Tables:
+    shares = {"train": 0.4, "val": 0.2, "test": 0.4}
+    entry = {"layout": "folder", "root": str(root), "bins": None, "shares": shares, "max_pairs": 100}
+    return DataSet(root, entry | {"min_shared_keypoints": 1, "seed": 0}).read()
+
+
+def test_what_is_written_is_what_the_adapter_reads(folder: Path) -> None:
+    labels = Labels(folder)
+    assert list(labels.sizes) == [f"photos/{number}.png" for number in range(9)]
+    for number in range(8):
+        labels.save(step(number))
+    tables = read(folder)
+    assert len(tables.images) == 8  # the ninth has no label
+    row = tables.images.set_index("image_id").loc["mug/photos__3"]
+    assert row[["category", "azimuth", "x1", "y1", "x2", "y2", "split"]].tolist() == [
+        *("mug", 90.0, 1.0, 2.0, 30.0, 28.5, "test")
+    ]
+    points = tables.keypoints[tables.keypoints["image_id"] == "mug/photos__3"].set_index("name")
+    assert points["visible"].to_dict() == {"handle": 1, "rim": 0}
+    assert points.loc["handle", ["x", "y"]].tolist() == [3.5, 4.0]
+    assert {split: len(tables.pairs_of(split)) for split in ("train", "val", "test")} == {
+        **{"train": 4, "val": 2, "test": 2}
+    }
+
+
+def test_every_state_on_the_way_is_a_data_set(folder: Path) -> None:
+    """Whatever is saved last can be read: labels in part, and labels that are taken back."""
+    labels = Labels(folder)
+    for changes in (
+        {"points": {}, "azimuth": None, "box": None},
+        {"points": {}},
+        {"points": {"rim": None}},
+        {},
+    ):
+        labels.save(step(0, **changes))
+        assert len(read(folder).images) == 1
+    labels.save(step(1))
+    labels.save(step(0, None))
+    assert list(read(folder).images["image_id"]) == ["mug/photos__1"]
+    labels.save(step(1, None))
+    assert [path.name for path in folder.iterdir() if path.is_file()] == ["keypoint_names.json"]
+
+
+def test_the_work_goes_on_where_it_was_left(folder: Path) -> None:
+    labels = Labels(folder)
+    names = {"mug": ["rim", "handle", "foot"], "cup": []}
+    labels.save(step(0) | {"names": names})
+    labels.save(step(4, points={}, azimuth=None, box=None, instance="blue mug") | {"names": names})
+    again = Labels(folder)
+    assert again.labels == labels.labels
+    assert {category: list(own) for category, own in again.names.items()} == names
+    stored = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    again.save({"image": "photos/8.png", "label": None, "names": names})
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == stored
+
+
+def test_tables_of_a_spreadsheet_are_kept(tmp_path: Path) -> None:
+    """Masks, objects, degrees and keypoints stay what they are; masks are no photographs."""
+    write_folder(tmp_path, ("mug",), 4)
+    before = read(tmp_path)
+    labels = Labels(tmp_path)
+    assert list(labels.sizes) == [f"photos/mug/{number}.png" for number in range(4)]
+    assert list(labels.names["mug"]) == ["front", "roof", "back", "wheel"]
+    points = {"front": None, "roof": [32.0, 9.6], "back": [57.6, 24.0], "wheel": [19.2, 40.8]}
+    label = LABEL | {"instance": "mug 0", "box": None, "points": points}
+    names = {"mug": list(points)}
+    labels.save({"image": "photos/mug/0.png", "label": label, "names": names})
+    after = read(tmp_path)
+    columns = ["image_id", "mask_path", "azimuth", "instance", "x1", "y1", "x2", "y2"]
+    assert after.images[columns].equals(before.images[columns])
+    pd.testing.assert_frame_equal(after.keypoints, before.keypoints)
+
+
+def test_splits_go_by_turns_and_objects_stay_together(folder: Path) -> None:
+    labels = Labels(folder)
+
+    def split(number: int, **changes: Any) -> str | None:
+        sent = step(number, **changes) | {"names": {**NAMES, "cup": []}}
+        saved = labels.save(sent)
+        assert saved is not None
+        return saved.split
+
+    assert split(0, instance="blue") == SPLITS_IN_TURN[0]
+    assert split(1, instance="red") == SPLITS_IN_TURN[1]
+    assert split(2, instance="red") == SPLITS_IN_TURN[1]
+    assert split(3, instance="blue") == SPLITS_IN_TURN[0]
+    assert split(4) == SPLITS_IN_TURN[2]  # the third object
+    assert split(5) == SPLITS_IN_TURN[3]
+    assert split(6) == SPLITS_IN_TURN[0]
+    assert split(7, category="cup", points={}) == SPLITS_IN_TURN[0]
+    assert split(8, instance="red", split="test") == "test"  # chosen
+    (folder / "images.csv").write_text(
+        "image,category\n" + "".join(f"photos/{n}.png,mug\n" for n in range(5))
+    )
+    (folder / "keypoints.csv").unlink()
+    assert [own.split for own in Labels(folder).labels.values()] == [*SPLITS_IN_TURN, SPLITS_IN_TURN[0]]
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ([], "what the page sent"),
+        (step(0, category="blue mug"), "category"),
+        (step(0, category="cup"), "names are missing"),
+        (step(0, points={"nose": [1, 2]}), "names are missing"),
+        (step(0, points={"rim": [41, 2]}), "40 × 30 px"),
+        (step(0, points={"rim": [float("nan"), 2]}), "points"),
+        (step(0, box=[5, 5, 5, 9]), "no box"),
+        (step(0, box=[0, 0, 50, 9]), "no box"),
+        (step(0, azimuth=400.0), "azimuth"),
+        (step(0, split="holdout"), "split"),
+        (step(0, instance=" a"), "instance"),
+        (step(0) | {"names": {"mug": ["rim", "rim", "handle"]}}, "names"),
+        (step(0) | {"names": {"../mug": []}}, "names"),
+        (step(99), "no photograph"),
+        (step(0) | {"image": "../mine/photos/0.png"}, "no photograph"),
+        (step(0) | {"image": "/etc/passwd"}, "no photograph"),
+    ],
+)
+def test_a_step_that_does_not_fit_changes_nothing(folder: Path, sent: object, message: str) -> None:
+    labels = Labels(folder)
+    labels.save(step(1))
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with pytest.raises(InputError, match=message):
+        labels.save(sent)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    assert list(labels.labels) == ["photos/1.png"]
+
+
+def test_names_that_other_photographs_have_cannot_go(folder: Path) -> None:
+    """As from a page that was open all the while."""
+    labels = Labels(folder)
+    labels.save(step(1))
+    with pytest.raises(InputError, match=r"photos/1\.png"):
+        labels.save({"image": "photos/0.png", "label": None, "names": {"mug": ["rim"]}})
+
+
+def refused(root: Path, *parts: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Labels(root)
+    assert all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_bad_folders_get_a_message(folder: Path, tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", "no such folder", "nowhere")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "no photographs", ".jpg")
+    (folder / "notes.txt").write_text("not a photograph, and not in the way")
+    (folder / ".hidden.png").write_text("nor this")
+    assert len(Labels(folder).sizes) == 9
+    (folder / "photos/a.jpg").write_text("no picture")
+    refused(folder, "unreadable", "a.jpg")
+    Image.new("RGB", (20, 20)).save(folder / "photos/a.jpg")
+    (folder / "photos__a.png").write_bytes((folder / "photos/1.png").read_bytes())
+    refused(folder, "photos/a.jpg", "photos__a.png", "rename")
+    (folder / "photos__a.png").rename(folder / " b.png")
+    refused(folder, "name", "' b.png'")
+
+
+def test_bad_tables_get_a_message(folder: Path) -> None:
+    table = folder / "images.csv"
+    table.write_text("image,category,azimuth_bin\nphotos/0.png,mug,2\n")
+    refused(folder, "azimuth_bin", "did you mean 'azimuth'")
+    table.write_text("image,category\nphotos/nowhere.png,mug\n")
+    refused(folder, "line 2", "nowhere.png")
+    table.write_text("image,category\nphotos/0.png,mug\n")
+    (folder / "keypoints.csv").write_text("image,keypoint,x,y\nphotos/0.png,rim,900,3\n")
+    refused(folder, "keypoints.csv, line 2", "900")
+    (folder / "keypoints.csv").unlink()
+    (folder / "keypoint_names.json").write_text(json.dumps({"mug": "rim"}))
+    refused(folder, "keypoint_names.json", "mug")
+    (folder / "keypoint_names.json").unlink()
+    (folder / "pairs.csv").write_text("split,source,target\n")
+    refused(folder, "pairs.csv", "remove")
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_photographs_stored_sideways_are_turned_when_asked(folder: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.zeros((30, 40, 3), np.uint8)
+    pixels[:10] = 255  # the upper edge as stored
+    Image.fromarray(pixels).save(folder / "photos/side.png", exif=exif)
+    others = (folder / "photos/0.png").read_bytes()
+    refused(folder, "side.png", "--upright")
+    assert turn_upright(folder) == 1
+    assert turn_upright(folder) == 0
+    assert Labels(folder).sizes["photos/side.png"] == ((30, 40) if orientation == 6 else (40, 30))
+    with Image.open(folder / "photos/side.png") as picture:
+        turned = np.asarray(picture)
+    np.testing.assert_array_equal(turned, np.rot90(pixels, {3: 2, 6: -1}[orientation]))
+    assert (folder / "photos/0.png").read_bytes() == others
