@@ -1,6 +1,7 @@
 """The leaderboard: every line says where it is from, and what was run here can be computed again."""
 
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 import yaml
 
 from spheremap.base.files import sha256_file
+from spheremap.base.template import lay_project
+from spheremap.metrics.score_table import read_scores
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "leaderboard"))
@@ -111,3 +114,32 @@ def test_lines_of_a_data_set_take_the_place_of_its_former_ones(
     assert len(after[(after["source"] == benchmark_table.RUN_HERE) & (after["data_set"] == name)]) == 1
     others = table[~((table["source"] == benchmark_table.RUN_HERE) & (table["data_set"] == name))]
     pd.testing.assert_frame_equal(after[:-1], others.reset_index(drop=True))
+
+
+@pytest.mark.slow
+def test_spheremap_score_gives_the_table_s_lines(table: pd.DataFrame, tmp_path: Path) -> None:
+    """The data set is drawn; values, intervals, gains, geometry-aware points."""
+    lay_project(tmp_path / "project")
+    here = table[(table["source"] == benchmark_table.RUN_HERE) & (table["data_set"] == "shapes")]
+    stored = {
+        method: pd.read_csv(benchmark_table.PREDICTIONS / "shapes" / f"{method}.csv.gz")
+        for method in here["method"].unique()
+    }
+    given = pd.concat(own.assign(method=method) for method, own in stored.items())
+    scores = []
+    for seed, own in given.groupby("seed"):
+        own.drop(columns=["seed", "error"]).to_csv(tmp_path / "project" / "given.csv", index=False)
+        subprocess.run(
+            ["spheremap", "score", "given.csv", "--dataset", "shapes", "--out", "scored"],
+            cwd=tmp_path / "project", check=True, capture_output=True,
+        )  # fmt: skip
+        found = read_scores(tmp_path / "project" / "scored" / "scores.csv").assign(seed=seed)
+        scores.append(found[(found["metric"] == "pck") & (found["threshold"] == "0.10")])
+    by = pd.concat(scores).groupby(["method", "average", "group_by", "group"])
+    names = {label: key for key, label in benchmark_table.GROUPS.items()}
+    for line in here.to_dict("records"):
+        expected = benchmark_table.over_seeds(
+            by.get_group((line["method"], line["average"], *names[line["group"]]))
+        )
+        for column in ("value", "low", "high", "gain", "gain_low", "gain_high"):
+            assert line[column] == pytest.approx(expected[column], abs=2e-4, nan_ok=True), (line, column)
