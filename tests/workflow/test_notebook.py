@@ -21,6 +21,7 @@ def test_it_is_stored_without_outputs(root: Path) -> None:
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells(root))
 
 
+@pytest.mark.slow
 def test_its_cells_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a random backbone, whose weights need not be fetched."""
     matcher = spheremap.load(make_studio(tmp_path).bundle, device="cpu")
