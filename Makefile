@@ -63,12 +63,14 @@ audit: env
 bench: env
 	python benchmarks/run.py
 
-# the pages that are written from the code, and the pictures of the concepts
+# the pages that are written from the code, the pictures, and all pages as a site under site/
 docs: env
 	python docs/reference.py
 	python docs/parameters.py
 	python docs/figures.py
 	python leaderboard/pages.py
+	test ! -f results/report.html || python docs/screenshots.py results/report.html docs/screenshots
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 # every method on the data sets that lie here, into leaderboard/BENCHMARK.csv: an hour or more
 leaderboard: env

@@ -1,6 +1,8 @@
 """The report page in a browser: quiet, offline, and an explorer that answers to mouse and keyboard."""
 
 import base64
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import chromium
+from PIL import Image
 from test_report import EVALUATE, GRID, REPORT, ROWS, SLICE, Project, data_of, unpacked
 
 from spheremap.config import Report as ReportParams
@@ -266,3 +269,14 @@ def test_without_scripts_the_rest_of_the_page_stands(browser: Any, path: Path) -
     assert view.page.locator("#explorer-absent").is_visible()
     assert view.page.locator("#matches img").first.is_visible()
     view.context.close()
+
+
+def test_sections_are_photographed_for_the_documentation(
+    root: Path, browser: Any, path: Path, tmp_path: Path
+) -> None:
+    subprocess.run([sys.executable, root / "docs/screenshots.py", path, tmp_path], check=True)
+    pictures = {file.stem: Image.open(file) for file in tmp_path.iterdir()}
+    assert pictures.keys() == {"scores", "explorer"}
+    for picture in pictures.values():
+        assert picture.width > 1000
+        assert len(picture.getcolors(1 << 20) or ()) > 100  # not a blank page

@@ -30,7 +30,9 @@ from spheremap.cli import command_names, main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-SLOW = {"docs/label.md", "docs/quick-start.md", "docs/workflow.md"}  # pages that run the workflow or DVC
+# pages that run the workflow or DVC; settings that tutorials show are put into params.yaml
+TUTORIALS = {str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "tutorials").glob("*.md")}
+SLOW = {"docs/label.md", "docs/quick-start.md", "docs/workflow.md", *TUTORIALS}
 LANGUAGES = {"diff", "sh", "bash", "python", "yaml", "csv", "text", "json"}
 NEEDED = ("Makefile", "presets", "pyproject.toml", "requirements.txt", "src")
 
@@ -237,7 +239,7 @@ def ready(made: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     for name in NEEDED:
         (folder / name).symlink_to(ROOT / name)
     for number, name in enumerate(
-        ("a.jpg", "b.jpg", "data/mine/photos/0001.jpg", "data/mine/photos/0002.jpg")
+        ("a.jpg", "b.jpg", *(f"data/raw/mine/photos/000{number}.jpg" for number in range(1, 5)))
     ):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -280,6 +282,15 @@ def run(project: Project, command: str) -> None:
         project.run("bash", "-euo", "pipefail", "-c", command)
 
 
+def put(project: Project, settings: dict[str, object]) -> None:
+    """Set values in params.yaml, and new entries beside those that are there."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            project.edit({f"{key}.{name}": entry for name, entry in value.items()})
+        else:
+            project.edit({key: value})
+
+
 def marked(page: str) -> object:
     return pytest.param(page, marks=pytest.mark.slow if page in SLOW else ())
 
@@ -296,6 +307,8 @@ def test_every_command_of_a_page_runs(page: str, project: Project) -> None:
                     run(project, command)
             elif block.language == "python":
                 exec(compile(block.text, f"{page}:{block.line}", "exec"), {"__name__": "__main__"})
+            elif block.language == "yaml" and page in TUTORIALS:
+                put(project, yaml.safe_load(block.text))
         except BaseException as error:
             error.add_note(f"in the block at {page}:{block.line}")
             raise

@@ -29,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--points",
-        metavar='"X,Y …"|FILE',
-        help="points in pixels of the upright source: a text, or a file with a line x,y for each (or .json)",
+        help='points in pixels of the upright source: "x,y x,y …", or a file with lines x,y (or .json)',
     )
     parser.add_argument(
         "--out", type=Path, help="file for the matches, .json or .csv (default: standard output)"

@@ -1,0 +1,102 @@
+"""The documentation site: built strictly, at one address, and quiet in a browser."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from browser import chromium
+
+pytestmark = pytest.mark.slow
+
+
+def build(project: Path, out: Path) -> "subprocess.CompletedProcess[str]":
+    """As `make docs` does: a warning, such as a link or an anchor that leads nowhere, is an error."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    done = build(root, out)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_a_link_that_leads_nowhere_is_refused(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "docs", tmp_path / "docs")
+    for name in ("mkdocs.yml", "README.md"):
+        shutil.copy(root / name, tmp_path)
+    (tmp_path / "src").symlink_to(root / "src")
+    page = tmp_path / "docs" / "remotes.md"
+    page.write_text(page.read_text() + "\n[a](nowhere.md) [b](masks.md#nowhere) [c](../nowhere.py)\n")
+    done = build(tmp_path, tmp_path / "site")
+    assert done.returncode != 0
+    for link in ("nowhere.md", "masks.md#nowhere", "../nowhere.py"):
+        assert re.search(
+            rf"WARNING +-  Doc file 'remotes.md' contains a link '{re.escape(link)}'", done.stderr
+        )
+
+
+def repository(root: Path) -> str:
+    found = re.search(r"^repo_url: (\S+)", (root / "mkdocs.yml").read_text(), flags=re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def test_the_home_page_is_the_readme(root: Path, site: Path) -> None:
+    home = (site / "index.html").read_text(encoding="utf-8")
+    assert 'href="install/"' in home
+    assert f'href="{repository(root)}/blob/main/CHANGELOG.md"' in home
+
+
+def test_the_python_page_has_every_public_name(site: Path) -> None:
+    page = (site / "reference/python/index.html").read_text(encoding="utf-8")
+    for name in ("load", "Matcher.match", "Matches.to_frame", "SphereMap.picture"):
+        assert re.search(rf'id="spheremap\.(\w+\.)*{re.escape(name)}"', page), name
+
+
+def test_every_page_names_the_same_repository(root: Path) -> None:
+    """Those that mkdocs.yml cannot reach: badges, and what a notebook installs."""
+    path = repository(root).removeprefix("https://github.com/")
+    texts = [p for p in [root / "README.md", *(root / "docs").rglob("*")] if p.suffix in (".md", ".ipynb")]
+    named = [n for p in texts for n in re.findall(r"/github(?:\.com)?/([\w-]+/spheremap)\b", p.read_text())]
+    assert named
+    assert set(named) == {path}
+
+
+@pytest.mark.parametrize("page", ["", "reference/python/"])
+def test_pages_load_nothing_from_elsewhere(page: str, address: str) -> None:
+    with chromium() as browser:
+        tab = browser.new_page()
+        asked: list[str] = []
+        said: list[str] = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.on("console", lambda message: said.append(message.text))
+        tab.goto(address + page, wait_until="networkidle")
+        assert "spheremap" in tab.title()
+    assert asked
+    assert [url for url in asked if not url.startswith(address)] == []
+    assert said == []
