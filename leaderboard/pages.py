@@ -15,7 +15,7 @@ SCORES = {  # column of the page: average and group of a line
     "geometry-aware, per image": ("image", "geometry-aware"),
     "geometry-aware, per point": ("point", "geometry-aware"),
 }
-ENTRY = ["method", "backbone", "supervision", "trained_on", "source"]  # a line of the page
+ENTRY = ["method", "supervision", "backbone", "trained_on", "source"]  # a line of the page
 
 
 def write_pages() -> None:
@@ -47,10 +47,11 @@ def leaderboard(table: pd.DataFrame) -> str:
                 for column, (average, group) in SCORES.items()
             }
             value = next(float(rows["value"].iloc[0]) for rows in found.values() if len(rows))
-            cells = [str(entry.iloc[0][name]) or "–" for name in ENTRY[:-1]]
-            lines.append((value, [*cells, *(_score(rows) for rows in found.values()), _origin(entry)]))
+            method, *about = (str(entry.iloc[0][name]) or "–" for name in ENTRY[:-1])
+            scores = (_score(rows) for rows in found.values())
+            lines.append((value, [method, *scores, *about, _origin(entry)]))
         lines.sort(key=lambda line: -line[0])
-        head = ["method", "backbone", "supervision", "trained on", *SCORES, "from"]
+        head = ["method", *SCORES, "supervision", "backbone", "trained on", "from"]
         parts.append(f"### {data_set}{_size(own)}\n\n{_table(head, (cells for _, cells in lines))}")
     return "\n\n".join(parts)
 

@@ -16,7 +16,7 @@
     supervision: (row) => text(row, column("supervision")),
     lines: (row) => text(row, column("from")).split(":")[0],
   };
-  const averages = names.slice(column("trained on") + 1, column("from"));
+  const averages = names.slice(1, column("supervision"));
   const toolbar = document.createElement("form");
   toolbar.className = "leaderboard-choice";
   toolbar.setAttribute("aria-label", "What the tables show");
@@ -65,15 +65,20 @@
     header.setAttribute("aria-sort", rising ? "ascending" : "descending");
   }
 
-  for (const table of tables)
+  for (const table of tables) {
+    table.dataset.leaderboard = ""; // no class: the site styles tables without one
     [...table.tHead.rows[0].cells].forEach((header, at) => {
       const button = Object.assign(document.createElement("button"), { type: "button", textContent: names[at] });
       button.addEventListener("click", () => sort(table, at, header));
       header.replaceChildren(button);
     });
+  }
 
   const style = document.createElement("style");
   style.textContent = `
+    [data-leaderboard] :is(td, th) { padding: .4rem .5rem !important; min-width: 2.5rem !important; }
+    [data-leaderboard] td:last-child { min-width: 11rem !important; }
+    [data-leaderboard] :is(td, th):first-child { position: sticky; left: 0; background: var(--md-default-bg-color, Canvas); }
     .leaderboard-choice { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; margin: 1rem 0; font-size: .75rem; }
     .leaderboard-choice fieldset { border: 1px solid currentColor; border-radius: .2rem; padding: .2rem .6rem .4rem; }
     .leaderboard-choice label { display: inline-block; margin-right: .8rem; white-space: nowrap; }
