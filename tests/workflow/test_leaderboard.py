@@ -2,9 +2,10 @@
 
 import math
 import subprocess
-import sys
 from pathlib import Path
 
+import benchmark_table
+import pages
 import pandas as pd
 import pytest
 import yaml
@@ -14,9 +15,6 @@ from spheremap.base.template import lay_project
 from spheremap.metrics.score_table import read_scores
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "leaderboard"))
-import benchmark_table  # noqa: E402
-import pages  # noqa: E402
 
 RUNS = yaml.safe_load((ROOT / "leaderboard" / "runs.yaml").read_text())
 

@@ -11,10 +11,13 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pages
 import pytest
 from browser import chromium
 
 pytestmark = pytest.mark.slow
+# columns of the leaderboard's tables
+HEAD = ("method", *pages.SCORES, "supervision", "backbone", "trained on", "from")
 
 
 def build(project: Path, out: Path) -> "subprocess.CompletedProcess[str]":
@@ -100,3 +103,44 @@ def test_pages_load_nothing_from_elsewhere(page: str, address: str) -> None:
     assert asked
     assert [url for url in asked if not url.startswith(address)] == []
     assert said == []
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(390, "dark"), (390, "light"), (1280, "dark"), (1280, "light")]
+)
+def test_the_leaderboard_is_sorted_and_chosen_by_keyboard(address: str, width: int, scheme: str) -> None:
+    with chromium() as browser:
+        tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        failed: list[str] = []
+        tab.on("pageerror", lambda error: failed.append(str(error)))
+        tab.goto(address + "leaderboard/", wait_until="networkidle")
+        first = tab.locator("table").first
+        lines, shown = first.locator("tbody tr"), first.locator("tbody tr:visible")
+
+        def methods() -> list[str]:
+            return [str(name) for name in shown.locator("td:first-child").all_inner_texts()]
+
+        count = lines.count()
+        assert shown.count() == count > 5
+        tab.get_by_label("keypoints", exact=True).focus()
+        tab.keyboard.press("Space")
+        assert 0 < shown.count() < count
+        assert set(shown.locator(f"td:nth-child({len(HEAD) - 3})").all_inner_texts()).isdisjoint(
+            {"keypoints"}
+        )
+        by_name = first.get_by_role("button", name="method")
+        by_name.focus()
+        tab.keyboard.press("Enter")
+        assert methods() == sorted(methods(), key=str.casefold)
+        assert first.locator("th").first.get_attribute("aria-sort") == "ascending"
+        first.get_by_role("button", name="per image").first.press("Enter")
+        values = [text for text in shown.locator("td:nth-child(2)").all_inner_texts() if text != "–"]
+        assert [float(v.split()[0]) for v in values] == sorted(
+            (float(v.split()[0]) for v in values), reverse=True
+        )
+        assert not first.get_by_text("geometry-aware, per image", exact=True).is_visible()
+        tab.get_by_label("geometry-aware, per image").press("Space")
+        assert first.get_by_text("geometry-aware, per image").is_visible()
+        # the tables scroll, the page does not
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert failed == []
