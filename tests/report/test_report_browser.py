@@ -16,7 +16,7 @@ from spheremap.features.geometry import patch_centres, patch_of
 
 # through a copy: reading a canvas of the page itself several times makes the browser complain
 READ_CANVAS = """(row) => {
-  const canvas = document.querySelector(`[data-row=${row}] canvas`);
+  const canvas = document.querySelector(`figure[data-method=${row}] canvas`);
   const { width, height } = canvas;
   const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   copy.drawImage(canvas, 0, 0);
@@ -66,12 +66,12 @@ class Watched:
 
     def match(self, row: str) -> list[float]:
         """Where the cross of a row stands, as the page says, in original pixels of the target."""
-        return [float(v) for v in self.page.get_attribute(f"[data-row={row}]", "data-match").split()]
+        return [float(v) for v in self.page.get_attribute(f"figure[data-method={row}]", "data-match").split()]
 
     def cross(self, row: str, picture: dict[str, Any]) -> np.ndarray:
         """Where the cross of a row is drawn, in original pixels of the target."""
-        stage = self.page.locator(f"[data-row={row}] .stage").bounding_box()
-        cross = self.page.locator(f"[data-row={row}] .match.line").bounding_box()
+        stage = self.page.locator(f"figure[data-method={row}] .stage").bounding_box()
+        cross = self.page.locator(f"figure[data-method={row}] .match.line").bounding_box()
         middle = np.array([cross["x"] + cross["width"] / 2, cross["y"] + cross["height"] / 2])
         share = (middle - [stage["x"], stage["y"]]) / [stage["width"], stage["height"]]
         return share * [picture["width"], picture["height"]]
@@ -175,10 +175,10 @@ def test_keypoints_show_what_was_evaluated(watched: Watched, data: dict[str, Any
             assert status.startswith(point["name"])
             for row in ROWS:
                 assert watched.match(row) == point["predicted"][row]
-                answer = watched.page.locator(f"[data-row={row}] [data-role=answer]").text_content()
+                answer = watched.page.locator(f"figure[data-method={row}] [data-role=answer]").text_content()
                 assert answer.endswith("right" if point["right"][row] else "wrong")
                 assert f"{row} {answer}" in status
-                ring = watched.page.locator(f"[data-row={row}] .truth.line")
+                ring = watched.page.locator(f"figure[data-method={row}] .truth.line")
                 assert [float(ring.get_attribute(name)) for name in ("cx", "cy")] == point["truth"]
 
 
@@ -199,7 +199,9 @@ def test_the_keyboard_is_enough(watched: Watched, data: dict[str, Any]) -> None:
     page.locator("#explorer-pair").focus()
     page.keyboard.press("Tab")  # the slider
     page.keyboard.press("Home")
-    assert page.evaluate("getComputedStyle(document.querySelector('[data-row] canvas')).opacity") == "0"
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('figure[data-method] canvas')).opacity") == "0"
+    )
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Point of the source"
     box, (rows, columns) = np.array(pair["source"]["box"]), GRID
@@ -245,7 +247,7 @@ def test_the_map_is_brightest_where_similarity_is_highest(watched: Watched, data
             order = np.argsort(similarity)
             assert strength[order[-1]] == strength.max() == 230
             assert (np.diff(strength[order].astype(int)) >= 0).all()
-            shown = watched.page.locator(f"[data-row={row}] [data-role=range]").text_content()
+            shown = watched.page.locator(f"figure[data-method={row}] [data-role=range]").text_content()
             expected = f"{similarity.min():.2f} to {similarity.max():.2f}".replace("-", "−")
             assert shown == f"similarity {expected}"
 
