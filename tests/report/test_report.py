@@ -51,7 +51,16 @@ from spheremap.report.marks import apart
 from spheremap.report.matches import RIGHT, WRONG, Match, draw_target, read_match
 from spheremap.report.names import readable
 from spheremap.report.pictures import Crop
-from spheremap.report.scores import Cell, gains, headline, tiles
+from spheremap.report.scores import (
+    Cell,
+    by_category,
+    by_gap,
+    by_likes,
+    gains,
+    headline,
+    nearer_to_mirror,
+    tiles,
+)
 from spheremap.report.sphere_colours import colours, draw_legend, draw_map, interpolate
 from spheremap.report.sphere_figures import draw_sphere
 
@@ -445,6 +454,44 @@ def test_gains_are_differences_of_scores(project: Project, inputs: Inputs) -> No
         else:
             expected = [scores[method][key] - scores["features"][key] for key in KEYS]
             np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_tables_by_group_have_scores_and_counts_of_all_methods(inputs: Inputs) -> None:
+    kinds = {"aware": 3.0, "other": 5.0}, {"both": 7.0, "unpaired": 9.0}
+    geometry, mirror = (
+        pd.DataFrame(
+            [
+                {"method": method, "group": group, "n_pairs": 2, "n_points": 4}
+                | {f"pck_point@{alpha}": value + i for alpha in ALPHAS}
+                for i, method in enumerate(inputs.methods)
+                for group, value in values.items()
+            ]
+        )
+        for values in kinds
+    )
+    metrics = {method: own | {"mirrored": 40.0} for method, own in inputs.metrics.items()}
+    known = replace(inputs, by_geometry=geometry, by_mirror=mirror, metrics=metrics)
+    tables = {"gap": by_gap(inputs, 8), "geometry": by_likes(known)[0], "mirror": by_likes(known)[1]}
+    for table in tables.values():
+        assert list(table.rows) == inputs.methods
+        assert list(table.groups) == [f"PCK@{alpha} per point" for alpha in ALPHAS]
+    assert tables["mirror"].groups["PCK@0.05 per point"] == ["visible", "none"]
+    assert [cell.value for cell in tables["mirror"].rows["sphere"]] == [8, 10] * 3
+    assert [cell.value for cell in tables["geometry"].counts["points"]] == [4] * 6
+    frame = inputs.by_gap[inputs.by_gap["method"] == "fused"].sort_values("gap")
+    expected = [value for alpha in ALPHAS for value in frame[f"pck_point@{alpha}"]]
+    assert [cell.value for cell in tables["gap"].rows["fused"]] == expected
+    assert [cell.value for cell in tables["gap"].counts["pairs"]] == frame["n_pairs"].tolist() * 3
+    pck, kap = by_category(inputs)
+    frame = inputs.by_category[inputs.by_category["method"] == "chance"]
+    assert kap.groups == {"KAP@0.10": CATEGORIES}
+    assert [cell.value for cell in kap.rows["chance"]] == frame["kap@0.10"].tolist()
+    assert [cell.value for cell in pck.rows["chance"]] == frame["pck_point@0.10"].tolist()
+    assert by_likes(inputs) == []
+    assert nearer_to_mirror(inputs) is None
+    table = nearer_to_mirror(known)
+    assert table is not None
+    assert [cell.text for (cell,) in table.rows.values()] == ["40.0"] * 4
 
 
 @pytest.mark.parametrize("resample", ["clusters", "pairs"])

@@ -115,7 +115,7 @@ def build_report(
         "category_charts": _category_charts(inputs),
         "category_tables": scores.by_category(inputs),
         "likes_tables": scores.by_likes(inputs),
-        "mirrored": scores.mirrored(inputs),
+        "mirrored": scores.nearer_to_mirror(inputs),
         "confusions": [
             (
                 own.category,

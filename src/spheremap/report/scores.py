@@ -174,7 +174,7 @@ def by_likes(inputs: Inputs) -> list[Table]:
     ]  # fmt: skip
 
 
-def mirrored(inputs: Inputs) -> Table | None:
+def nearer_to_mirror(inputs: Inputs) -> Table | None:
     """How many predictions are nearer to the mirror keypoint, of those that could be; None if none could."""
     rows = {
         method: [Cell(own["mirrored"], "share", inputs.interval(method, "mirrored"))]

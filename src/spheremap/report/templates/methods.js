@@ -108,6 +108,7 @@
     });
   }
   panel.hidden = false;
+  document.getElementById("methods-absent").hidden = true;
   recall();
   show();
 })();
