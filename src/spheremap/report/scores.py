@@ -100,12 +100,14 @@ def gains(inputs: Inputs) -> Table:
     """Gains in the same scores over the evaluation's baseline, whose own are dashes."""
     keys = [f"{metric}@{alpha}_gain" for metric in SHOWN for alpha in inputs.alphas]
     return Table(
-        caption="",
+        caption="Differences of the scores.",
         groups=headline(inputs).groups,
         rows={
-            method: [Cell(own.get(key, np.nan), "gain", inputs.interval(method, key)) for key in keys]
+            method: [
+                Cell(inputs.metrics[method].get(key, np.nan), "gain", inputs.interval(method, key))
+                for key in keys
+            ]
             for method in inputs.methods
-            if (own := inputs.metrics[method])
         },
         over_baseline="Gain over",
     )
@@ -140,7 +142,7 @@ def by_gap(inputs: Inputs, bins: int) -> Table:
     metrics = {f"pck_point@{alpha}": f"PCK@{alpha} per point" for alpha in inputs.alphas}
     return _by_group(
         inputs.by_gap, "gap", {gap: f"{gap * 360 / bins:g}°" for gap in gaps}, metrics, inputs.methods,
-        "By azimuth gap, in percent.",
+        "By azimuth gap between source and target, in percent.",
     )  # fmt: skip
 
 
@@ -150,7 +152,7 @@ def by_category(inputs: Inputs) -> list[Table]:
     names = {name: name for name in sorted(inputs.by_category["category"].unique())}
     return [
         _by_group(inputs.by_category, "category", names, {f"{metric}@{alpha}": title}, inputs.methods,
-                  "In each category, in percent.")
+                  f"{title} in each category, in percent.")
         for metric, title in (("pck_point", f"PCK@{alpha} per point"), ("kap", f"KAP@{alpha}"))
     ]  # fmt: skip
 
