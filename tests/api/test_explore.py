@@ -216,7 +216,7 @@ def test_in_a_browser(server: ExplorerServer) -> None:
             with page.expect_response(lambda response: "/match?" in response.url):
                 action()
             ready.wait_for()
-            found = {row: page.get_attribute(f"[data-row={row}]", "data-match") for row in ROWS}
+            found = {row: page.get_attribute(f"figure[data-method={row}]", "data-match") for row in ROWS}
             return {row: [float(value) for value in text.split()] for row, text in found.items()}
 
         def click(x: float, y: float) -> None:

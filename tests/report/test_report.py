@@ -40,9 +40,10 @@ from spheremap.metrics.score_table import leaves, read_scores
 from spheremap.model.head import Head, load_head, save_head, sphere_points
 from spheremap.report import figures
 from spheremap.report.build import _training_charts, build_report
-from spheremap.report.choice import choose_extremes, choose_pairs, choose_views
+from spheremap.report.choice import choose_extremes, choose_methods, choose_pairs, choose_views
 from spheremap.report.confusion import Confusion, confusions
 from spheremap.report.explorer import build_explorer, mixtures, pack
+from spheremap.report.gains import gain_intervals
 from spheremap.report.gallery import matched_pairs
 from spheremap.report.inputs import Inputs, check_results, check_tables, read_inputs
 from spheremap.report.keypoint_spheres import KeypointSphere, keypoint_spheres, mirrored, side_of
@@ -50,7 +51,16 @@ from spheremap.report.marks import apart
 from spheremap.report.matches import RIGHT, WRONG, Match, draw_target, read_match
 from spheremap.report.names import readable
 from spheremap.report.pictures import Crop
-from spheremap.report.scores import Cell, headline, tiles
+from spheremap.report.scores import (
+    Cell,
+    by_category,
+    by_gap,
+    by_likes,
+    gains,
+    headline,
+    nearer_to_mirror,
+    tiles,
+)
 from spheremap.report.sphere_colours import colours, draw_legend, draw_map, interpolate
 from spheremap.report.sphere_figures import draw_sphere
 
@@ -64,6 +74,9 @@ BARE = replace(SLICE, report=ReportParams(COMPARED, 0, 0, 0, 1, 0))  # no pictur
 VOID = {"meta", "link", "img", "br", "source", "input"}
 ALPHAS = ("0.10", "0.05", "0.01")
 ROWS = ("features", "sphere", "fused")
+KEYS = [
+    f"{metric}@{alpha}" for metric in ("pck_point", "pck_image", "pck_category", "kap") for alpha in ALPHAS
+]
 
 
 class Project:
@@ -233,14 +246,16 @@ def test_the_page_needs_nothing_outside_itself(html: str) -> None:
             if name in ("src", "href", "xlink:href", "srcset", "poster", "action"):
                 assert value is not None
                 assert value.startswith("data:") or value[1:] in ids, f"<{tag} {name}={value[:60]!r}>"
-    assert page.all("script") == [{"type": "application/json", "id": "explorer-data"}, {}]
+    data = [{"type": "application/json", "id": name} for name in ("gain-intervals", "explorer-data")]
+    assert page.all("script") == [data[0], {}, data[1], {}]
     assert not re.search(r"https?://|//cdn|@import|url\((?!#)", html)
     # the page itself forbids requests, and all scripts but its own
-    script = html[html.rindex("<script>") + len("<script>") : html.rindex("</script>")]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    scripts = re.findall("<script>(.*?)</script>", html, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     policy = next(m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
     assert policy == (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digests[0]}' 'sha256-{digests[1]}'"
     )
     for target in re.findall(r"url\(#([^)]+)\)", html):
         assert target in ids
@@ -249,11 +264,11 @@ def test_the_page_needs_nothing_outside_itself(html: str) -> None:
 def test_pictures_have_alternative_texts_and_headings_are_nested(html: str) -> None:
     page = Reader(html)
     pictures = page.all("img")
-    # legend, 2 maps in 2 categories, 3 panels for each of 3 pairs, the best and the worst, 4 of the explorer;
+    # legend, 2 maps in 2 categories, 3 panels for each of 3 pairs, the best and the worst, 5 of the explorer;
     # charts by gap and category, of training, and confusion in 2 categories
-    assert len(pictures) == 1 + 2 * 2 + 3 * 5 + 4 + (2 + 2 + 4 + 2)
+    assert len(pictures) == 1 + 2 * 2 + 3 * 5 + 5 + (2 + 2 + 4 + 2)
     named = [picture for picture in pictures if picture["src"] != "data:,"]
-    assert len(named) == len(pictures) - 4  # the script fills those of the explorer
+    assert len(named) == len(pictures) - 5  # the script fills those of the explorer
     assert all(len(picture["alt"] or "") > 10 for picture in named)
     spheres = [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
     assert len(spheres) == 2
@@ -267,20 +282,13 @@ def test_pictures_have_alternative_texts_and_headings_are_nested(html: str) -> N
     assert "prefers-color-scheme: dark" in html
 
 
-def test_the_headline_table_is_scores_csv_with_every_best_cell_marked(project: Project, html: str) -> None:
+def test_the_headline_table_is_scores_csv(project: Project, html: str) -> None:
     metrics = leaves(read_scores(project.results / "scores.csv"))
     facts = json.loads((project.results / "metrics.json").read_text())
-    keys = [
-        f"{group}@{alpha}" for group in ("pck_point", "pck_image", "pck_category", "kap") for alpha in ALPHAS
-    ]
-    expected = [metrics[row][key] for row in (*ROWS, "chance") for key in keys]
+    expected = [metrics[row][key] for row in (*ROWS, "chance") for key in KEYS]
     shown = Reader(html).data_values[: len(expected)]
     assert shown == [(value, f"{value:.1f}") for value in expected]
     assert f"<dt>points</dt><dd>{facts['n_points']:,}</dd>" in html
-    cells = re.findall(r'<td class="score( best)?">', html[html.index("<table>") : html.index("</table>")])
-    for i, (mark, value) in enumerate(zip(cells, expected, strict=True)):
-        best = max(metrics[row][keys[i % len(keys)]] for row in (*ROWS, "chance"))
-        assert bool(mark) == (value == best)
 
 
 def test_texts_are_escaped_and_the_backbone_is_named(html: str) -> None:
@@ -296,13 +304,18 @@ def test_methods_stand_in_their_order_and_are_explained(html: str, tmp_path: Pat
     further = Project(tmp_path, azimuths=[0.0, 90.0, 180.0], params=params)
     report = ReportParams(**REPORT | {"compare": compared})
     page = further.build(tmp_path / "report.html", replace(SLICE, evaluate=params, report=report))
-    rows = re.findall(r'<th scope="row">(sphere|fused\w*|chance)</th>', page)
-    assert rows == list(listed)
+    tables = re.findall("<table>.*?</table>", page, re.DOTALL)
+    assert len(tables) == 5  # scores, gains, by gap, and two by category
+    for table in tables:
+        assert re.findall(r'<tr data-method="(\w+)">', table) == list(listed)
     for row in listed:
         assert f"<b>{row}</b>:" in page
     inputs = read_inputs(further.results, "toy", params, compared)
-    legend = texts_of(figures.by_gap(inputs.by_gap, "pck_point@0.10", inputs.methods, bins=8))
-    assert [text for text in legend if text in rows] == rows
+    for drawn in (
+        figures.by_gap(inputs.by_gap, "pck_point@0.10", listed, bins=8),
+        figures.by_category(inputs.by_category, "pck_point@0.10", listed),
+    ):
+        assert re.findall(r'<g id="method-(\w+)">', svg_of(drawn.light)) == list(listed)
     assert "of fused, radius 1.0, penalty 0.5" in page
     assert "<b>fused_mutual</b>" not in html
 
@@ -323,8 +336,8 @@ def test_a_data_set_without_viewpoints_and_validation(tmp_path: Path) -> None:
     assert "unknown azimuth gap" in html
     charts = [picture for picture in page.all("img") if str(picture["src"]).startswith("data:image/svg")]
     assert len(charts) == 2 + 2 + 2  # by category; losses and diagnostics; confusion
-    assert page.all("script") == []
-    assert "script-src 'none'" in html
+    assert page.all("script") == [{"type": "application/json", "id": "gain-intervals"}, {}]
+    assert 'id="explorer' not in html
     assert "Best and worst" not in html
     html = project.build(tmp_path / "report.html", BARE)
     assert len(Reader(html).all("img")) == len(charts)
@@ -428,6 +441,92 @@ def test_tiles_pool_the_far_gaps_by_points(inputs: Inputs) -> None:
         own = frame[(frame["method"] == row) & (frame["gap"] >= 2)]
         assert value == pytest.approx((own["pck_point@0.10"] * own["n_points"]).sum() / own["n_points"].sum())
     assert far.gain.value == pytest.approx(far.after - far.before)
+
+
+def test_gains_are_differences_of_scores(project: Project, inputs: Inputs) -> None:
+    scores = leaves(read_scores(project.results / "scores.csv"))
+    table = gains(inputs)
+    assert list(table.rows) == list(scores)
+    for method, cells in table.rows.items():
+        found = [cell.value for cell in cells]
+        if method == EVALUATE.baseline:
+            assert np.isnan(found).all()
+        else:
+            expected = [scores[method][key] - scores["features"][key] for key in KEYS]
+            np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_tables_by_group_have_scores_and_counts_of_all_methods(inputs: Inputs) -> None:
+    kinds = {"aware": 3.0, "other": 5.0}, {"both": 7.0, "unpaired": 9.0}
+    geometry, mirror = (
+        pd.DataFrame(
+            [
+                {"method": method, "group": group, "n_pairs": 2, "n_points": 4}
+                | {f"pck_point@{alpha}": value + i for alpha in ALPHAS}
+                for i, method in enumerate(inputs.methods)
+                for group, value in values.items()
+            ]
+        )
+        for values in kinds
+    )
+    metrics = {method: own | {"mirrored": 40.0} for method, own in inputs.metrics.items()}
+    known = replace(inputs, by_geometry=geometry, by_mirror=mirror, metrics=metrics)
+    tables = {"gap": by_gap(inputs, 8), "geometry": by_likes(known)[0], "mirror": by_likes(known)[1]}
+    for table in tables.values():
+        assert list(table.rows) == inputs.methods
+        assert list(table.groups) == [f"PCK@{alpha} per point" for alpha in ALPHAS]
+    assert tables["mirror"].groups["PCK@0.05 per point"] == ["visible", "none"]
+    assert [cell.value for cell in tables["mirror"].rows["sphere"]] == [8, 10] * 3
+    assert [cell.value for cell in tables["geometry"].counts["points"]] == [4] * 6
+    frame = inputs.by_gap[inputs.by_gap["method"] == "fused"].sort_values("gap")
+    expected = [value for alpha in ALPHAS for value in frame[f"pck_point@{alpha}"]]
+    assert [cell.value for cell in tables["gap"].rows["fused"]] == expected
+    assert [cell.value for cell in tables["gap"].counts["pairs"]] == frame["n_pairs"].tolist() * 3
+    pck, kap = by_category(inputs)
+    frame = inputs.by_category[inputs.by_category["method"] == "chance"]
+    assert kap.groups == {"KAP@0.10": CATEGORIES}
+    assert [cell.value for cell in kap.rows["chance"]] == frame["kap@0.10"].tolist()
+    assert [cell.value for cell in pck.rows["chance"]] == frame["pck_point@0.10"].tolist()
+    assert by_likes(inputs) == []
+    assert nearer_to_mirror(inputs) is None
+    table = nearer_to_mirror(known)
+    assert table is not None
+    assert [cell.text for (cell,) in table.rows.values()] == ["40.0"] * 4
+
+
+@pytest.mark.parametrize("resample", ["clusters", "pairs"])
+def test_intervals_of_gains_are_those_that_the_evaluation_would_compute(
+    tmp_path: Path, resample: str
+) -> None:
+    """KAP has some over the evaluation's own baseline alone."""
+    params = replace(EVALUATE, bootstrap=40, resample=resample)
+    found: dict[str, dict[str, Any]] = {}
+    for baseline in ROWS:
+        own = replace(params, baseline=baseline)
+        (tmp_path / baseline).mkdir()
+        project = Project(tmp_path / baseline, azimuths=[0.0, 90.0, 180.0], params=own)
+        inputs = read_inputs(project.results, "toy", own, COMPARED)
+        found = found or gain_intervals(inputs, read_tables(project.tables), params)  # of the first baseline
+        assert list(found[baseline]) == [method for method in params.methods if method != baseline]
+        for method, intervals in found[baseline].items():
+            assert len(intervals) == 12
+            scores = inputs.metrics[method]
+            for key, interval in zip(KEYS, intervals, strict=True):
+                if baseline != ROWS[0] and key.startswith("kap"):
+                    assert interval is None
+                else:
+                    assert interval == [scores[f"{key}_gain_low"], scores[f"{key}_gain_high"]]
+
+
+def test_without_samples_there_are_no_intervals(inputs: Inputs, tables: Tables, html: str) -> None:
+    assert gain_intervals(inputs, tables, EVALUATE) == {}
+    assert "No intervals were computed" in html
+
+
+def test_a_page_of_many_methods_shows_few_at_first() -> None:
+    many = [f"m{i}" for i in range(9)]
+    assert choose_methods(many, ("m2", "m8"), "m5") == ["m0", "m1", "m2", "m5", "m8"]
+    assert choose_methods(many[:4], ("m2", "m3"), "m2") == many[:4]
 
 
 def test_cells_as_shown() -> None:
@@ -608,7 +707,7 @@ def test_charts_are_drawn_for_both_themes_and_leave_settings_alone() -> None:
     assert drawn == figures.by_gap(frame, "pck_point@0.10", rows, bins=8)
     for uri, theme in ((drawn.light, figures.LIGHT), (drawn.dark, figures.DARK)):
         svg = base64.b64decode(uri.partition(",")[2]).decode()
-        assert all(theme[name] in svg for name in ("ink", "muted", "grid", *rows))
+        assert all(theme[name] in svg for name in ("muted", "grid", *rows))
     assert "45°" in texts_of(drawn)
 
 
@@ -643,17 +742,21 @@ def test_methods_that_the_report_does_not_know_look_their_own_way(count: int) ->
     frame = pd.DataFrame({"method": rows * 2, "gap": [0] * len(rows) + [1] * len(rows), "kap@0.10": 1.0})
     drawn = figures.by_gap(frame, "kap@0.10", rows, bins=8)
     assert len(set(re.findall(r"stroke: (#[0-9a-f]{6}); stroke-width: 2[;\"]", svg_of(drawn.light)))) >= count
-    assert [text for text in texts_of(drawn) if text in rows] == rows
+    legend = figures.legend(rows)
+    assert list(legend) == rows
+    assert len({entry.light for entry in legend.values()}) == len({entry.dark for entry in legend.values()})
+    for entry in legend.values():
+        assert entry.light in svg_of(drawn.light)
+        assert entry.dark in svg_of(drawn.dark)
 
 
 def test_every_method_looks_its_own_way() -> None:
-    rows = list(entries())
-    frame = pd.DataFrame({"method": rows * 2, "gap": [0] * len(rows) + [1] * len(rows), "kap@0.10": 1.0})
-    drawn = svg_of(figures.by_gap(frame, "kap@0.10", rows, bins=8).light)
-    lines = re.findall(r'<path d="M[^"]*" clip-path="[^"]*" style="fill: none; (stroke[^"]*)"', drawn)
-    assert len(lines) >= len(rows) - 1  # chance has no line of its own kind
-    markers = re.findall(r'<use xlink:href="#(\w+)"[^>]*style="fill: (#\w+)', drawn)
-    assert len(set(lines) | set(markers)) >= len(rows)
+    legend = figures.legend(list(entries()))
+    assert len({dataclasses.astuple(entry) for entry in legend.values()}) == len(entries())
+    for entry in legend.values():
+        outline = np.array([point.split(",") for point in entry.marker.split()], dtype=float)
+        assert np.abs(outline).max() <= 8  # half of what is said, and a corner
+        assert np.ptp(outline, axis=0).min() >= 5
 
 
 def test_intervals_are_shown_where_the_evaluation_gives_them(copy: Path, inputs: Inputs) -> None:
@@ -674,7 +777,7 @@ def test_intervals_are_shown_where_the_evaluation_gives_them(copy: Path, inputs:
     assert inputs.interval("fused", "kap@0.05") is None  # half an interval is none
     assert [tile.gain.bounds for tile in tiles(inputs, 2, "far")] == ["", "", "−0.3 to +4.0"]
     table = headline(inputs)
-    shown = {name: [cell.bounds for cell in cells if cell.bounds] for name, cells in table.rows}
+    shown = {name: [cell.bounds for cell in cells if cell.bounds] for name, cells in table.rows.items()}
     interval = f"{score - 2.25:.1f}–{score + 1.5:.1f}"
     assert shown == {"features": [], "sphere": [], "fused": [interval], "chance": []}
     assert "intervals, 95 % by lot" in table.caption
@@ -868,10 +971,12 @@ def test_the_explorer_answers_as_the_evaluation_did(tables: Tables, inputs: Inpu
             assert point["source"] == [place["x"], place["y"]]
             patch = patch_of(np.array([point["source"]]), np.array(source["box"]), GRID)[0]
             centres = patch_centres(np.array(target["box"]), GRID)
-            for row in data["weights"]:
+            for row in inputs.methods:
                 scored = predictions.loc[(row, source["id"], target["id"], keypoint)]
                 assert point["predicted"][row] == [scored["x"], scored["y"]]
                 assert point["right"][row] == (scored["error"] < 0.1)
+                if row not in data["weights"]:
+                    continue
                 answer = _decode(pair["best"][row], "<u2", 1)[patch, 0]
                 np.testing.assert_allclose(centres[answer], point["predicted"][row], atol=1e-4)
                 checked += 1
@@ -935,7 +1040,7 @@ def test_packed_features_keep_the_strongest_directions() -> None:
 
 def test_pairs_drawn_twice_share_their_place_in_the_explorer(tables: Tables, inputs: Inputs) -> None:
     params = replace(SLICE, report=ReportParams(**REPORT | {"pairs": 24, "extremes": 2}))
-    drawn = matched_pairs(tables, inputs, params, methods())
+    drawn = matched_pairs(tables, inputs, params)
     assert len(drawn.typical) == len(drawn.records) == 24  # all there are
     assert [len(drawn.best), len(drawn.worst)] == [2, 2]
     for pair in (*drawn.best, *drawn.worst):

@@ -26,6 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spheremap.base.progress import progress
+from spheremap.config.scoring import Resample
 from spheremap.metrics.answers import Floats, Statistic
 
 Key = TypeVar("Key", bound=Hashable)
@@ -97,6 +98,13 @@ def clusters(images: pd.DataFrame, source: NDArray[np.object_], target: NDArray[
     strata = [category.index[category == name].to_numpy() for name in sorted(category.unique())]
     code = pd.Series(codes, index=own.index)
     return Clusters(code[list(source)].to_numpy(), code[list(target)].to_numpy(), strata, named)
+
+
+def design_of(
+    resample: Resample, images: pd.DataFrame, source: NDArray[np.object_], target: NDArray[np.object_]
+) -> Pairs | Clusters:
+    """What samples of pairs of images draw: pairs, or `clusters`, whose arguments the others are."""
+    return Pairs(len(source)) if resample == "pairs" else clusters(images, source, target)
 
 
 def draws(design: Pairs | Clusters, samples: int, seed: int, batch: int = 32) -> Iterator[Floats]:

@@ -79,9 +79,8 @@ class Scores:
 
     def design(self, params: EvaluateParams) -> bootstrap.Pairs | bootstrap.Clusters:
         """What the bootstrap draws."""
-        if params.resample == "pairs":
-            return bootstrap.Pairs(len(self.points))
-        return bootstrap.clusters(self.images, self.questions.source_id, self.questions.target_id)
+        asked = self.questions
+        return bootstrap.design_of(params.resample, self.images, asked.source_id, asked.target_id)
 
     def table(self, params: EvaluateParams) -> pd.DataFrame:
         """All metrics of all methods over all pairs and in groups, with intervals: the columns of `COLUMNS`.

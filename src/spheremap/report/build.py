@@ -16,9 +16,11 @@ from spheremap.methods import make_methods
 from spheremap.metrics.agreement import check_agreement
 from spheremap.model.head import load_head
 from spheremap.report import figures, scores
+from spheremap.report.choice import choose_methods
 from spheremap.report.confusion import confusions
 from spheremap.report.explorer import build_explorer, mixtures
 from spheremap.report.figures import Drawing
+from spheremap.report.gains import gain_intervals
 from spheremap.report.gallery import matched_pairs, sphere_maps
 from spheremap.report.inputs import Inputs, check_results, check_tables, read_inputs
 from spheremap.report.keypoint_spheres import keypoint_spheres
@@ -47,11 +49,12 @@ DIAGNOSTICS = {
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing with its title and its caption."""
+    """A drawing with its title and its caption; `by_method` if the page hides methods in it."""
 
     title: str
     caption: str
     drawing: Drawing
+    by_method: bool = False
 
 
 def build_report(
@@ -78,7 +81,7 @@ def build_report(
     inputs = read_inputs(results, params.dataset, evaluate, params.report.compare)
     data = read_tables(tables)
     check_tables(inputs.predictions, data)
-    drawn = matched_pairs(data, inputs, params, methods)
+    drawn = matched_pairs(data, inputs, params)
     with FeatureCache.open(images) as cache:
         check_agreement(cache, sphere, head)
         maps = sphere_maps(data, cache, sphere, params)
@@ -95,19 +98,24 @@ def build_report(
         "split": evaluate.split,
         "seed": evaluate.seed,
         "notes": notes(params.methods, methods),
+        "legend_entries": figures.legend(inputs.methods),
+        "shown": choose_methods(inputs.methods, inputs.compared, evaluate.baseline),
         "compared": inputs.compared,
+        "baseline": evaluate.baseline,
+        "intervals": gain_intervals(inputs, data, evaluate),
         "alpha": alpha,
         "backbone": _backbone(backbone),
         "remarks": _remarks(data, record),
         "facts": inputs.facts,
         "tiles": scores.tiles(inputs, FAR, f"PCK@{alpha} at gaps of {FAR * 360 / bins:g}° and more"),
         "headline": scores.headline(inputs),
+        "gains": scores.gains(inputs),
         "gap_charts": _gap_charts(inputs, bins),
         "gap_table": scores.by_gap(inputs, bins) if len(inputs.by_gap) else None,
         "category_charts": _category_charts(inputs),
-        "category_table": scores.by_category(inputs),
+        "category_tables": scores.by_category(inputs),
         "likes_tables": scores.by_likes(inputs),
-        "mirrored": scores.mirrored(inputs),
+        "mirrored": scores.nearer_to_mirror(inputs),
         "confusions": [
             (
                 own.category,
@@ -162,9 +170,9 @@ def _gap_charts(inputs: Inputs, bins: int) -> list[Chart]:
         return []
     found = "Share of keypoints found, by how far apart the two viewpoints are. Higher is better."
     mixed = "Share of keypoints predicted on another keypoint of the same object. Lower is better."
-    alpha, rows = inputs.alphas[0], inputs.methods
+    alpha = inputs.alphas[0]
     return [
-        Chart(title, caption, figures.by_gap(inputs.by_gap, f"{metric}@{alpha}", rows, bins))
+        Chart(title, caption, figures.by_gap(inputs.by_gap, f"{metric}@{alpha}", inputs.methods, bins), True)
         for metric, title, caption in (
             ("pck_point", f"PCK@{alpha} per point", found),
             ("confusion", f"Confused parts @{alpha}", mixed),
@@ -173,9 +181,9 @@ def _gap_charts(inputs: Inputs, bins: int) -> list[Chart]:
 
 
 def _category_charts(inputs: Inputs) -> list[Chart]:
-    alpha, caption = inputs.alphas[0], " and ".join(inputs.compared) + ", in percent."
+    alpha, frame = inputs.alphas[0], inputs.by_category
     return [
-        Chart(title, caption, figures.by_category(inputs.by_category, f"{metric}@{alpha}", inputs.compared))
+        Chart(title, "In percent.", figures.by_category(frame, f"{metric}@{alpha}", inputs.methods), True)
         for metric, title in (("pck_point", f"PCK@{alpha} per point"), ("kap", f"KAP@{alpha}"))
     ]
 

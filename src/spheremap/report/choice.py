@@ -1,7 +1,17 @@
-"""Which pictures and pairs to show: by rule and seed, or openly the best and the worst."""
+"""What to show: methods, pictures and pairs by rule and seed, or openly the best and the worst pairs."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+
+FEW = 5  # methods that a page of many shows until the reader chooses
+
+
+def choose_methods(methods: Sequence[str], compared: Sequence[str], baseline: str) -> list[str]:
+    """Those shown at first: the compared ones and the baseline, and the first of the others up to `FEW`."""
+    chosen = list(dict.fromkeys((*compared, baseline, *methods)))[:FEW]
+    return [method for method in methods if method in chosen]
 
 
 def choose_views(images: pd.DataFrame, count: int, seed: int) -> list[str]:

@@ -1,8 +1,9 @@
 """The explorer in the report: pairs of pictures, and all the page needs to find a point of one in the other.
 
 What is shown as the match is never computed in the page: for the keypoints it is the evaluation's prediction,
-and for every other point the patch of highest similarity, found here from the full descriptors. Only the
-similarity maps are computed in the page, from features rounded to fit.
+by every method, and for every other point the patch of highest similarity by features, sphere and their
+mixtures, found here from the full descriptors. Only the similarity maps are computed in the page, from
+features rounded to fit.
 """
 
 import base64
@@ -97,7 +98,7 @@ def build_explorer(
                 "title": title,
                 "source": _picture(match.source, source, cache.boxes[records[0]]),
                 "target": _picture(match.target, target, cache.boxes[records[1]]),
-                "keypoints": _keypoints(match, list(weights)),
+                "keypoints": _keypoints(match),
                 "best": {row: text_of(answer.numpy().astype("<u2")) for row, answer in best.items()},
                 "features": base64.b64encode(packed).decode("ascii"),
                 "step": step,
@@ -179,14 +180,14 @@ def _picture(photograph: Image.Image, image_id: str, box: NDArray[np.float64]) -
     return picture_of(small, image_id, photograph.size, box)
 
 
-def _keypoints(match: Match, rows: Sequence[str]) -> list[dict[str, Any]]:
+def _keypoints(match: Match) -> list[dict[str, Any]]:
     return [
         {
             "name": readable(name),
             "source": match.source_xy[i].tolist(),
             "truth": match.target_xy[i].tolist(),
-            "predicted": {row: match.predicted[row][i].tolist() for row in rows},
-            "right": {row: bool(match.right[row][i]) for row in rows},
+            "predicted": {method: xy[i].tolist() for method, xy in match.predicted.items()},
+            "right": {method: bool(right[i]) for method, right in match.right.items()},
         }
         for i, name in enumerate(match.names)
     ]

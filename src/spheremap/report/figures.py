@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.transforms import Affine2D
 
 from spheremap.report.confusion import Confusion
 from spheremap.report.names import readable
@@ -34,7 +37,9 @@ _SERIES = [name for name in LIGHT if name.startswith("series-")]
 _OWN, _MIXED_UP, _NONE = (  # Okabe-Ito and grey: seen on white and on black
     np.array(colour) / 255 for colour in ((0, 158, 115), (213, 94, 0), (138, 146, 155))
 )
-_MARKERS = {"features": "s", "sphere": "^", "fused": "o", "chance": ""}
+_MARKERS = {"features": "s", "sphere": "^", "fused": "o", "chance": "*"}
+_OTHERS = "Dph<>d"  # markers of methods that are not known here, in turn
+_DASHES = {"-": "", "--": "5 3", ":": "2 2"}  # as SVG has them
 _FURTHER = {  # colour, marker and line of the rows beyond the paper
     "fused_subpatch": ("series-3", "v", "-"),
     "fused_mutual": ("series-4", "P", "-"),
@@ -55,13 +60,51 @@ class Drawing:
     dark: str
 
 
-def by_gap(frame: pd.DataFrame, metric: str, rows: Sequence[str], bins: int) -> Drawing:
-    """A metric in percent against the azimuth gap, one line per method."""
+@dataclass(frozen=True)
+class LegendEntry:
+    """How a method is drawn in charts: colours in the two themes, line and marker, as SVG has them.
+
+    Attributes:
+        light, dark: colours.
+        dashes: of the line; empty for a solid one.
+        marker: points of a polygon about (0, 0), 10 wide.
+    """
+
+    light: str
+    dark: str
+    dashes: str
+    marker: str
+
+
+def legend(methods: Sequence[str]) -> dict[str, LegendEntry]:
+    """How each method is drawn in the charts by gap and by category."""
+    light, dark = (_lines(methods, theme) for theme in (LIGHT, DARK))
+    return {
+        method: LegendEntry(
+            light[method]["color"],
+            dark[method]["color"],
+            _DASHES[light[method]["linestyle"]],
+            _polygon(light[method]["marker"]),
+        )
+        for method in methods
+    }
+
+
+def _polygon(marker: str) -> str:
+    style = MarkerStyle(marker)
+    outline = style.get_path().transformed(style.get_transform() + Affine2D().scale(10, -10))
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in np.concatenate(outline.to_polygons()))
+
+
+def by_gap(frame: pd.DataFrame, metric: str, methods: Sequence[str], bins: int) -> Drawing:
+    """A metric in percent against the azimuth gap, one line per method, which can be hidden: in the SVG it is
+    the group `method-NAME`.
+    """
 
     def draw(axes: Axes, theme: Theme) -> None:
-        for row, look in _lines(rows, theme).items():
-            own = frame[frame["method"] == row].sort_values("gap")
-            axes.plot(own["gap"], own[metric], label=row, **look)
+        for method, look in _lines(methods, theme).items():
+            own = frame[frame["method"] == method].sort_values("gap")
+            axes.plot(own["gap"], own[metric], gid=f"method-{method}", **look)
         gaps = sorted(frame["gap"].unique())
         axes.set_xticks(gaps, [f"{gap * 360 / bins:g}°" for gap in gaps])
         axes.set_xlabel("azimuth gap between source and target")
@@ -72,19 +115,18 @@ def by_gap(frame: pd.DataFrame, metric: str, rows: Sequence[str], bins: int) -> 
     return _chart(draw)
 
 
-def by_category(frame: pd.DataFrame, metric: str, rows: Sequence[str]) -> Drawing:
-    """A metric in percent by category: one dot per method, joined by a bar."""
-    wide = frame.pivot(index="category", columns="method", values=metric)[list(rows)]
+def by_category(frame: pd.DataFrame, metric: str, methods: Sequence[str]) -> Drawing:
+    """A metric in percent by category: one marker per method, in groups as those of `by_gap`."""
+    wide = frame.pivot(index="category", columns="method", values=metric)[list(methods)]
     wide = wide.sort_index(ascending=False)
 
     def draw(axes: Axes, theme: Theme) -> None:
         height = np.arange(len(wide))
-        axes.hlines(height, wide.min(axis=1), wide.max(axis=1), color=theme["grid"], linewidth=4)
-        for row, look in _lines(rows, theme).items():
-            axes.plot(wide[row], height, label=row, **(look | {"linestyle": "none", "markersize": 7}))
+        for method, look in _lines(methods, theme).items():
+            marker = look | {"linestyle": "none", "markersize": 7}
+            axes.plot(wide[method], height, gid=f"method-{method}", **marker)
         axes.set_yticks(height, list(wide.index), color=theme["ink"])
         axes.set_ylim(-0.6, len(wide) - 0.4)
-        axes.grid(axis="y", visible=False)
         axes.set_xlim(0, 1.06 * max(wide.max().max(), 1.0))
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=_ROUND))
         axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
@@ -166,9 +208,13 @@ def _series(count: int, theme: Theme) -> list[dict[str, Any]]:
 def _lines(rows: Sequence[str], theme: Theme) -> dict[str, dict[str, Any]]:
     """Looks of methods: fixed ones for those known here, for others as for curves."""
     others = [row for row in rows if row not in _MARKERS and row not in _FURTHER]
-    free = _series(len(others) + 2, theme)[2:]  # the first two are the colours of features and fused
+    # the first two are the colours of features and fused
+    taken = {"series-1", "series-2", *(_FURTHER[row][0] for row in rows if row in _FURTHER)}
+    series = _series(len(others) + len(_SERIES), theme)
+    free = [look for look in series if look["color"] not in {theme[name] for name in taken}]
     looks: dict[str, dict[str, Any]] = {
-        row: {"marker": "D", **look} for row, look in zip(others, free, strict=True)
+        row: {"marker": marker, "linestyle": "-", **look}
+        for row, look, marker in zip(others, free, itertools.cycle(_OTHERS), strict=False)  # more than enough
     }
     for row in set(rows).difference(others):
         paper = row, _MARKERS.get(row), "--" if row == "chance" else "-"
@@ -188,14 +234,15 @@ def _steps(axes: Axes) -> None:
 
 
 def _chart(draw: Callable[[Axes, Theme], None], *, height: float = _HEIGHT) -> Drawing:
-    """One chart with a legend."""
+    """One chart, with a legend of what is labelled."""
 
     def draw_all(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots()
         draw(axes, theme)
         handles, texts = axes.get_legend_handles_labels()
-        columns = 3 if max(map(len, texts)) > 12 else 4
-        figure.legend(handles, texts, loc="outside upper left", ncols=columns, labelcolor=theme["ink"])
+        if texts:
+            columns = 3 if max(map(len, texts)) > 12 else 4
+            figure.legend(handles, texts, loc="outside upper left", ncols=columns, labelcolor=theme["ink"])
 
     return _drawing(draw_all, (4.4, height))
 

@@ -1,6 +1,5 @@
 """The picture sections of the page: sphere maps and matches."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,8 @@ from spheremap.data.images import load_mask, load_rgb
 from spheremap.data.tables import Tables
 from spheremap.data.viewpoint_bins import UNKNOWN, azimuth_bin, azimuth_gap
 from spheremap.features.cache.reader import FeatureCache
-from spheremap.methods.engine.method import Method
 from spheremap.model.head import Head, sphere_points
 from spheremap.report.choice import choose_extremes, choose_pairs, choose_views
-from spheremap.report.explorer import mixtures
 from spheremap.report.inputs import Inputs
 from spheremap.report.matches import Match, draw_source, draw_target, read_match
 from spheremap.report.names import readable
@@ -78,10 +75,10 @@ class Drawn:
     records: list[tuple[str, str, str, Match]]
 
 
-def matched_pairs(
-    tables: Tables, inputs: Inputs, params: ReportSlice, methods: Mapping[str, Method]
-) -> Drawn:
-    """Matches of the compared methods on pairs chosen by rule, and on the second's best and worst pairs."""
+def matched_pairs(tables: Tables, inputs: Inputs, params: ReportSlice) -> Drawn:
+    """Matches of the compared methods on pairs chosen by rule, and on the second's best and worst pairs; the
+    records have those of all methods.
+    """
     alpha, bins = max(params.evaluate.alphas), params.evaluate.viewpoint_bins
     pairs = _with_gaps(inputs.predictions[["source", "target"]].drop_duplicates(), tables, bins)
     of_second = inputs.predictions[inputs.predictions["method"] == inputs.compared[1]]
@@ -91,14 +88,13 @@ def matched_pairs(
         "best": best.merge(pairs, on=["source", "target"]),
         "worst": worst.merge(pairs, on=["source", "target"]),
     }
-    rows = list(dict.fromkeys((*inputs.compared, *mixtures(methods))))
     found: dict[tuple[str, str], Pair] = {}
     records: list[tuple[str, str, str, Match]] = []
     drawn: dict[str, list[Pair]] = {name: [] for name in lists}
     for name, chosen in lists.items():
         for category, source, target, gap in chosen[["category", "source", "target", "gap"]].to_numpy():
             if (source, target) not in found:
-                match = read_match(tables, inputs.predictions, source, target, alpha, rows)
+                match = read_match(tables, inputs.predictions, source, target, alpha, inputs.methods)
                 angle = "unknown azimuth gap" if gap == UNKNOWN else f"azimuth gap {gap * 360 / bins:g}°"
                 panels = _panels(match, source, target, inputs.compared)
                 found[source, target] = Pair(

@@ -42,8 +42,9 @@ def render(page: Mapping[str, Any]) -> str:
     A content security policy in the page forbids all requests and all scripts but its own.
     """
     environment = _environment()
+    scripts = ["methods.js", *(["explorer.js"] if page["explorer"] else [])]
     return environment.get_template("page.html").render(
-        page=page, script_sha256=_digest(environment, "explorer.js")
+        page=page, script_sha256=[_digest(environment, name) for name in scripts]
     )
 
 

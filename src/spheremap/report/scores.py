@@ -1,7 +1,8 @@
-"""Scores as tables for the page: what stands in which cell, and which cells are best."""
+"""Scores as tables for the page: what stands in which cell."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,14 +17,12 @@ class Cell:
 
     Attributes:
         value: as computed; NaN shows as a dash.
-        style: "score" (one decimal), "gain" (with sign) or "count".
-        best: whether it is the best of its kind.
+        style: "score" (one decimal, higher is better), "share" (one decimal), "gain" (with sign) or "count".
         interval: lower and upper bound, if they were estimated.
     """
 
     value: float
     style: str = "score"
-    best: bool = False
     interval: tuple[float, float] | None = None
 
     @property
@@ -48,13 +47,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Groups of columns over rows of cells; a group without name has no heading of its own."""
+    """Methods against groups of columns.
+
+    Attributes:
+        caption: what the numbers are.
+        groups: headings and the columns of each.
+        counts: lines above the methods: what is counted, and how many in each column.
+        rows: the cells of each method.
+        over_baseline: what the caption says before the name of a baseline; empty where no gains are shown.
+            The page fills them in for the baseline that is chosen, below scores or in the place of gains.
+    """
 
     caption: str
-    corner: str
-    groups: list[tuple[str, int]]
-    columns: list[str]
-    rows: list[tuple[str, list[Cell]]]
+    groups: dict[str, list[str]]
+    rows: dict[str, list[Cell]]
+    counts: dict[str, list[Cell]] = field(default_factory=dict)
+    over_baseline: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,30 +81,35 @@ class Tile:
 
 
 def headline(inputs: Inputs) -> Table:
-    """All methods against all metrics that have a title and thresholds, the best of each column marked."""
+    """All methods against all metrics that have a title and thresholds."""
     keys = [f"{metric}@{alpha}" for metric in SHOWN for alpha in inputs.alphas]
-    best = {key: max(inputs.metrics[method][key] for method in inputs.methods) for key in keys}
-    intervals = any(inputs.interval(method, key) for method in inputs.methods for key in keys)
+    rows = {
+        method: [Cell(inputs.metrics[method][key], interval=inputs.interval(method, key)) for key in keys]
+        for method in inputs.methods
+    }
+    intervals = any(cell.interval for cells in rows.values() for cell in cells)
     return Table(
-        caption="Percent right; higher is better, the best of each column is marked."
+        caption="Percent right; higher is better, the best shown of each column is marked."
         + (f" Small: intervals, {inputs.facts['intervals']}." if intervals else ""),
-        corner="method",
-        groups=[(title, len(inputs.alphas)) for title in SHOWN.values()],
-        columns=[f"@{alpha}" for _ in SHOWN for alpha in inputs.alphas],
-        rows=[
-            (
-                method,
-                [
-                    Cell(
-                        float(inputs.metrics[method][key]),
-                        best=inputs.metrics[method][key] == best[key],
-                        interval=inputs.interval(method, key),
-                    )
-                    for key in keys
-                ],
-            )
+        groups={title: [f"@{alpha}" for alpha in inputs.alphas] for title in SHOWN.values()},
+        rows=rows,
+    )
+
+
+def gains(inputs: Inputs) -> Table:
+    """Gains in the same scores over the evaluation's baseline, whose own are dashes."""
+    keys = [f"{metric}@{alpha}_gain" for metric in SHOWN for alpha in inputs.alphas]
+    return Table(
+        caption="Differences of the scores.",
+        groups=headline(inputs).groups,
+        rows={
+            method: [
+                Cell(inputs.metrics[method].get(key, np.nan), "gain", inputs.interval(method, key))
+                for key in keys
+            ]
             for method in inputs.methods
-        ],
+        },
+        over_baseline="Gain over",
     )
 
 
@@ -124,83 +137,83 @@ def _pooled(frame: pd.DataFrame, method: str, metric: str) -> float:
 
 
 def by_gap(inputs: Inputs, bins: int) -> Table:
-    """The compared methods at each azimuth gap and threshold."""
-    frame = inputs.by_gap.set_index(["method", "gap"]).sort_index()
-    rows = []
-    for gap in sorted(inputs.by_gap["gap"].unique()):
-        before, after = (frame.loc[(method, gap)] for method in inputs.compared)
-        cells = [Cell(before["n_points"], "count")]
-        for alpha in inputs.alphas:
-            cells += _compare(before[f"pck_point@{alpha}"], after[f"pck_point@{alpha}"])
-        rows.append((f"{gap:g} ({gap * 360 / bins:g}°)", cells))
-    return Table(
-        caption="PCK per point by azimuth gap in bins, in percent, and the gain in points.",
-        corner="gap",
-        groups=[("", 1), *((f"PCK@{alpha}", 3) for alpha in inputs.alphas)],
-        columns=["points", *([*inputs.compared, "gain"] * len(inputs.alphas))],
-        rows=rows,
-    )
+    """PCK at each azimuth gap and threshold."""
+    gaps = sorted(inputs.by_gap["gap"].unique())
+    metrics = {f"pck_point@{alpha}": f"PCK@{alpha} per point" for alpha in inputs.alphas}
+    return _by_group(
+        inputs.by_gap, "gap", {gap: f"{gap * 360 / bins:g}°" for gap in gaps}, metrics, inputs.methods,
+        "By azimuth gap between source and target, in percent.",
+    )  # fmt: skip
 
 
-def by_category(inputs: Inputs) -> Table:
-    """The compared methods in each category at the largest threshold."""
+def by_category(inputs: Inputs) -> list[Table]:
+    """PCK and KAP in each category at the largest threshold."""
     alpha = inputs.alphas[0]
-    metrics = {f"pck_point@{alpha}": f"PCK@{alpha} per point", f"kap@{alpha}": f"KAP@{alpha}"}
-    frame = inputs.by_category.set_index(["method", "category"]).sort_index()
-    rows = []
-    for category in sorted(inputs.by_category["category"].unique()):
-        before, after = (frame.loc[(method, category)] for method in inputs.compared)
-        cells = [Cell(before["n_pairs"], "count"), Cell(before["n_points"], "count")]
-        for metric in metrics:
-            cells += _compare(before[metric], after[metric])
-        rows.append((category, cells))
-    return Table(
-        caption="In each category, in percent, and the gain in points.",
-        corner="category",
-        groups=[("", 2), *((title, 3) for title in metrics.values())],
-        columns=["pairs", "points", *([*inputs.compared, "gain"] * len(metrics))],
-        rows=rows,
-    )
+    names = {name: name for name in sorted(inputs.by_category["category"].unique())}
+    return [
+        _by_group(inputs.by_category, "category", names, {f"{metric}@{alpha}": title}, inputs.methods,
+                  f"{title} in each category, in percent.")
+        for metric, title in (("pck_point", f"PCK@{alpha} per point"), ("kap", f"KAP@{alpha}"))
+    ]  # fmt: skip
 
 
 def by_likes(inputs: Inputs) -> list[Table]:
-    """The compared methods by what else the target shows; nothing where that is not known."""
-    geometry = {"aware": "others of its group are visible (geometry-aware)", "other": "none are"}
-    mirror = {"both": "visible", "one": "hidden", "unpaired": "there is none"}
-    frames = {"keypoint": (inputs.by_geometry, geometry), "mirror keypoint": (inputs.by_mirror, mirror)}
-    tables = []
-    for corner, (frame, titles) in frames.items():
-        if frame.empty:
-            continue
-        own = frame.set_index(["method", "group"])
-        rows: list[tuple[str, list[Cell]]] = []
-        for group in [group for group in titles if group in set(frame["group"])]:
-            before, after = (own.loc[[(method, group)]].iloc[0] for method in inputs.compared)
-            cells = [Cell(before["n_points"], "count")]
-            for alpha in inputs.alphas:
-                cells += _compare(before[f"pck_point@{alpha}"], after[f"pck_point@{alpha}"])
-            rows.append((titles[group], cells))
-        tables.append(
-            Table(
-                caption="PCK per point, in percent, and the gain in points.",
-                corner=corner,
-                groups=[("", 1), *((f"PCK@{alpha}", 3) for alpha in inputs.alphas)],
-                columns=["points", *([*inputs.compared, "gain"] * len(inputs.alphas))],
-                rows=rows,
-            )
-        )
-    return tables
-
-
-def mirrored(inputs: Inputs) -> list[tuple[str, Cell]]:
-    """By method, how many predictions are nearer to the mirror keypoint, of those that could be."""
+    """PCK by what else the target shows; nothing where that is not known."""
+    geometry = {"aware": "others visible", "other": "none visible"}
+    mirror = {"both": "visible", "one": "hidden", "unpaired": "none"}
+    frames = (
+        ("By other keypoints of the same group (geometry-aware)", inputs.by_geometry, geometry),
+        ("By the mirror keypoint", inputs.by_mirror, mirror),
+    )
+    metrics = {f"pck_point@{alpha}": f"PCK@{alpha} per point" for alpha in inputs.alphas}
     return [
-        (method, Cell(inputs.metrics[method]["mirrored"], interval=inputs.interval(method, "mirrored")))
+        _by_group(
+            frame, "group", {group: title for group, title in titles.items() if group in set(frame["group"])},
+            metrics, inputs.methods, f"{caption}, in percent.",
+        )
+        for caption, frame, titles in frames
+        if not frame.empty
+    ]  # fmt: skip
+
+
+def nearer_to_mirror(inputs: Inputs) -> Table | None:
+    """How many predictions are nearer to the mirror keypoint, of those that could be; None if none could."""
+    rows = {
+        method: [Cell(own["mirrored"], "share", inputs.interval(method, "mirrored"))]
         for method in inputs.methods
-        if "mirrored" in inputs.metrics[method]
-    ]
+        if "mirrored" in (own := inputs.metrics[method])
+    }
+    caption = "Of the points whose mirror keypoint the target shows, in percent; lower is better."
+    return Table(caption, {"predicted nearer to the mirror keypoint": [""]}, rows) if rows else None
 
 
-def _compare(before: float, after: float) -> Sequence[Cell]:
-    before, after = float(before), float(after)
-    return Cell(before, best=before >= after), Cell(after, best=after >= before), Cell(after - before, "gain")
+def _by_group(
+    frame: pd.DataFrame,
+    column: str,
+    titles: Mapping[Any, str],
+    metrics: Mapping[str, str],
+    methods: Sequence[str],
+    caption: str,
+) -> Table:
+    """Methods against groups, for each metric.
+
+    Args:
+        frame: of `score_table.by_group`.
+        column: of the frame, which names the groups.
+        titles, metrics: headings of the groups and of the metrics.
+    """
+    own = frame.set_index(["method", column]).astype(float).to_dict()
+    counts = {"pairs": own["n_pairs"], "points": own["n_points"]}
+    return Table(
+        caption=caption,
+        groups={title: list(titles.values()) for title in metrics.values()},
+        counts={
+            name: [Cell(count[methods[0], group], "count") for _ in metrics for group in titles]
+            for name, count in counts.items()
+        },
+        rows={
+            method: [Cell(own[key][method, group]) for key in metrics for group in titles]
+            for method in methods
+        },
+        over_baseline="Small: the gain over",
+    )

@@ -1,7 +1,7 @@
 "use strict";
 // The explorer of the report and of `spheremap explore`. The data: grid [rows, columns] of patches; pairs, each with
 //   source, target: id, uri, width and height in original pixels, and the box [x0, y0, x1, y1] that the patches cover
-//   keypoints: name, source, truth, and by row predicted and right: as evaluated; none in `spheremap explore`
+//   keypoints: name, source, truth, and by method predicted and right: as evaluated; none in `spheremap explore`
 // The report's answers are in the data, by `explorer.py`: weights {row: [features, sphere]}, and of each pair
 //   best: by row the most similar target patch of every source patch (uint16, base64)
 //   features: codes of source and target, direction by direction (int8, zlib, base64), in units of `step`; only for maps
@@ -23,7 +23,10 @@
   const status = document.getElementById("explorer-status");
   const list = document.getElementById("explorer-keypoints");
   const source = stageOf(app.querySelector("[data-role=source]"));
-  const targets = new Map([...app.querySelectorAll("[data-row]")].map((figure) => [figure.dataset.row, stageOf(figure)]));
+  const targets = new Map([...app.querySelectorAll("figure[data-method]")].map((figure) => [figure.dataset.method, stageOf(figure)]));
+  const answers = app.querySelector("[data-role=answers]"); // of all methods in one picture, with a list: in the report
+  const together = answers && stageOf(answers);
+  const items = [...app.querySelectorAll("#explorer-answers li")];
   let current = 0;
   let chosen = { xy: [0, 0], keypoint: null };
   let asking = false;
@@ -40,6 +43,7 @@
     };
   }
 
+  const isShown = (element) => getComputedStyle(element).display !== "none";
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
   const sizeOf = (picture) => Math.max(picture.width, picture.height) / 100;
   const inside = ([x, y], picture) => x >= 0 && y >= 0 && x <= picture.width && y <= picture.height;
@@ -84,10 +88,13 @@
     for (let i = 0; i < patches; i++) {
       for (let d = 0; d < 3; d++) onSphere[i] += points[0][patch * 3 + d] * points[1][i * 3 + d] * POINT_STEP * POINT_STEP;
     }
-    return Object.fromEntries(Object.entries(data.weights).map(([row, [ofFeatures, ofSphere]]) => [row, {
-      match: keypoint === null ? centreOf(best.get(row)[patch], to.box) : keypoints[keypoint].predicted[row],
+    const found = Object.fromEntries(Object.entries(data.weights).map(([row, [ofFeatures, ofSphere]]) => [row, {
+      match: centreOf(best.get(row)[patch], to.box),
       map: onFeatures.map((value, i) => ofFeatures * value + ofSphere * onSphere[i]),
     }]));
+    if (keypoint === null) return found;
+    for (const [row, match] of Object.entries(keypoints[keypoint].predicted)) found[row] = { ...found[row], match };
+    return found;
   }
 
   async function ask({ xy: [x, y] }) {
@@ -142,6 +149,16 @@
     }
   }
 
+  function marker(marks, item, [x, y], scale) {
+    const swatch = item.querySelector("svg");
+    const polygon = swatch.querySelector("polygon").cloneNode();
+    polygon.style.cssText = swatch.style.cssText; // its colours
+    polygon.setAttribute("class", "answer");
+    polygon.setAttribute("transform", `translate(${x} ${y}) scale(${scale})`);
+    polygon.dataset.method = item.dataset.method;
+    marks.append(polygon);
+  }
+
   function showSource() {
     const { source: picture, keypoints } = data.pairs[current];
     source.marks.replaceChildren();
@@ -155,20 +172,40 @@
   function showTargets(point, found) {
     const { target: picture, keypoints } = data.pairs[current];
     const keypoint = point.keypoint === null ? null : keypoints[point.keypoint];
-    const said = [];
+    const size = sizeOf(picture);
+    const near = ([x, y]) => [clamp(x, 0, picture.width), clamp(y, 0, picture.height)];
+    const place = (row) => {
+      if (!found[row]) return "at keypoints only";
+      const verdict = keypoint ? (keypoint.right[row] ? ", right" : ", wrong") : "";
+      return `${whole(found[row].match)}${inside(found[row].match, picture) ? "" : " (in the padding)"}${verdict}`;
+    };
     for (const [row, { canvas, marks, caption, figure }] of targets) {
       const { match, map } = found[row];
       const [low, high] = paint(canvas, map);
       marks.replaceChildren();
-      if (keypoint) mark(marks, "truth", keypoint.truth, sizeOf(picture));
-      mark(marks, "match", [clamp(match[0], 0, picture.width), clamp(match[1], 0, picture.height)], sizeOf(picture));
-      const verdict = keypoint ? (keypoint.right[row] ? ", right" : ", wrong") : "";
-      const place = `${whole(match)}${inside(match, picture) ? "" : " (in the padding)"}${verdict}`;
-      caption.textContent = place;
+      if (keypoint) mark(marks, "truth", keypoint.truth, size);
+      mark(marks, "match", near(match), size);
+      caption.textContent = place(row);
       figure.querySelector("[data-role=range]").textContent = `similarity ${number(low)} to ${number(high)}`;
       figure.dataset.match = match.join(" ");
-      said.push(`${row} ${place}`);
     }
+    for (const item of items) item.querySelector("[data-role=answer]").textContent = place(item.dataset.method);
+    const shown = [...(together ? items : app.querySelectorAll("figure[data-method]"))].filter(isShown);
+    if (together) {
+      together.marks.replaceChildren();
+      if (keypoint) mark(together.marks, "truth", keypoint.truth, size);
+      const matchOf = (item) => near(found[item.dataset.method].match);
+      const answered = shown.filter((item) => found[item.dataset.method]);
+      for (const item of answered) { // those that find the same place stand in a row, inside the picture
+        const same = answered.filter((other) => whole(matchOf(other)) === whole(matchOf(item)));
+        const step = Math.min(4 * size, picture.width / same.length);
+        const width = (same.length - 1) * step;
+        const [x, y] = matchOf(item);
+        const first = clamp(x - width / 2, 0, picture.width - width);
+        marker(together.marks, item, [first + same.indexOf(item) * step, y], 0.4 * size);
+      }
+    }
+    const said = shown.map(({ dataset: { method } }) => `${method} ${place(method)}`);
     status.textContent = `${keypoint ? keypoint.name : "Point"} at ${whole(point.xy)}: ${said.join("; ")}.`;
   }
 
@@ -219,6 +256,7 @@
     if (chooser) chooser.value = String(i);
     const pair = data.pairs[i];
     place(source, pair.source, `source ${pair.source.id}`);
+    if (together) place(together, pair.target, `target ${pair.target.id}`);
     for (const [row, target] of targets) place(target, pair.target, `target ${pair.target.id}, similarity of ${row}`);
     list.replaceChildren(...pair.keypoints.map(({ name }, k) => {
       const button = document.createElement("button");
@@ -286,6 +324,7 @@
   const arrays = data.ask ? [] : await Promise.all(data.pairs.map(arraysOf));
   if (weight) weigh();
   fade(); // browsers keep sliders where they were when a page is loaded again
+  document.getElementById("methods")?.addEventListener("change", show);
   app.hidden = false;
   document.getElementById("explorer-absent").hidden = true;
   choosePair(0);
