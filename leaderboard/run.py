@@ -16,7 +16,7 @@ import yaml
 from benchmark_table import enter, run_rows
 from pages import write_pages
 
-from spheremap.base.template import lay_project
+from spheremap.base.template import lay_project, project_files
 from spheremap.config.presets import apply_preset
 from spheremap.config.slices import read_params
 
@@ -66,9 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _lay_project() -> dict[str, Any]:
     """Lay the project, with the clone's parameters and raw data, and return its parameters."""
-    if PROJECT.exists():
-        for path in (PROJECT / "workflow", PROJECT / "presets"):
-            shutil.rmtree(path)
+    for name in project_files():
+        if (PROJECT / name).is_dir():
+            shutil.rmtree(PROJECT / name)
     lay_project(PROJECT)
     raw = PROJECT / "data" / "raw"
     if not raw.is_symlink():
