@@ -83,6 +83,8 @@ def cached(project: Project, without: str = "") -> set[str]:
         for path, listing in folders.items()
     }
     excluded = held.pop(without) | {folders[without]} if without else set()
+    for path in [path for path in held if any(name.startswith(f"{path}/") for name in in_git)]:
+        excluded |= held.pop(path) | {folders[path]}
     # the training curves are in Git, and once more beside the head
     kept = {md5 for path, md5 in locked(project).items() if path in in_git} - set().union(*held.values())
     return found - excluded - kept
