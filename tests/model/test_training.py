@@ -921,10 +921,16 @@ def test_a_small_training_set_is_one_batch(project: Project, capsys: pytest.Capt
 
 @pytest.mark.parametrize(
     ("able", "expected"),
-    [({"avx512_bf16": True}, "bfloat16"), ({"amx_bf16": True}, "bfloat16"), ({"avx2": True}, "float32")],
+    [
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, "bfloat16"),
+        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, "float32"),
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, "bfloat16"),
+        ({"bf16": True}, "bfloat16"),
+        ({"avx2": True}, "float32"),
+    ],
 )
 def test_automatic_precision_is_that_of_the_processor(
-    able: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch
+    able: dict[str, bool | str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     assert settle_precision("auto", torch.device("cpu")) == expected

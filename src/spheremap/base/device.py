@@ -11,19 +11,25 @@ from spheremap.base.choices import Precision
 from spheremap.base.errors import InputError
 
 
-def native_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for matrix products in bfloat16; without them PyTorch crawls."""
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies matrices faster in bfloat16 than in float32.
+
+    Intel's processors do so with AMX alone, which virtual machines may hide: without it, a ViT-S took half as
+    long again as in float32 (docs/performance.md). Without any of these instructions PyTorch crawls.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    if able.get("amx_bf16") or able.get("bf16"):
+        return True
+    return bool(able.get("avx512_bf16")) and not str(able.get("cpu_name", "")).startswith("Intel")
 
 
 def settle_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """What `auto` means on a device: bfloat16 where it multiplies matrices in it, else float32."""
+    """What `auto` means on a device: bfloat16 where it multiplies matrices faster in it, else float32."""
     if precision != "auto":
         return precision
-    return "bfloat16" if native_bfloat16(device) else "float32"
+    return "bfloat16" if fast_bfloat16(device) else "float32"
 
 
 def choose_device(name: str, turn: int | None = None) -> torch.device:

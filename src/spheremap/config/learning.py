@@ -95,7 +95,7 @@ class Train:
         description="Norm of the gradient at most, longer ones are shortened; null: no limit (the paper's)."
     )
     precision: Precision = Field(
-        description="Of the head's matrix products; auto: bfloat16 where the device multiplies in it."
+        description="Of the head's matrix products; auto: bfloat16 where the device multiplies faster in it."
     )
     backend: Backend = Field(
         description="auto: Triton kernels and a compiled step on CUDA devices, else the reference in torch."
