@@ -100,8 +100,8 @@ class Features:
     seed: Seed = Field(description="Of the crops.")
     batch: Count = Field(description="Images per forward pass.")
     precision: Precision = Field(
-        description="Of the backbone's arithmetic; auto: bfloat16 where the device multiplies faster in it. Tokens "
-        "are stored as float16."
+        description="Of the backbone's arithmetic; auto: bfloat16 where the device multiplies faster in it. "
+        "Tokens are stored as float16."
     )
     shards: Count = Field(description="Files per cache; as many as categories: one each.")
     fit: Fit = Field(
