@@ -15,6 +15,7 @@ SCORES = {  # column of the page: average and group of a line
     "geometry-aware, per image": ("image", "geometry-aware"),
     "geometry-aware, per point": ("point", "geometry-aware"),
 }
+ENOUGH = 3  # training seeds; a line of fewer is preliminary
 ENTRY = ["method", "supervision", "backbone", "trained_on", "source"]  # a line of the page
 
 
@@ -91,7 +92,8 @@ def _origin(rows: pd.DataFrame) -> str:
         if row["source"] == REPORTED:
             places.append(f"[{row['by']}]({row['url']})" + (f", {row['place']}" if row["place"] else ""))
         else:
-            places.append(f"{row['implementation']} code at {row['commit']}, seeds {row['seeds']}")
+            few = "" if len(row["seeds"].split()) >= ENOUGH else ", preliminary"
+            places.append(f"{row['implementation']} code at {row['commit']}, seeds {row['seeds']}{few}")
     return f"{rows['source'].iloc[0]}: {'; '.join(places)}"
 
 
