@@ -39,9 +39,12 @@ def test_every_line_says_where_it_is_from(table: pd.DataFrame) -> None:
     assert table["supervision"].isin(list(RUNS["supervision"])).all()
 
 
-def test_what_was_run_here_has_three_seeds_and_intervals(table: pd.DataFrame) -> None:
+def test_what_was_run_here_has_three_seeds_or_is_preliminary(table: pd.DataFrame) -> None:
     here = table[table["source"] == benchmark_table.RUN_HERE]
-    assert (here["seeds"].str.split().str.len() >= 3).all()
+    seeds = here["seeds"].str.split().str.len()
+    assert (seeds[here["data_set"].isin(benchmark_table.STORED)] >= pages.ENOUGH).all()
+    few = here[seeds < pages.ENOUGH].drop_duplicates(["data_set", *pages.ENTRY])
+    assert pages.leaderboard(table).count("preliminary") == len(few)
     assert here[["value", "low", "high", "n_pairs", "n_points"]].notna().all().all()
     assert ((here["low"] <= here["value"]) & (here["value"] <= here["high"])).all()
 
