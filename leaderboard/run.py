@@ -110,6 +110,8 @@ def _call(*command: str) -> None:
 
 
 def _keep(results: Path, folder: Path) -> None:
+    if folder.exists():
+        return
     part = folder.with_name(folder.name + ".part")
     part.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(PROJECT / "params.yaml", part / "params.yaml")
