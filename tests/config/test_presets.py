@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from dvc.utils.serialize import modify_yaml
+from dvc.utils.hydra import apply_overrides
 
 from spheremap.base.errors import InputError
 from spheremap.cli import main
@@ -28,9 +28,8 @@ def test_params_are_shipped_with_the_demo(root: Path, params: Path) -> None:
 
 
 def test_what_dvc_writes_changes_one_line(root: Path, params: Path) -> None:
-    """`dvc exp run -S train.seed=1` writes the file anew: it is kept in the form that DVC writes."""
-    with modify_yaml(str(params)) as content:
-        content["train"]["seed"] = 1
+    """By `dvc exp run -S`, which writes the file anew: it is kept in the form that DVC writes."""
+    apply_overrides(params, ["train.seed=1"])
     before, after = (path.read_text().splitlines() for path in (root / "params.yaml", params))
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
     assert changed == [("  seed: 0", "  seed: 1")]

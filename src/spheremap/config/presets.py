@@ -24,8 +24,9 @@ def apply_preset(preset: Path, params: Path) -> list[str]:
         InputError: if a file cannot be read or the preset names a key that `params` does not have.
     """
     round_trip = YAML(typ="rt")  # builds plain values only
+    round_trip.default_flow_style = False  # the form that DVC writes, too
     document = _load(round_trip, params)
-    changes = list(_merge(document, _load(round_trip, preset), where=preset))
+    changes = _merge(document, _load(YAML(typ="safe"), preset), where=preset)
     if changes:
         with atomic_path(params) as temporary, temporary.open("w", encoding="utf-8") as stream:
             round_trip.dump(document, stream)
