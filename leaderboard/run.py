@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _call("snakemake", "--cores", "all", "--quiet", "rules")
             _keep(PROJECT / "results", wanted[name])
             for guest in guests:
+                _settings(name, seed, runs, params, leave_out=runs["data_sets"][guest].get("leave_out", []))
                 _call("spheremap", "bundle", "--out", "head.spheremap")
                 _call(
                     "spheremap", "evaluate", "--model", "head.spheremap", "--dataset", guest, "--out", "guest"
@@ -87,8 +88,10 @@ def _lies_here(name: str, entry: dict[str, Any], params: dict[str, Any]) -> bool
     return found
 
 
-def _settings(name: str, seed: int, runs: dict[str, Any], params: dict[str, Any]) -> None:
-    """Write params.yaml of the project: the clone's, the presets, the data set and the seed."""
+def _settings(
+    name: str, seed: int, runs: dict[str, Any], params: dict[str, Any], leave_out: Sequence[str] = ()
+) -> None:
+    """Write params.yaml of the project: the clone's, the presets, the data set, the methods and the seed."""
     own = {key: entry["entry"] for key, entry in runs["data_sets"].items() if "entry" in entry}
     chosen = params | {"dataset": name, "datasets": params["datasets"] | own}
     path = PROJECT / "params.yaml"
@@ -98,6 +101,9 @@ def _settings(name: str, seed: int, runs: dict[str, Any], params: dict[str, Any]
     chosen = read_params(path)
     chosen["dataset"] = name
     chosen["train"]["seed"] = seed
+    chosen["evaluate"]["methods"] = [
+        method for method in chosen["evaluate"]["methods"] if method not in leave_out
+    ]
     for method in chosen["methods"].values():
         if "seed" in method and "steps" in method:
             method["seed"] = seed
