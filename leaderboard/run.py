@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _call("snakemake", "--cores", "all", "--quiet", "rules")
             _keep(PROJECT / "results", wanted[name])
             for guest in guests:
-                _settings(name, seed, runs, params, leave_out=runs["data_sets"][guest].get("leave_out", []))
                 _call("spheremap", "bundle", "--out", "head.spheremap")
+                _settings(name, seed, runs, params, leave_out=runs["data_sets"][guest].get("leave_out", []))
                 _call(
                     "spheremap", "evaluate", "--model", "head.spheremap", "--dataset", guest, "--out", "guest"
                 )
