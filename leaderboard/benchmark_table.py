@@ -1,8 +1,8 @@
 """The lines of BENCHMARK.csv: reading, and making those of methods that were run here."""
 
-import gzip
 import hashlib
 import json
+import lzma
 import math
 import os
 import platform
@@ -133,10 +133,10 @@ def _predictions(data_set: str, folders: Mapping[int, Path]) -> dict[str, str]:
     digests = {}
     for method, own in pd.concat(tables).groupby("method", sort=False):
         columns = ["seed", *(column for column in own if column not in ("seed", "method"))]
-        content = gzip.compress(own[columns].to_csv(index=False, lineterminator="\n").encode(), mtime=0)
+        content = lzma.compress(own[columns].to_csv(index=False, lineterminator="\n").encode(), preset=9)
         digests[str(method)] = hashlib.sha256(content).hexdigest()
         if data_set in STORED:
-            with atomic_path(PREDICTIONS / data_set / f"{method}.csv.gz") as file:
+            with atomic_path(PREDICTIONS / data_set / f"{method}.csv.xz") as file:
                 file.write_bytes(content)
     return digests
 

@@ -59,7 +59,7 @@ def test_scores_of_stored_predictions_are_those_of_the_table(table: pd.DataFrame
     ]
     assert len(here) > 0
     for method, lines in here.groupby("method"):
-        path = benchmark_table.PREDICTIONS / data_set / f"{method}.csv.gz"
+        path = benchmark_table.PREDICTIONS / data_set / f"{method}.csv.xz"
         assert {sha256_file(path)} == set(lines["predictions"])
         own = pd.read_csv(path)
         distance = ((own["x"] - own["target_x"]) ** 2 + (own["y"] - own["target_y"]) ** 2) ** 0.5
@@ -123,7 +123,7 @@ def test_spheremap_score_gives_the_table_s_lines(table: pd.DataFrame, tmp_path: 
     lay_project(tmp_path / "project")
     here = table[(table["source"] == benchmark_table.RUN_HERE) & (table["data_set"] == "shapes")]
     stored = {
-        method: pd.read_csv(benchmark_table.PREDICTIONS / "shapes" / f"{method}.csv.gz")
+        method: pd.read_csv(benchmark_table.PREDICTIONS / "shapes" / f"{method}.csv.xz")
         for method in here["method"].unique()
     }
     given = pd.concat(own.assign(method=method) for method, own in stored.items())
