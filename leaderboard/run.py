@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = PROJECT / "collected" / commit
     params = _lay_project()
     chosen = [name for name in args.datasets if _lies_here(name, runs["data_sets"][name], params)]
+    for name in chosen:
+        if (trained_on := runs["data_sets"][name].get("trained_on", name)) not in chosen:
+            parser.error(f"{name} is scored with the head of {trained_on}: name that as well")
     # a head of another data set is at hand right after it was trained
     trains = [name for name in chosen if "trained_on" not in runs["data_sets"][name]]
     for seed in args.seeds:
@@ -58,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 )
                 _keep(PROJECT / "guest", wanted[guest])
     for name in chosen:
-        folders = {int(folder.name): folder for folder in sorted((results / name).glob("[0-9]*"))}
+        kept = sorted(folder for folder in (results / name).glob("*") if folder.name.isdigit())
+        folders = {int(folder.name): folder for folder in kept}
         if folders:
             trained_on = runs["data_sets"][name].get("trained_on", name)
             enter(name, run_rows(name, trained_on, folders, commit, runs))
