@@ -729,10 +729,10 @@ HOSTILE_YAML = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE_YAML)
-def test_presets_build_nothing_but_values(sandbox: Sandbox, root: Path, kind: str) -> None:
+def test_presets_that_ask_for_more_than_values_are_refused(sandbox: Sandbox, root: Path, kind: str) -> None:
     Path("params.yaml").write_text((root / "params.yaml").read_text())
     Path("preset.yaml").write_text("device: " + HOSTILE_YAML[kind].format(canary=sandbox.canary) + "\n")
-    with sandbox.unharmed():
+    with sandbox.unharmed(), pytest.raises(InputError, match=r"preset\.yaml"):
         apply_preset(Path("preset.yaml"), Path("params.yaml"))
     assert not sandbox.canary.exists()
 
