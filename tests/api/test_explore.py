@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from urllib.parse import urlencode, urlsplit
@@ -17,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 import pytest
 from browser import chromium
+from serving import serving
 from studio import Studio
 
 from spheremap.api import Matcher, load
@@ -30,12 +30,8 @@ ROWS = ("features", "sphere", "fused")
 @pytest.fixture(scope="module")
 def server(studio: Studio, matcher: Matcher) -> Iterator[ExplorerServer]:
     explorer = Explorer(matcher, *(matcher.describe(path) for path in studio.photographs[:2]))
-    with ExplorerServer(explorer, NAMES) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    with serving(ExplorerServer(explorer, NAMES)) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def ask(

@@ -3,13 +3,13 @@
 import http.client
 import io
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from serving import serving
 from studio import draw
 
 from spheremap.api.label_server import LabelServer
@@ -33,12 +33,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[LabelServer]:
-    with LabelServer(Labels(folder), ["rim", "foot"]) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    with serving(LabelServer(Labels(folder), ["rim", "foot"])) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def ask(

@@ -9,6 +9,7 @@ import hmac
 import json
 import secrets
 import webbrowser
+from abc import ABC, abstractmethod
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -62,7 +63,7 @@ class LocalServer(ThreadingHTTPServer):
             print()
 
 
-class LocalHandler(BaseHTTPRequestHandler):
+class LocalHandler(BaseHTTPRequestHandler, ABC):
     """Hands on what may be asked: `get` is given the address behind the token, and the query."""
 
     server: LocalServer
@@ -71,9 +72,9 @@ class LocalHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = _IDLE
 
+    @abstractmethod
     def get(self, address: str, query: str) -> None:
         """Answer a request."""
-        raise NotImplementedError
 
     def do_GET(self) -> None:
         if not self.is_from_here():

@@ -46,7 +46,7 @@ class Method:
         Args:
             dim: D, width of the tokens.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not learn")
+        raise InputError("a method does not learn", found=type(self).__name__)
 
     def fit(self, fitting: "Fitting") -> "Fitted":
         """Learn from training views; `describe` then finds the network in `Images.fitted`.
@@ -54,7 +54,7 @@ class Method:
         Each entry of a kind that defines this is fitted by `spheremap fit`, before pairs are matched. Equal
         parameters and inputs give equal bytes; a run that was killed goes on from `fitting.state`.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not learn")
+        raise InputError("a method does not learn", found=type(self).__name__)
 
     def load(self, dim: int) -> nn.Module:
         """A network that others have trained; `describe` then finds it in `Images.fitted`.
@@ -65,7 +65,7 @@ class Method:
         Raises:
             InputError: if it cannot be had, or takes tokens of another width.
         """
-        raise NotImplementedError(f"{type(self).__name__} loads nothing")
+        raise InputError("a method loads no network", found=type(self).__name__)
 
     def describe(self, images: "Images") -> Tensor:
         """Descriptors `(B, N, D)` of all patches, on the CPU, whose dot product is the similarity.
