@@ -124,7 +124,7 @@ class _Handler(LocalHandler):
             self.send_nothing()
         elif "Origin" not in self.headers or self.headers.get("Content-Type") != "application/json":
             self.send(HTTPStatus.FORBIDDEN, b"not from the page", "text/plain")
-        elif not (length.isascii() and length.isdigit() and int(length[:9]) <= _MOST):
+        elif not (length.isascii() and length.isdigit() and len(length) < 9 and int(length) <= _MOST):
             self.send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b"too large", "text/plain")
         else:
             self._save(self.rfile.read(int(length)))
