@@ -6,12 +6,12 @@ import lzma
 import math
 import os
 import platform
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from spheremap.base.files import atomic_path, write_csv
 from spheremap.config.slices import read_params
@@ -150,11 +150,6 @@ def _supervision(method: str, runs: Mapping[str, Any]) -> str:
 
 def _hardware() -> str:
     """The processor, its number of cores, and the GPU, in words."""
-    import torch
-
-    try:
-        found = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
-    return f"{found.group(1) if found else platform.machine()}, {os.cpu_count()} cores{gpu}"
+    processor = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{processor}, {os.cpu_count()} cores, {gpu}"
