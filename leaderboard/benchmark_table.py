@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from scipy.stats import t
 
 from spheremap.base.files import atomic_path, write_csv
 from spheremap.config.slices import read_params
@@ -44,8 +45,6 @@ ORIGIN = [
 ]  # fmt: skip
 COLUMNS = [*KEY, *NUMBERS, *ORIGIN]
 GROUPS = {("all", "all"): "all", ("geometry", "aware"): "geometry-aware"}
-# Student's t by degrees of freedom: few seeds say little of how far seeds differ
-T95 = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
 def read_table() -> pd.DataFrame:
@@ -118,7 +117,7 @@ def over_seeds(scores: pd.DataFrame) -> dict[str, float]:
     for name, low, high in (("value", "low", "high"), ("gain", "gain_low", "gain_high")):
         values = scores[name]
         line[name] = round(values.mean(), 4)
-        between = T95[n - 1] * values.std() / math.sqrt(n) if n > 1 else 0.0
+        between = t.ppf(0.975, n - 1) * values.std() / math.sqrt(n) if n > 1 else 0.0
         line[low] = round(line[name] - math.hypot((values - scores[low]).mean(), between), 4)
         line[high] = round(line[name] + math.hypot((scores[high] - values).mean(), between), 4)
     return line | {"spread": round(scores["value"].std(), 4) if n > 1 else math.nan}
