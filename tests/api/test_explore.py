@@ -229,6 +229,21 @@ def test_in_a_browser(server: ExplorerServer) -> None:
         page.locator("#explorer-weight").focus()
         weighed = after(lambda: page.keyboard.press("End"))
         assert weighed["sphere"] == weighed["fused"]  # the sphere's weight is 1
+
+        tick = page.get_by_role("checkbox", name="sphere")
+        tick.focus()
+        after(lambda: page.keyboard.press("Space"))
+        assert [page.locator(f"figure[data-method={row}]").is_visible() for row in ROWS] == [
+            True,
+            False,
+            True,
+        ]
+        status = page.locator("#explorer-status").inner_text()
+        assert "features" in status
+        assert "sphere" not in status
+        after(lambda: page.keyboard.press("Space"))
+        assert page.locator("figure[data-method=sphere]").is_visible()
+
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert complaints == []
         assert all(url.startswith((server.url, "data:")) for url in requests)

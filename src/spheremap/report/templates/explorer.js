@@ -19,6 +19,7 @@
   const app = document.getElementById("explorer-app");
   const chooser = document.getElementById("explorer-pair"); // if there are several
   const weight = document.getElementById("explorer-weight"); // if there is somebody to ask
+  const ticks = [...app.querySelectorAll("input[type=checkbox]")]; // there as well; the report has its own
   const strength = document.getElementById("explorer-strength");
   const status = document.getElementById("explorer-status");
   const list = document.getElementById("explorer-keypoints");
@@ -313,6 +314,12 @@
   strength.addEventListener("input", fade);
   chooser?.addEventListener("change", () => choosePair(Number(chooser.value)));
   weight?.addEventListener("input", () => { weigh(); show(); });
+  for (const tick of ticks) {
+    tick.addEventListener("change", () => {
+      targets.get(tick.value).figure.hidden = !tick.checked;
+      show();
+    });
+  }
   for (const link of document.querySelectorAll("a[data-explore]")) {
     link.addEventListener("click", () => choosePair(Number(link.dataset.explore)));
   }
