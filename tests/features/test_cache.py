@@ -878,6 +878,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_shard_and_the_same_command_makes_it(
     tmp_path: Path, command: list[str]
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 import spheremap.kernels
 
 pytest.importorskip("triton", reason="Triton is not installed")
+pytestmark = pytest.mark.slow
 
 ARCHITECTURES = (80, 90, 100)
 MAX_SHARED = 99 * 1024  # bytes per program: what every GPU from sm_80 on has

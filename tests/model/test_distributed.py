@@ -91,6 +91,7 @@ def test_parts_make_up_the_batch(batch: int, size: int, monkeypatch: pytest.Monk
         distributed.part_of(size - 1)
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_and_any_number_goes_on(root: Path, tmp_path: Path) -> None:
     project = Project(tmp_path, steps=150, validate_every=50, precision="float32")
     assert project.run("one") == 0

@@ -299,8 +299,9 @@ def shown(page: Any, place: str) -> list[str]:
     return [element.get_attribute("data-method") for element in elements]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("viewport", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone"]
+)
 def test_methods_are_ticked_by_keyboard(
     browser: Any, path: Path, viewport: dict[str, int], scheme: str
 ) -> None:

@@ -49,13 +49,17 @@ def test_steps_that_differ_are_not_timed(load: Any) -> None:
         step.check_equal(engine, plain)
 
 
-@pytest.mark.parametrize("name", ["feature_cache", "cache_reading", "matching", "photographs"])
+@pytest.mark.parametrize(
+    "name",
+    ["feature_cache", "cache_reading", pytest.param("matching", marks=pytest.mark.slow), "photographs"],
+)
 def test_timed_benchmarks(load: Any, tmp_path: Path, name: str) -> None:
     table = run(load(name), tmp_path)
     assert (table["median_ms"] > 0).all()
     assert table["variant"].nunique() == len(table) / (2 if name == "cache_reading" else 1)
 
 
+@pytest.mark.slow
 def test_memory(load: Any, tmp_path: Path) -> None:
     table = run(load("memory"), tmp_path)
     assert table["variant"].tolist() == ["held", "streamed"]

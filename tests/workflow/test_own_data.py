@@ -147,7 +147,11 @@ def test_nothing_runs_of_the_whole_chain(scored: Project) -> None:
 
 
 @pytest.mark.parametrize("engine", ["snakemake", pytest.param("dvc", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.__name__)
+@pytest.mark.parametrize(
+    "recipe",
+    [RECIPES[0], *(pytest.param(recipe, marks=pytest.mark.slow) for recipe in RECIPES[1:])],
+    ids=[recipe.__name__ for recipe in RECIPES],
+)
 def test_a_change_is_seen(
     recipe: Callable[[Path], None], engine: str, project: Project, tmp_path: Path
 ) -> None:
@@ -168,6 +172,7 @@ def test_tables_made_by_snakemake_are_not_put_back_by_dvc(project: Project, tmp_
     assert tables_of(project) == expected_tables(project, tmp_path / "expected")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
 def test_a_clone_that_pulled(engine: str, first: Project, project: Project, tmp_path: Path) -> None:
     """Nothing runs where folder and tables belong together; a folder that differs counts."""
@@ -188,6 +193,7 @@ def test_a_clone_that_pulled(engine: str, first: Project, project: Project, tmp_
     assert tables_of(clone) == expected_tables(clone, tmp_path / "expected") != tables_of(first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
 def test_an_older_state(engine: str, first: Project, project: Project, tmp_path: Path) -> None:
     """What counts is the folder as it lies there; one that DVC keeps goes back with the rest."""
