@@ -19,7 +19,7 @@ env: .venv/ready
 
 announce:
 	@echo 'The demonstration: 1,920 drawn pictures, DINOv2 features, training, evaluation, a report.'
-	@echo '  time   some 7 minutes on two cores of a recent server, without a GPU; a killed run goes on where it stopped'
+	@echo '  time   6 to 12 minutes on two cores of a recent server, without a GPU; a killed run goes on where it stopped'
 	@echo '  disk   8 GB here: 7 for .venv (once), 1 for data and models; on the way 90 MB of DINOv2 weights are fetched'
 	@test -d .venv || command -v nvidia-smi > /dev/null || \
 		echo '  No GPU was found: 4 of the 7 GB are CUDA libraries that stay unused. docs/install.md says how to do without.'

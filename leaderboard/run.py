@@ -22,6 +22,7 @@ from spheremap.config.slices import read_params
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / ".work" / "leaderboard"
+MAKES_RESULTS = ("src", "workflow", "presets", "params.yaml", "requirements.txt", "leaderboard/runs.yaml")
 KEPT = ("metrics.json", "scores.csv", "predictions.csv.gz", "provenance.json")
 
 
@@ -131,11 +132,14 @@ def _keep(results: Path, folder: Path) -> None:
 
 
 def _commit() -> str:
-    """The clone's commit, marked where files differ from it."""
-    return subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    ).stdout.strip()  # fmt: skip
+    """The clone's commit, marked where code or settings differ from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", *MAKES_RESULTS)
+    return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
 
 
 if __name__ == "__main__":

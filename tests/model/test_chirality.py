@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from spheremap.kernels.vectors import unit
-from spheremap.model.training.chirality import image_chirality, rising_axis
+from spheremap.model.training.chirality import image_chirality, rising_axis, upward
 
 AZIMUTHS = torch.arange(8) * math.pi / 4
 COLUMN = torch.linspace(0, 9, 30).floor()
+LATITUDE = torch.linspace(-0.6, 0.6, 30)[torch.randperm(30, generator=torch.Generator().manual_seed(1))]
 
 
 def on_sphere(longitude: torch.Tensor, latitude: torch.Tensor) -> torch.Tensor:
@@ -20,9 +21,8 @@ def on_sphere(longitude: torch.Tensor, latitude: torch.Tensor) -> torch.Tensor:
 def pictures(turned: bool) -> list[torch.Tensor]:
     """Points of an object as seen from each azimuth: those in column 0 lie 60° before its middle."""
     along = (COLUMN / 9 - 0.5) * math.radians(120)
-    latitude = torch.linspace(-0.6, 0.6, 30)[torch.randperm(30, generator=torch.Generator().manual_seed(1))]
     half_turn = -1 if turned else 1
-    return [on_sphere(azimuth + half_turn * along, half_turn * latitude) for azimuth in AZIMUTHS]
+    return [on_sphere(azimuth + half_turn * along, half_turn * LATITUDE) for azimuth in AZIMUTHS]
 
 
 def chirality(points: list[torch.Tensor], azimuths: torch.Tensor = AZIMUTHS) -> torch.Tensor:
@@ -68,3 +68,25 @@ def test_undefined_is_not_a_number() -> None:
     axis = torch.tensor([0.0, 0.0, 1.0])
     assert image_chirality(points[0], torch.zeros(30), axis).isnan()  # one column
     assert image_chirality(points[0][:1].expand(30, 3), COLUMN, axis).isnan()  # one point
+
+
+def test_views_turned_against_each_other_do_not_agree_on_what_is_up() -> None:
+    """Of two opposite azimuths: one is turned, or none, or both, which agree as well."""
+
+    def agreement(*views: torch.Tensor) -> float:
+        return float(torch.stack([upward(of, -LATITUDE) for of in views]).mean(0).norm())
+
+    upright, turned = pictures(turned=False), pictures(turned=True)
+    assert agreement(upright[2], upright[6]) > 0.9
+    assert agreement(turned[2], turned[6]) > 0.9
+    assert agreement(upright[2], turned[6]) < 0.4
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))[0]
+    both = upright[2], upright[6]
+    assert agreement(*(of @ rotation for of in both)) == pytest.approx(agreement(*both), abs=1e-6)
+
+
+def test_what_is_up_by_hand() -> None:
+    points = torch.eye(3)
+    expected = torch.tensor([1.0, 0.0, -1.0]) / math.sqrt(2)  # the first is highest
+    torch.testing.assert_close(upward(points, torch.tensor([0.0, 1.0, 2.0])), expected)
+    assert torch.equal(upward(points, torch.ones(3)), torch.zeros(3))  # one row

@@ -19,6 +19,8 @@ from spheremap.kernels.vectors import masked_mean, unit
 from spheremap.model.head import Foreground
 from spheremap.model.losses.anchor import anchored
 from spheremap.model.losses.order import MARGIN, ordered
+from spheremap.model.losses.upright import MARGIN as UP_MARGIN
+from spheremap.model.losses.upright import upright
 from spheremap.model.losses.viewpoint import mean_directions, relative_viewpoint
 
 X, Y, Z = torch.eye(3, dtype=torch.float64)
@@ -392,6 +394,42 @@ def test_gradient_of_order() -> None:
     pairs = torch.randint(len(points), (20, 2))
     keep = torch.arange(20) % 3 > 0
     assert torch.autograd.gradcheck(lambda x: ordered(x, column, pairs, keep)[0], points)
+
+
+def test_upright_by_hand() -> None:
+    points = rows(Z, X, [0.6, 0, 0.8], [1, 0, 0.05])
+    row = torch.tensor([0.0, 2.0, 0.0, 1.0])
+
+    def loss(*pairs: tuple[int, int], valid: bool = True) -> tuple[float, int]:
+        mean, count = upright(points, row, torch.tensor(pairs), torch.full((len(pairs),), valid))
+        return float(mean), int(count)
+
+    assert loss((0, 1)) == loss((1, 0)) == (0, 1)  # higher up, by enough
+    assert loss((3, 1)) == loss((1, 3)) == (pytest.approx(UP_MARGIN - 0.05), 1)
+    assert loss((0, 2)) == (0, 0)  # in one row
+    assert loss((0, 1), (3, 1), (0, 2)) == (pytest.approx((UP_MARGIN - 0.05) / 2), 2)
+    assert loss((3, 1), valid=False) == (0, 0)
+    assert float(upright(-points, row, torch.tensor([(0, 1)]), torch.tensor([True]))[0]) == UP_MARGIN + 1
+
+
+def test_the_papers_losses_do_not_see_a_view_that_is_turned() -> None:
+    """By half a turn about its mean direction; that is what `upright` is for."""
+    scene = Scene(6)
+    points, image = scene.points.double(), scene.foreground.image
+    mean = mean_directions(points, image, scene.images)[image]
+    turned = 2 * (points * mean).sum(-1, keepdim=True) * mean - points
+    turned = torch.where((image == 1).unsqueeze(-1), turned, points)
+    assert not torch.allclose(turned, points)
+    torch.testing.assert_close(scene.losses(turned), scene.losses(points))
+
+
+def test_gradient_of_upright() -> None:
+    scene = Scene(6)
+    points = scene.points.double().requires_grad_()
+    row = torch.randn(len(points), dtype=torch.float64)
+    pairs = torch.randint(len(points), (20, 2))
+    keep = torch.arange(20) % 3 > 0
+    assert torch.autograd.gradcheck(lambda x: upright(x, row, pairs, keep)[0], points)
 
 
 def test_mean_direction_is_that_of_all_tokens_with_zero_background() -> None:

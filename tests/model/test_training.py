@@ -967,6 +967,32 @@ def test_terms_that_need_all_round_views_are_silent_without() -> None:
         assert torch.equal(losses(few), torch.zeros(2))
 
 
+def test_upright_needs_no_viewpoint() -> None:
+    """The loss falls, and with it views agree on what is up, though no azimuth is known."""
+    cache = FakeCache()
+    tables = cache.tables()
+    tables = dataclasses.replace(tables, images=tables.images.assign(azimuth=np.nan))
+    views = make_views(cache, tables=tables)
+    batch = views.batch(views.usable[:5])
+    config = dataclasses.replace(CONFIG, weights=LOSS_WEIGHTS | {"upright": 1.0})
+    head = Head.initialise(DIM, CATEGORIES, seed=0)
+    diagnostics = Diagnostics(views, CONFIG.orientation_threshold, seed=0)
+    assert set(diagnostics.upright(head)) == set(CATEGORIES)
+    assert diagnostics.chirality(head) == {}
+    before = diagnostics(head)["upright"]
+    assert before == min(diagnostics.upright(head).values())
+    optimiser = torch.optim.Adam(head.mapper.parameters(), lr=1e-3)
+    found = []
+    for step in range(150):
+        loss = compute_losses(head, batch, config, draw_key(0, step))[4]
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        found.append(loss.item())
+    assert found[-1] < 0.5 * found[0]
+    assert before < diagnostics(head)["upright"] <= 1
+
+
 def test_noise_depends_on_seed_step_and_view_alone() -> None:
     tokens = torch.randn(4, 50, 60).half() * torch.tensor([1.0, 2.0, 3.0, 0.0]).view(4, 1, 1).half()
     seen = noisy(tokens, 0.5, (7, 3), first=0)

@@ -102,7 +102,7 @@ class Project:
             "10,1,1.5,0.9,0.5,1.0,0.4\n20,1,1.2,0.8,0.4,0.7,0.2\n"
         )
         (training / "diagnostics.csv").write_text(
-            "step,resultant_length,coverage,orientation_kept,chirality\n0,0.99,0.1,0.5,-0.2\n20,0.6,0.5,,0.9\n"
+            "step,resultant_length,coverage,orientation_kept,upright,chirality\n0,0.99,0.1,0.5,0.3,-0.2\n20,0.6,0.5,,0.9,0.9\n"
         )
         (training / "validation.csv").write_text("step,pck_point\n0,30.0\n10,25.5\n20,24.0\n")
 
@@ -325,7 +325,7 @@ def test_a_data_set_without_viewpoints_and_validation(tmp_path: Path) -> None:
     training = project.results / "training"
     (training / "validation.csv").write_text("step,pck_point\n")
     (training / "diagnostics.csv").write_text(
-        "step,resultant_length,coverage,orientation_kept,chirality\n0,1,0.1,0.5,\n"
+        "step,resultant_length,coverage,orientation_kept,upright,chirality\n0,1,0.1,0.5,0.4,\n"
     )
     html = project.build(
         tmp_path / "report.html", replace(SLICE, report=ReportParams(COMPARED, 2, 0, 1, 0, 0))

@@ -44,6 +44,7 @@ DIAGNOSTICS = {
     "resultant_length": "concentration",
     "coverage": "coverage",
     "orientation_kept": "orientation kept",
+    "upright": "upright",
 }
 
 
@@ -198,7 +199,8 @@ def _training_charts(curves: Mapping[str, pd.DataFrame]) -> list[Chart]:
         caption = (
             "Concentration: mean resultant length of an image's points; 1 is a collapse to one point. "
             "Coverage: share of the sphere in use. Orientation kept: share of triplets that turn the "
-            "same way on the sphere as in the image; 0.5 is chance."
+            "same way on the sphere as in the image; 0.5 is chance. Upright: whether the views of a category "
+            "agree on what is up, of the category where they agree least; 1 is all of them."
         )
         drawing = figures.curves(
             diagnostics, _labels(DIAGNOSTICS, diagnostics.drop(columns="chirality")), upper=1.02

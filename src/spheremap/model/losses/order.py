@@ -4,29 +4,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spheremap.kernels import draw_triplets
-from spheremap.kernels.sphere_geometry import STREAMS
 from spheremap.kernels.vectors import masked_mean
 from spheremap.model.training.step import Outputs
 
 MARGIN = 0.1  # sine of the longitude between the two, times their distance from the axis
-STREAM = len(STREAMS)  # its pairs are drawn apart from the other losses' triplets
 
 
 def loss(outputs: Outputs) -> tuple[Tensor, Tensor]:
     """Over pairs of patches of the views of categories that are seen from all round, see `ordered`.
 
-    The sides of a triplet make three pairs. The axis is the one that `anchor` settles: without it the loss
-    asks for a sphere that nothing else asks for.
+    The axis is the one that `anchor` settles: without it the loss asks for a sphere that nothing else asks
+    for.
     """
     batch, foreground = outputs.batch, outputs.batch.foreground
-    triplets, drawn = draw_triplets(
-        foreground.offsets, foreground.counts, outputs.config.triplets, outputs.key, STREAM
-    )
-    counts = batch.all_round.repeat_interleave(outputs.config.triplets) & drawn
-    pairs = torch.cat([triplets[:, [0, 1]], triplets[:, [1, 2]], triplets[:, [2, 0]]])
+    pairs, valid = outputs.pairs()
     column = batch.coordinates[foreground.patch][:, 1]
-    return ordered(outputs.points, column, pairs, counts.repeat(3))
+    all_round = batch.all_round.repeat_interleave(outputs.config.triplets).repeat(3)
+    return ordered(outputs.points, column, pairs, valid & all_round)
 
 
 def ordered(points: Tensor, column: Tensor, pairs: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,10 @@ The paper's losses know the viewpoint by the cosine of azimuth differences alone
 triplets is blind to a half turn in the picture plane. So they are as low on a sphere on which everything is
 turned by half a turn about the mean direction of its picture. There, parts do not stay in place when the
 camera moves on, but slide over the sphere, and matching gains nothing.
+
+Where only two opposite azimuths are known, both spheres match equally well, and nobody can tell them apart.
+But there is a third one, on which the pictures of one of the two azimuths are turned and those of the other
+are not: heads lie where the tails of the others do. It is told by what is above: one direction for all.
 """
 
 import torch
@@ -45,3 +49,16 @@ def image_chirality(points: Tensor, column: Tensor, axis: Tensor) -> Tensor:
     (x, y) = (values - values.mean() for values in (longitude, column))
     x = torch.where(x.abs().max() > ROUNDING, x, 0.0)
     return (x @ y) / (x.norm() * y.norm())
+
+
+def upward(points: Tensor, row: Tensor) -> Tensor:
+    """Unit vector `(3,)`: where on the sphere those points of one picture lie that are higher up in it.
+
+    Args:
+        points: `(P, 3)` unit vectors.
+        row: `(P,)` rows of their patches, rising downwards.
+
+    Returns:
+        The direction of the covariance of points and height; zero where either does not vary.
+    """
+    return unit((row.mean() - row) @ points)

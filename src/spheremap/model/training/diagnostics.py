@@ -1,9 +1,11 @@
 """Is the sphere a good one? Diagnostics that small losses cannot fake."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spheremap.kernels import draw_key, draw_triplets
@@ -11,11 +13,11 @@ from spheremap.kernels.sphere_geometry import STREAMS, image_turn, sphere_turn
 from spheremap.kernels.vectors import unit
 from spheremap.model.head import Head
 from spheremap.model.training.batches import Views
-from spheremap.model.training.chirality import image_chirality, rising_axis
+from spheremap.model.training.chirality import image_chirality, rising_axis, upward
 
-MEASURES = ("resultant_length", "coverage", "orientation_kept", "chirality")
+MEASURES = ("resultant_length", "coverage", "orientation_kept", "upright", "chirality")
 VIEWS = 64  # measured, spread evenly over the cache
-CHIRAL_VIEWS = 16  # measured of each category, spread evenly over its azimuths
+CATEGORY_VIEWS = 16  # measured of each category, spread evenly over its azimuths
 TRIPLETS = 256  # per view
 BANDS, SECTORS = 8, 16  # equal steps in height and longitude: cells of equal area (Archimedes)
 _BATCH = 16
@@ -30,6 +32,7 @@ class Diagnostics:
       cells; 1 is an even spread over the whole sphere, 1 / 128 a single cell.
     - orientation_kept: share of the triplets with `|det| > threshold` in the image that turn the same way on
       the sphere; 0.5 is chance. NaN if there is no such triplet.
+    - upright: see `upright`; of the category where it is lowest.
     - chirality: see `chirality`; of the category where it is lowest. NaN where no category has one.
     """
 
@@ -38,14 +41,21 @@ class Diagnostics:
         chosen = views.usable[np.linspace(0, len(views.usable) - 1, count).round().astype(int)]
         self._parts = np.array_split(chosen, -(-count // _BATCH))
         self._views, self._threshold, self._seed = views, threshold, seed
-        self._chiral = {}
+        self._of_category = {}
         for category in np.unique(views.category[views.usable]):
-            known = views.all_round & np.isfinite(views.azimuth) & (views.category == category)
-            records = views.usable[known[views.usable]]
-            if len(records):
-                by_azimuth = records[np.argsort(views.azimuth[records], kind="stable")]
-                spread = np.linspace(0, len(records) - 1, min(CHIRAL_VIEWS, len(records))).round().astype(int)
-                self._chiral[int(category)] = by_azimuth[spread]
+            records = views.usable[views.category[views.usable] == category]
+            known = records[views.all_round[records] & np.isfinite(views.azimuth[records])]
+            self._of_category[int(category)] = _spread(records, views), _spread(known, views)
+
+    @torch.inference_mode()
+    def upright(self, head: Head) -> dict[str, float]:
+        """How far views of a category agree on what is up, from 0 to 1: the length of the mean `upward`."""
+        found = {}
+        for category, (records, _) in self._of_category.items():
+            points, rows, _ = self._places(head, records, axis=0)
+            each = [upward(*of) for of in zip(points, rows, strict=True)]
+            found[head.categories[category]] = float(torch.stack(each).mean(0).norm())
+        return found
 
     @torch.inference_mode()
     def chirality(self, head: Head) -> dict[str, float]:
@@ -54,14 +64,23 @@ class Diagnostics:
         NaN where it is undefined; see `spheremap.model.training.chirality`.
         """
         found = {}
-        for category, records in self._chiral.items():
-            batch = self._views.batch(records)
-            points = head.mapper(batch.tokens, batch.foreground).split(batch.foreground.counts.tolist())
-            column = batch.coordinates[batch.foreground.patch][:, 1].split(batch.foreground.counts.tolist())
-            axis = rising_axis(torch.stack([unit(of.mean(0)) for of in points]), batch.azimuth)
-            each = [image_chirality(*of, axis) for of in zip(points, column, strict=True)]
+        for category, (_, records) in self._of_category.items():
+            if not len(records):
+                continue
+            points, columns, azimuth = self._places(head, records, axis=1)
+            axis = rising_axis(torch.stack([unit(of.mean(0)) for of in points]), azimuth)
+            each = [image_chirality(*of, axis) for of in zip(points, columns, strict=True)]
             found[head.categories[category]] = float(torch.stack(each).nanmean())
         return found
+
+    def _places(
+        self, head: Head, records: NDArray[np.integer], axis: int
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Tensor]:
+        """Of some views the points, their rows (axis 0) or columns (1), view by view, and the azimuths."""
+        batch = self._views.batch(records)
+        counts = batch.foreground.counts.tolist()
+        places = batch.coordinates[batch.foreground.patch][:, axis]
+        return head.mapper(batch.tokens, batch.foreground).split(counts), places.split(counts), batch.azimuth
 
     @torch.inference_mode()
     def __call__(self, head: Head) -> dict[str, float]:
@@ -92,9 +111,17 @@ class Diagnostics:
             torch.stack(lengths).mean(),
             effective / len(cells),
             torch.cat(kept).double().mean(),
+            min(self.upright(head).values()),
             chirality,
         )
         return dict(zip(MEASURES, map(float, values), strict=True))
+
+
+def _spread(records: NDArray[np.integer], views: Views) -> NDArray[np.integer]:
+    """At most `CATEGORY_VIEWS` of some records, spread evenly over their azimuths."""
+    by_azimuth = records[np.argsort(views.azimuth[records], kind="stable")]
+    count = min(CATEGORY_VIEWS, len(records))
+    return by_azimuth[np.linspace(0, len(records) - 1, count).round().astype(int)]
 
 
 def cell_of(points: Tensor) -> Tensor:

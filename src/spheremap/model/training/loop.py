@@ -20,7 +20,9 @@ from spheremap.model.training.distributed import check_same, mean_over_processes
 from spheremap.model.training.state import TrainState, load_state, save_state
 from spheremap.model.training.step import build_losses
 
-CHIRALITY = 0.5  # below it a category's sphere counts as turned
+TURNED = (
+    0.5  # a category whose chirality is below counts as turned, one whose uprightness is, as turned in part
+)
 
 Validator = Callable[[Head], float]  # the higher the better; must not change the head
 
@@ -125,7 +127,7 @@ def train(
 
     state.restore_best(head)
     if rank() == 0:
-        _tell_chirality(diagnostics.chirality(head))
+        _tell_turned(diagnostics, head)
     return TrainResult(
         best_step=state.best_step,
         losses=pd.DataFrame(state.losses, columns=["step", "epoch", "total", *config.weights]),
@@ -178,15 +180,19 @@ def _examine(
         state.note_score(float(validator(head)), head, keep=state.step > 0 and config.keep == "best")
 
 
-def _tell_chirality(by_category: dict[str, float]) -> None:
-    turned = [f"{name} {value:.2f}" for name, value in by_category.items() if value < CHIRALITY]
-    if turned:
-        say(
-            f"warning: chirality below {CHIRALITY} ({', '.join(turned)}): parts slide over the sphere as the "
-            "camera moves, so that matching gains little; see docs/concepts.md"
-        )
-    elif by_category:
-        say(f"chirality {min(by_category.values()):.2f} or more in each category")
+def _tell_turned(diagnostics: Diagnostics, head: Head) -> None:
+    for measure, by_category, means in (
+        ("chirality", diagnostics.chirality(head), "parts slide over the sphere as the camera moves"),
+        ("upright", diagnostics.upright(head), "some views are turned by half a turn against the others"),
+    ):
+        turned = [f"{name} {value:.2f}" for name, value in by_category.items() if value < TURNED]
+        if turned:
+            say(
+                f"warning: {measure} below {TURNED} ({', '.join(turned)}): {means}, so that matching gains "
+                "little; see docs/concepts.md"
+            )
+        elif by_category:
+            say(f"{measure} {min(by_category.values()):.2f} or more in each category")
 
 
 def _require_finite(state: TrainState, config: TrainConfig) -> None:

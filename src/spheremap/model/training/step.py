@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from spheremap.config import Train as TrainConfig
-from spheremap.kernels import sphere_geometry, use_triton
+from spheremap.kernels import draw_triplets, sphere_geometry, use_triton
 from spheremap.kernels.sphere_geometry import STREAMS
 from spheremap.model.head import Head
 from spheremap.model.losses import find_loss
@@ -36,7 +36,22 @@ class Outputs:
     config: TrainConfig
     key: Tensor
 
+    _pairs: tuple[Tensor, Tensor] | None = field(default=None, init=False)
     _over_triplets: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False)
+
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Pairs `(P, 2)` of foreground tokens of one view, rows of `points`, and which of them count.
+
+        The sides of triplets, drawn apart from those of the losses over triplets.
+        """
+        if self._pairs is None:
+            foreground = self.batch.foreground
+            triplets, drawn = draw_triplets(
+                foreground.offsets, foreground.counts, self.config.triplets, self.key, len(STREAMS)
+            )
+            sides = torch.cat([triplets[:, [0, 1]], triplets[:, [1, 2]], triplets[:, [2, 0]]])
+            self._pairs = sides, drawn.repeat(3)
+        return self._pairs
 
     def over_triplets(self, name: str) -> tuple[Tensor, Tensor]:
         """Mean and count of the loss `distance` or `orientation`; one operator evaluates both, once."""
