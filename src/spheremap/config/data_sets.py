@@ -29,7 +29,7 @@ Outside = Literal["error", "hide"]
 Groups = Annotated[
     Text | None,
     Field(
-        description="Which keypoints are alike: shapes, spair-71k or ap-10k, or a JSON file of one's own "
+        description="Which keypoints are alike: shapes, spair-71k, ap-10k or livestock, or a JSON file of one's own "
         "(docs/datasets/folder.md); null: not known."
     ),
 ]
