@@ -29,8 +29,8 @@ Outside = Literal["error", "hide"]
 Groups = Annotated[
     Text | None,
     Field(
-        description="Which keypoints are alike: shapes, spair-71k, ap-10k or livestock, or a JSON file of one's own "
-        "(docs/datasets/folder.md); null: not known."
+        description="Which keypoints are alike: shapes, spair-71k, ap-10k or livestock, or a JSON file of "
+        "one's own (docs/datasets/folder.md); null: not known."
     ),
 ]
 Root = Annotated[str, Field(pattern="^[^{}]+$")]  # Snakemake takes braces for wildcards
