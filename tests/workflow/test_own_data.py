@@ -165,6 +165,7 @@ def test_a_change_is_seen(
     assert "Nothing to be done" in project.snakemake("data")
 
 
+@pytest.mark.slow
 def test_tables_made_by_snakemake_are_not_put_back_by_dvc(project: Project, tmp_path: Path) -> None:
     correct_azimuths(project.folder / "data/raw/mine")
     project.snakemake("data")

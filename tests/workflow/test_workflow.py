@@ -252,17 +252,16 @@ def test_a_failed_evaluation_leaves_no_page_of_other_results(project: Project) -
         assert not (project.folder / "results" / name).exists()
 
 
-def test_every_way_to_write_a_number_is_read(project: Project) -> None:
+def test_a_number_is_read_as_dvc_reads_it(project: Project) -> None:
+    """Snakemake alone would take 5e-4 for text."""
     path = project.folder / "params.yaml"
     text = path.read_text()
     before = yaml.safe_load(text)["train"]["learning_rate"]
-    for written in ("5e-4", "5.e-04", "0.5e-3"):
-        path.write_text(text.replace(f"learning_rate: {before}", f"learning_rate: {written}", 1))
-        slices = set((project.folder / ".work/shapes/params").glob("train-*.json"))
-        project.snakemake("--dry-run")
-        (made,) = set((project.folder / ".work/shapes/params").glob("train-*.json")) - slices
-        assert json.loads(made.read_text())["train"]["learning_rate"] == 5e-4
-        made.unlink()
+    path.write_text(text.replace(f"learning_rate: {before}", "learning_rate: 5e-4", 1))
+    slices = set((project.folder / ".work/shapes/params").glob("train-*.json"))
+    project.snakemake("--dry-run")
+    (made,) = set((project.folder / ".work/shapes/params").glob("train-*.json")) - slices
+    assert json.loads(made.read_text())["train"]["learning_rate"] == 5e-4
 
 
 def test_two_runs_at_once_are_refused(project: Project) -> None:
