@@ -20,9 +20,7 @@ from spheremap.model.training.distributed import check_same, mean_over_processes
 from spheremap.model.training.state import TrainState, load_state, save_state
 from spheremap.model.training.step import build_losses
 
-TURNED = (
-    0.5  # a category whose chirality is below counts as turned, one whose uprightness is, as turned in part
-)
+TURNED = 0.5  # below it a category's sphere counts as turned (chirality) or turned in part (upright)
 
 Validator = Callable[[Head], float]  # the higher the better; must not change the head
 
@@ -183,7 +181,7 @@ def _examine(
 def _tell_turned(diagnostics: Diagnostics, head: Head) -> None:
     for measure, by_category, means in (
         ("chirality", diagnostics.chirality(head), "parts slide over the sphere as the camera moves"),
-        ("upright", diagnostics.upright(head), "some views are turned by half a turn against the others"),
+        ("upright", diagnostics.upright(head), "some views may be turned by half a turn against the others"),
     ):
         turned = [f"{name} {value:.2f}" for name, value in by_category.items() if value < TURNED]
         if turned:
