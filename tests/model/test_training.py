@@ -791,6 +791,7 @@ def test_equal_commands_write_equal_bytes_from_memory_or_disk(project: Project) 
     assert project.bytes("a")[0] != project.bytes("c")[0]
 
 
+@pytest.mark.slow
 def test_kill_then_the_same_command_writes_the_same_bytes(tmp_path: Path, root: Path) -> None:
     shipped = load_params(root / "params.yaml").train
     assert shipped.noise > 0

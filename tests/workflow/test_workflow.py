@@ -175,6 +175,7 @@ def test_an_evaluate_parameter_reruns_evaluation_alone(project: Project) -> None
     assert stages_run(project.run("dvc", "repro")) == ["evaluate"]
 
 
+@pytest.mark.slow
 def test_a_parameter_of_a_method_trains_no_head_and_dvc_tells_what_it_changed(project: Project) -> None:
     shown = project.run("dvc", "metrics", "show", "--md").splitlines()
     assert max(map(len, shown)) <= 100
