@@ -40,11 +40,11 @@ demo: announce env
 test test-slow faults: export OMP_WAIT_POLICY = PASSIVE
 
 test: env
-	pytest -n auto --dist loadfile -m "not slow"
+	pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 # what `make test` leaves out
 test-slow: env
-	pytest -n auto --dist loadfile -m slow
+	pytest -n auto --dist loadfile --no-loadscope-reorder -m slow
 
 # kills and harms a tiny project in every way, 25 kills of each command; counts at the end
 faults: env

@@ -25,6 +25,12 @@ settings.register_profile("any machine", deadline=None)  # a loaded machine is n
 settings.load_profile("any machine")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files in reverse order: those of the workflow take longest, and are not to be left for the end."""
+    files = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: -files[item.path])
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The project's top folder."""

@@ -518,7 +518,7 @@ def test_bad_input_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
 MODELS = ["maskrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn"]
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=[pytest.param(MODELS[0], marks=pytest.mark.slow), MODELS[1]])
 def weights(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Any, Path]]:

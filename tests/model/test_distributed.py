@@ -42,6 +42,7 @@ def two(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "batch"), [("even", 6), ("uneven", 5)])
 def test_losses_are_those_of_one_process(two: Path, tmp_path: Path, name: str, batch: int) -> None:
     one = curves(batch, tmp_path)
@@ -58,6 +59,7 @@ def test_losses_are_those_of_one_process(two: Path, tmp_path: Path, name: str, b
     assert sorted(ranks[0]["asked"] + ranks[1]["asked"]) == sorted(one["asked"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BATCHES)
 def test_gradients_are_those_of_one_process(two: Path, name: str) -> None:
     one = losses_and_gradients(BATCHES[name])
@@ -71,6 +73,7 @@ def test_gradients_are_those_of_one_process(two: Path, name: str) -> None:
         assert torch.equal(found[key], other[key])
 
 
+@pytest.mark.slow
 def test_processes_that_differ_are_noticed(two: Path) -> None:
     for rank in range(2):
         message = json.loads((two / f"{rank}.json").read_text())["disagreement"]

@@ -32,7 +32,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 # pages that run the workflow or DVC; settings that tutorials show are put into params.yaml
 TUTORIALS = {str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "tutorials").glob("*.md")}
-SLOW = {"docs/label.md", "docs/methods.md", "docs/quick-start.md", "docs/workflow.md", *TUTORIALS}
+SLOW = {
+    "docs/label.md",
+    "docs/methods.md",
+    "docs/photographs.md",
+    "docs/quick-start.md",
+    "docs/workflow.md",
+    *TUTORIALS,
+}
 LANGUAGES = {"diff", "sh", "bash", "python", "yaml", "csv", "text", "json"}
 NEEDED = ("Makefile", "presets", "pyproject.toml", "requirements.txt", "src")
 

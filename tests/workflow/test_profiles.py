@@ -97,6 +97,7 @@ def kubernetes(project: Project, *arguments: str, ok: bool = True) -> str:
     )
 
 
+@pytest.mark.slow
 def test_kubernetes_plan_passes_every_file_through_the_bucket(root: Path, tmp_path: Path, s3: str) -> None:
     project = Project.copy(root, tmp_path / "project", TINY | {"device": "auto"})
     plan = kubernetes(project, "-n", "--cores", "64")

@@ -245,6 +245,7 @@ def test_a_mistyped_folder_costs_nothing(project: Project) -> None:
     assert "rule ingest:" in project.snakemake("--dry-run")
 
 
+@pytest.mark.slow
 def test_a_failed_evaluation_leaves_no_page_of_other_results(project: Project) -> None:
     head = project.folder / "models/shapes/head.safetensors"
     head.write_bytes(head.read_bytes()[:-100])
@@ -282,6 +283,7 @@ def test_a_slice_of_the_parameters_never_changes(project: Project) -> None:
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+@pytest.mark.slow
 def test_a_truncated_cache_is_refused(project: Project) -> None:
     cache = project.folder / "data/shapes/features/views-0of1.h5"
     cache.write_bytes(cache.read_bytes()[:-5000])
