@@ -22,7 +22,8 @@ from spheremap.config.slices import read_params
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / ".work" / "leaderboard"
-MAKES_RESULTS = ("src", "workflow", "presets", "params.yaml", "requirements.txt", "leaderboard/runs.yaml")
+CODE = ("src", "workflow", "presets", "leaderboard/run.py")
+SETTINGS = ("params.yaml", "requirements.txt", "leaderboard/runs.yaml")
 KEPT = ("metrics.json", "scores.csv", "predictions.csv.gz", "provenance.json")
 
 
@@ -138,7 +139,7 @@ def _commit() -> str:
         command = ["git", *arguments]
         return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "--", *MAKES_RESULTS)
+    changed = git("status", "--porcelain", "--", *CODE, *SETTINGS)
     return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
 
 

@@ -387,13 +387,14 @@ def test_order_by_hand() -> None:
     assert loss((0, 2), valid=False) == (0, 0)
 
 
-def test_gradient_of_order() -> None:
+@pytest.mark.parametrize("loss", [ordered, upright])
+def test_gradient_of_losses_over_pairs(loss: Callable[..., tuple[Tensor, Tensor]]) -> None:
     scene = Scene(6)
     points = scene.points.double().requires_grad_()
-    column = torch.randn(len(points), dtype=torch.float64)
+    place = torch.randn(len(points), dtype=torch.float64)
     pairs = torch.randint(len(points), (20, 2))
     keep = torch.arange(20) % 3 > 0
-    assert torch.autograd.gradcheck(lambda x: ordered(x, column, pairs, keep)[0], points)
+    assert torch.autograd.gradcheck(lambda x: loss(x, place, pairs, keep)[0], points)
 
 
 def test_upright_by_hand() -> None:
@@ -421,15 +422,6 @@ def test_the_papers_losses_do_not_see_a_view_that_is_turned() -> None:
     turned = torch.where((image == 1).unsqueeze(-1), turned, points)
     assert not torch.allclose(turned, points)
     torch.testing.assert_close(scene.losses(turned), scene.losses(points))
-
-
-def test_gradient_of_upright() -> None:
-    scene = Scene(6)
-    points = scene.points.double().requires_grad_()
-    row = torch.randn(len(points), dtype=torch.float64)
-    pairs = torch.randint(len(points), (20, 2))
-    keep = torch.arange(20) % 3 > 0
-    assert torch.autograd.gradcheck(lambda x: upright(x, row, pairs, keep)[0], points)
 
 
 def test_mean_direction_is_that_of_all_tokens_with_zero_background() -> None:
