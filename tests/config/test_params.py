@@ -349,11 +349,13 @@ def test_several_mistakes_are_told_at_once() -> None:
     lines = complaints(
         changed(
             ("train.step", 3), ("train.batch", "many"), ("evaluate.kap_label", "x"), ("evaluate.window", 14),
-            ("features.crop_scale", [1.5, 0.5]), ("report.seed", MISSING), ("datasets.mine.shares.val", 0.5),
+            ("features.crop_scale", [1.5, 0.5]), ("features.crop_ratio", ["a", 1]),
+            ("report.seed", MISSING), ("datasets.mine.shares.val", 0.5),
             ("datasets.spair-71k.masks", {"source": "maskrcnn", "scor": 1}), ("datasets.bad", 4),
         )
     )  # fmt: skip
-    for key in ("train.batch", "evaluate.window", "features.crop_scale", "report.seed", "datasets.bad",
+    for key in ("train.batch", "evaluate.window", "features.crop_scale", "features.crop_ratio.0", "report.seed",
+                "datasets.bad",
                 "datasets.mine.shares", "datasets.spair-71k.masks.model"):  # fmt: skip
         assert len([line for line in lines if line.startswith(f"{key}: ")]) == 1, key
     for key, unknown, near in (
