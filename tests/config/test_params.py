@@ -355,7 +355,8 @@ def test_several_mistakes_are_told_at_once() -> None:
         )
     )  # fmt: skip
     for key in ("train.batch", "evaluate.window", "features.crop_scale", "features.crop_ratio.0",
-                "report.seed", "datasets.bad", "datasets.mine.shares", "datasets.spair-71k.masks.model"):  # fmt: skip
+                "report.seed", "datasets.bad", "datasets.mine.shares",
+                "datasets.spair-71k.masks.model"):  # fmt: skip
         assert len([line for line in lines if line.startswith(f"{key}: ")]) == 1, key
     for key, unknown, near in (
         ("train", "step", "steps"), ("evaluate", "kap_label", "kap_labels"),
