@@ -126,6 +126,7 @@ def test_what_is_laid_is_what_the_wheel_takes(tmp_path: Path) -> None:
     assert f"spheremap-{VERSION}.dist-info/licenses/LICENSE" in names
 
 
+@pytest.mark.slow
 def test_the_sdist_has_what_its_wheel_is_built_of(tmp_path: Path) -> None:
     with tarfile.open(build("sdist", tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
