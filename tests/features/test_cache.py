@@ -656,43 +656,34 @@ def everything(*paths: Path) -> list[Any]:
         return [cache.kind, cache.grid, cache.image_ids, cache.provenance, *(a.tobytes() for a in arrays)]
 
 
-@given(st.data())
-@settings(max_examples=150, deadline=None)
-def test_no_flipped_byte_goes_unnoticed(cache_file: Path, data: st.DataObject) -> None:
+def flip_a_byte(path: Path, data: st.DataObject, named: str) -> None:
     """Either the reader complains, or the byte was unused and everything reads the same."""
-    content = bytearray(cache_file.read_bytes())
+    content = bytearray(path.read_bytes())
     position = data.draw(st.integers(0, len(content) - 1))
     content[position] ^= data.draw(st.integers(1, 255))
-    damaged = cache_file.with_name("damaged.h5")
+    damaged = path.with_name("damaged.h5")
     damaged.write_bytes(content)
     try:
         outcome: Any = everything(damaged)
     except ProvenanceError as error:
         outcome = str(error)
     if isinstance(outcome, str):
-        assert "damaged.h5" in outcome
+        assert named in outcome
         assert "snakemake --cores all" in outcome
     else:
-        assert outcome == everything(cache_file)
+        assert outcome == everything(path)
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_no_flipped_byte_goes_unnoticed(cache_file: Path, data: st.DataObject) -> None:
+    flip_a_byte(cache_file, data, named="damaged.h5")
 
 
 @given(st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_flipped_byte_of_the_index_goes_unnoticed(indexed: Path, data: st.DataObject) -> None:
-    content = bytearray(indexed.read_bytes())
-    position = data.draw(st.integers(0, len(content) - 1))
-    content[position] ^= data.draw(st.integers(1, 255))
-    damaged = indexed.with_name("damaged.h5")
-    damaged.write_bytes(content)
-    try:
-        outcome: Any = everything(damaged)
-    except ProvenanceError as error:
-        outcome = str(error)
-    if isinstance(outcome, str):
-        assert str(indexed.parent) in outcome  # a flipped name is that of a shard
-        assert "snakemake --cores all" in outcome
-    else:
-        assert outcome == everything(indexed)
+    flip_a_byte(indexed, data, named=str(indexed.parent))  # a flipped name is that of a shard
 
 
 def test_the_reader_does_not_need_the_list_of_sources(indexed: Path) -> None:
