@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
+from data_checks import assert_same, tables_of
 from layouts_freiburg_cars import write_freiburg_cars
 from PIL import Image
 from small_sets import DataSet
-
-from spheremap.data.tables import IMAGES, PAIRS
 
 LINES = [
     f"car001/000{i}.jpg\t{numbers}"
@@ -33,31 +31,26 @@ def make(folder: Path) -> DataSet:
 @pytest.fixture
 def data(tmp_path: Path) -> DataSet:
     """Three frames of car 1, one of car 12."""
-    root = tmp_path / "fcars"
-    write_car(root, 12, ["car012/0001.png\t1 2 3 4\t180"])
-    write_car(root, 1, LINES)
-    return make(root)
+    write_car(tmp_path / "fcars", 12, ["car012/0001.png\t1 2 3 4\t180"])
+    write_car(tmp_path / "fcars", 1, LINES)
+    return make(tmp_path / "fcars")
 
 
 # --- reading ------------------------------------------------------------------------------------------------
 
 
 def test_reads_every_column(data: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
-    tables = data.read()
     names = ["car001_0001", "car001_0002", "car001_0003", "car012_0001"]
-    boxes = ((0.0, 0.0, 40.0, 30.0), (1.0, 2.0, 20.0, 29.0), (4.0, 4.0, 5.0, 5.0), (0.0, 1.0, 3.0, 4.0))
+    boxes = ((0, 0, 40, 30), (1, 2, 20, 29), (4, 4, 5, 5), (0, 1, 3, 4))
     rows = [
         [
             *(f"car/{name}", f"{data.folder}/{name.replace('_', '/')}.png", "", 1, "car"),
             *(azimuth, *box, 40, 30, "train", name.split("_")[0]),
         ]
-        for name, azimuth, box in zip(names, (270.0, 5.0, 270.0, 90.0), boxes, strict=True)
+        for name, azimuth, box in zip(names, (270, 5, 270, 90), boxes, strict=True)
     ]
-    images = pd.DataFrame(rows, columns=list(IMAGES))
-    pd.testing.assert_frame_equal(tables.images, images)
     pairs = [["train", f"car/{name}", f"car/{name}"] for name in names]
-    pd.testing.assert_frame_equal(tables.pairs, pd.DataFrame(pairs, columns=list(PAIRS)))
-    assert tables.keypoints.empty
+    assert_same(data.read(), tables_of(rows, [], pairs))
     assert "left out" not in capsys.readouterr().err
 
 
@@ -69,40 +62,40 @@ def test_frontal_is_the_zero_of_azimuth(data: DataSet) -> None:
 
 def test_frames_may_lie_in_a_folder_images(tmp_path: Path) -> None:
     write_car(tmp_path, 1, LINES, folder="images", suffix=".jpg")
-    assert make(tmp_path).read().images["path"].tolist() == [
-        f"{tmp_path}/images/car001/000{i}.jpg" for i in (1, 2, 3)
-    ]
+    paths = [f"{tmp_path}/images/car001/000{i}.jpg" for i in (1, 2, 3)]
+    assert make(tmp_path).read().images["path"].tolist() == paths
 
 
 def test_frames_left_out_are_counted(data: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
+    (data.folder / "car006").mkdir()
     for name in ("car001/0009.png", "car006/0001.png", "car006/0002.png"):
-        (data.folder / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (40, 30)).save(data.folder / name)
     (data.folder / "car006/readme.txt").write_text("no frame")
     assert len(data.read().images) == 4
     told = capsys.readouterr().err
-    assert "left out as frames without annotation: 1" in told
-    assert "left out as frames of cars without annotations: 2" in told
+    assert "frames without annotation: 1" in told
+    assert "frames of cars without annotations: 2" in told
 
 
 def test_the_archive_s_layout(tmp_path: Path) -> None:
     write_freiburg_cars(tmp_path)
-    tables = make(tmp_path).read()
-    assert tables.images["instance"].value_counts().to_dict() == {"car001": 8, "car002": 7}
-    assert tables.images["azimuth"].tolist() == [45.0 * i for i in (*range(8), *range(7))]
+    images = make(tmp_path).read().images
+    assert images["instance"].value_counts().to_dict() == {"car001": 8, "car002": 7}
+    assert images["azimuth"].tolist() == [45.0 * i for i in (*range(8), *range(7))]
 
 
 # --- bad input ----------------------------------------------------------------------------------------------
 
 
-def test_missing_parts(data: DataSet, tmp_path: Path) -> None:
+def test_missing_parts(data: DataSet) -> None:
     for part in ("car001/0002.png", "car012"):
-        (data.folder / part).rename(tmp_path / "aside")
-        data.refused("no picture of an annotated frame", "_annot.txt, line")
-        (tmp_path / "aside").rename(data.folder / part)
-    (data.folder / "car001/0002.jpeg").write_bytes((data.folder / "car001/0002.png").read_bytes())
+        with data.without(part):
+            data.refused("no picture of an annotated frame", "_annot.txt, line")
+    picture = data.folder / "car001/0002.png"
+    other = picture.with_suffix(".jpeg")
+    other.write_bytes(picture.read_bytes())
     data.refused("several pictures", "1_annot.txt, line 2", "0002.jpeg, 0002.png")
-    (data.folder / "car001/0002.jpeg").rename(data.folder / "car001/0002.jpg")  # the annotated name itself
+    other.rename(picture.with_suffix(".jpg"))  # the annotated name itself
     assert data.read().images["path"][1] == f"{data.folder}/car001/0002.jpg"
     for path in (data.folder / "annotations").iterdir():
         path.unlink()
@@ -126,8 +119,7 @@ def test_missing_parts(data: DataSet, tmp_path: Path) -> None:
     ],
 )
 def test_malformed_lines(data: DataSet, line: str, part: str) -> None:
-    path = data.folder / "annotations/1_annot.txt"
-    path.write_text("\n".join([LINES[2], "", line]))
+    (data.folder / "annotations/1_annot.txt").write_text("\n".join([LINES[2], "", line]))
     data.refused("1_annot.txt, line 3", part)
 
 

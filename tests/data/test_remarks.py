@@ -3,43 +3,49 @@
 import json
 from pathlib import Path
 
-import pandas as pd
 import pytest
+from data_checks import tables_of
 from PIL import Image
 from small_sets import SMALL
 
 from spheremap.cli import main
 from spheremap.data.remarks import data_remarks, mask_remarks
-from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, Tables
+from spheremap.data.tables import Tables
 
 NAN = float("nan")
 
 
 def made(*rows: tuple[str, float, str, str]) -> Tables:
     """Tables of images given as category, azimuth, path of the mask, split."""
-    listed = [
-        [f"{c}/{i}", f"{i}.jpg", mask, 1, c, azimuth, 0.0, 0.0, 9.0, 9.0, 9, 9, split, str(i)]
-        for i, (c, azimuth, mask, split) in enumerate(rows)
-    ]
-    images = pd.DataFrame(listed, columns=list(IMAGES))
-    return Tables(images, pd.DataFrame(columns=list(KEYPOINTS)), pd.DataFrame(columns=list(PAIRS)))
+    return tables_of(
+        [
+            [f"{c}/{i}", f"{i}.jpg", mask, 1, c, azimuth, 0.0, 0.0, 9.0, 9.0, 9, 9, split, str(i)]
+            for i, (c, azimuth, mask, split) in enumerate(rows)
+        ]
+    )
 
 
 @pytest.mark.parametrize(
-    ("azimuths", "line"),
+    ("rows", "lines"),
     [
-        ([0.0, 90.0], []),
-        ([NAN, NAN], ["0 of 2 training images have an azimuth: left and right cannot be told apart"]),
-        ([NAN, 90.0, 0.0], ["2 of 3 training images have an azimuth"]),
+        ([("mug", 0.0), ("mug", 90.0)], []),
+        (
+            [("mug", NAN), ("mug", NAN)],
+            ["0 of 2 training images have an azimuth: left and right cannot be told apart"],
+        ),
+        ([("mug", NAN), ("mug", 90.0), ("mug", 0.0)], ["2 of 3 training images have an azimuth"]),
+        (
+            [("cup", 0.0), ("jug", NAN), ("mug", NAN)],
+            ["1 of 3 training images have an azimuth: none of jug, mug"],
+        ),
+        (
+            [("horse", 0.0), ("Horse", 0.0), ("cow", 0.0), ("HORSE", 0.0)],
+            ["categories differ only in upper and lower case: HORSE, Horse, horse"],
+        ),
     ],
 )
-def test_azimuths(azimuths: list[float], line: list[str]) -> None:
-    assert data_remarks(made(*(("mug", azimuth, "", "train") for azimuth in azimuths))) == line
-
-
-def test_categories_without_any_azimuth_are_named() -> None:
-    tables = made(("cup", 0.0, "", "train"), ("jug", NAN, "", "train"), ("mug", NAN, "", "train+val"))
-    assert data_remarks(tables) == ["1 of 3 training images have an azimuth: none of jug, mug"]
+def test_categories_and_azimuths(rows: list[tuple[str, float]], lines: list[str]) -> None:
+    assert data_remarks(made(*((*row, "", "train+val") for row in rows))) == lines
 
 
 def test_images_that_training_does_not_use_do_not_count() -> None:
@@ -66,43 +72,38 @@ def test_masks(masks: list[str], lines: list[str]) -> None:
     assert mask_remarks(made(*(("mug", 0.0, mask, "train") for mask in masks))) == lines
 
 
-def test_categories_that_differ_in_capitals_alone() -> None:
-    tables = made(*((category, 0.0, "", "train") for category in ("horse", "Horse", "cow", "HORSE")))
-    assert data_remarks(tables) == ["categories differ only in upper and lower case: HORSE, Horse, horse"]
-
-
-def said(folder: Path, rows: list[str], source: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """Remarks on standard error while a folder with this images.csv is ingested and given its masks."""
-    folder.mkdir()
+@pytest.mark.parametrize(
+    ("source", "rows", "lines"),
+    [
+        (
+            "own",
+            ["a.png,Mug,,,train", "b.png,mug,,,train"],
+            [
+                "ingest: 0 of 2 training images have an azimuth",
+                "ingest: categories differ",
+                "masks: 0 of 2 training images have a mask",
+            ],
+        ),
+        ("none", ["a.png,mug,0,,train"], []),  # no masks by choice
+        ("own", ["a.png,mug,0,m.jpg,train"], ["masks: 1 mask is a JPEG file"]),
+        ("own", ["a.png,mug,0,m.png,train", "b.png,mug,90,m.png,train"], []),
+        ("own", ["a.png,mug,,,test", "b.png,mug,,,test"], ["ingest: val and test images without pairs"]),
+    ],
+)
+def test_the_commands_say_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str, rows: list[str], lines: list[str]
+) -> None:
+    """On standard error, while a folder with this images.csv is ingested and given its masks."""
     for name in ("a.png", "b.png", "m.png", "m.jpg"):
-        Image.new("L", (40, 30), 200).save(folder / name)
-    (folder / "images.csv").write_text("\n".join(["image,category,azimuth,mask,split", *rows, ""]))
-    entry = SMALL["folder"].entry(folder)
-    params, masks = folder / "data.json", folder / "masks.json"
-    params.write_text(json.dumps(entry))
-    masks.write_text(json.dumps({"source": source}))
-    capsys.readouterr()
-    assert main(["ingest", "--params", str(params), "--out", str(folder / "raw")]) == 0
-    of_masks = ["--tables", str(folder / "raw"), "--out", str(folder / "out"), "--work", str(folder / "work")]
-    assert main(["masks", "--params", str(masks), *of_masks]) == 0
-    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
-    return [line for line in lines if line.startswith(("ingest: ", "masks: ")) and "%|" not in line]
-
-
-def test_the_commands_say_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bare = ["a.png,Mug,,,train", "b.png,mug,,,train"]
-    azimuth = "ingest: 0 of 2 training images have an azimuth: left and right cannot be told apart"
-    twins = "ingest: categories differ only in upper and lower case: Mug, mug"
-    mask = "masks: 0 of 2 training images have a mask: the whole box counts as the object"
-    assert said(tmp_path / "1", bare, "own", capsys) == [azimuth, twins, mask]
-    assert said(tmp_path / "2", bare, "none", capsys) == [azimuth, twins]  # no masks by choice
-    jpeg = ["a.png,mug,0,m.jpg,train", "b.png,mug,,m.png,train"]
-    assert said(tmp_path / "3", jpeg, "own", capsys) == [
-        "ingest: 1 of 2 training images have an azimuth",
-        f"masks: 1 mask is a JPEG file: {tmp_path}/3/m.jpg (JPEG blurs the edge values)",
-    ]
-    whole = ["a.png,mug,0,m.png,train", "b.png,mug,90,m.png,train"]
-    assert said(tmp_path / "4", whole, "own", capsys) == []
-    tests_alone = ["a.png,mug,,,test", "b.png,mug,,,test"]
-    (left,) = said(tmp_path / "5", tests_alone, "own", capsys)
-    assert "without pairs" in left  # of the adapter
+        Image.new("L", (40, 30), 200).save(tmp_path / name)
+    (tmp_path / "images.csv").write_text("\n".join(["image,category,azimuth,mask,split", *rows, ""]))
+    params, masks, raw = (str(tmp_path / name) for name in ("data.json", "masks.json", "raw"))
+    Path(params).write_text(json.dumps(SMALL["folder"].entry(tmp_path)))
+    Path(masks).write_text(json.dumps({"source": source}))
+    assert main(["ingest", "--params", params, "--out", raw]) == 0
+    places = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    assert main(["masks", "--params", masks, "--tables", raw, *places]) == 0
+    told = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    told = [line for line in told if line.startswith(("ingest: ", "masks: ")) and "%|" not in line]
+    assert len(told) == len(lines)
+    assert all(found.startswith(line) for found, line in zip(told, lines, strict=True)), told

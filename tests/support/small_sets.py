@@ -1,20 +1,20 @@
 """A small data set of each layout that can be ingested, and what the tests of adapters do with one."""
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import layouts_ap10k
 import layouts_awa_pose
-import pytest
+from data_checks import refusal
 from layouts_folder import write_folder
 from layouts_freiburg_cars import write_freiburg_cars
 from layouts_pf_pascal import write_pf_pascal
 from layouts_spair_u import write_spair_71k, write_spair_u
 
-from spheremap.base.errors import InputError
 from spheremap.data.adapters import read_entry
 from spheremap.data.adapters.common import Ingested
 from spheremap.data.tables import Tables
@@ -35,14 +35,18 @@ class DataSet:
         """The tables, after some changes of the entry."""
         return self.ingest(**changes).tables
 
-    def refused(self, *parts: object, **changes: Any) -> str:
-        """The one error that reading ends with, which must hold all `parts`."""
-        with pytest.raises(InputError) as caught:
+    def refused(self, *parts: object, **changes: Any) -> None:
+        """Reading ends with an error that holds all `parts`."""
+        with refusal(*parts):
             self.read(**changes)
-        message = str(caught.value)
-        for part in parts:
-            assert str(part) in message
-        return message
+
+    @contextlib.contextmanager
+    def without(self, part: str) -> Iterator[None]:
+        """A file or folder is gone while the block runs."""
+        aside = self.folder.with_name("aside")
+        (self.folder / part).rename(aside)
+        yield
+        aside.rename(self.folder / part)
 
     def edit(self, name: str, change: Callable[[dict[str, Any]], Any]) -> None:
         """Change a JSON file in place."""
