@@ -1,12 +1,9 @@
 """Every real data set from download to metrics: small ones in the real layouts, served on this machine."""
 
-import functools
-import http.server
 import json
 import re
 import shutil
 import tarfile
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from faulty_server import Resource, faulty_server
 from layouts_ap10k import CROWD_LIST, write_ap10k
 from layouts_awa_pose import ANNOTATIONS, IMAGES, write_awa_pose
 from layouts_folder import write_folder
@@ -27,14 +25,9 @@ from tiny import TINY
 DOWNLOADED = ["spair-71k", "spair-u", "freiburg-cars", "pf-pascal", "awa-pose", "ap-10k"]
 
 
-def spair(folder: Path) -> None:
-    write_spair_71k(folder / "SPair-71k")
-
-
 def spair_u(folder: Path) -> None:
-    elsewhere = folder.parent / "spair-for-u"
-    write_spair_71k(elsewhere)
-    write_spair_u(folder, elsewhere)
+    write_spair_71k(folder.parent / "spair-for-u")
+    write_spair_u(folder, folder.parent / "spair-for-u")
 
 
 def pf_pascal(folder: Path) -> None:
@@ -43,9 +36,8 @@ def pf_pascal(folder: Path) -> None:
 
 
 def pf_pascal_lists(folder: Path) -> None:
-    elsewhere = folder.parent / "pf-for-lists"
-    write_pf_pascal(elsewhere)
-    shutil.copytree(elsewhere / "pairs", folder / "pf-pascal_image_pairs")
+    write_pf_pascal(folder.parent / "pf-for-lists")
+    (folder.parent / "pf-for-lists/pairs").rename(folder / "pf-pascal_image_pairs")
 
 
 def awa_images(folder: Path) -> None:
@@ -65,13 +57,8 @@ def ap10k(folder: Path) -> None:
     (folder / "ap-10k" / CROWD_LIST).unlink()
 
 
-def crowd_list(file: Path) -> None:
-    write_ap10k(file.parent / "for-list")
-    shutil.copyfile(file.parent / "for-list" / CROWD_LIST, file)
-
-
 WRITERS: dict[str, Callable[[Path], None]] = {
-    "SPair-71k.tar.gz": spair,
+    "SPair-71k.tar.gz": lambda folder: write_spair_71k(folder / "SPair-71k"),
     "SPair-U.zip": spair_u,
     "freiburg_static_cars_52_v1.1.tar.gz": write_freiburg_cars,
     "PF-dataset-PASCAL.zip": pf_pascal,
@@ -79,46 +66,36 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "AwA2-data.zip": awa_images,
     "AwA-Pose.tar.gz": awa_annotations,
     "ap-10k.zip": ap10k,
-    "ap-10k_is_crowd.txt": crowd_list,
+    "ap-10k_is_crowd.txt": write_ap10k,
 }
 
 
-def pack(folder: Path, archive: Path) -> None:
-    if archive.name.endswith(".zip"):
-        with zipfile.ZipFile(archive, "w") as packed:
+def packed(name: str, folder: Path) -> bytes:
+    """What the server sends under a name: an archive of the folder, or a list out of it."""
+    archive = folder.with_name(name)
+    if name.endswith(".txt"):
+        return (folder / name).read_bytes()
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(archive, "w") as zipped:
             for path in sorted(folder.rglob("*")):
-                packed.write(path, path.relative_to(folder))
+                zipped.write(path, path.relative_to(folder))
     else:
-        with tarfile.open(archive, "w:gz") as packed:
+        with tarfile.open(archive, "w:gz") as tarred:
             for path in sorted(folder.iterdir()):
-                packed.add(path, path.name)
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+                tarred.add(path, path.name)
+    return archive.read_bytes()
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a server that has all archives."""
-    folder = tmp_path_factory.mktemp("site")
-    for name, write in WRITERS.items():
-        content = tmp_path_factory.mktemp("content") / "content"
-        if name.endswith(".txt"):
-            write(content)
-            shutil.copyfile(content, folder / name)
-        else:
-            content.mkdir()
-            write(content)
-            pack(content, folder / name)
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with faulty_server() as server:
+        for name, write in WRITERS.items():
+            folder = tmp_path_factory.mktemp("site") / "content"
+            folder.mkdir()
+            write(folder)
+            server.resources[f"/{name}"] = Resource(packed(name, folder))
+        yield server.url("")
 
 
 def project_for(root: Path, folder: Path, name: str, site: str) -> Project:
@@ -163,8 +140,8 @@ def test_a_folder_of_one_s_own_runs_to_metrics(root: Path, tmp_path: Path) -> No
     project.snakemake()
     metrics = json.loads((tmp_path / "project/results/metrics.json").read_text())
     assert 0 <= metrics["fused"]["point"] <= 100
-    table = tmp_path / "project/mine/images.csv"
-    table.write_text(table.read_text() + "\n")
+    with (tmp_path / "project/mine/images.csv").open("a") as table:
+        table.write("\n")
     assert "rule ingest:" in project.snakemake("-n")
 
 
@@ -187,19 +164,8 @@ def test_the_paper_s_settings_plan_exactly_these_jobs(root: Path, tmp_path: Path
     project.run("spheremap", "preset", "spair-71k", "--presets", str(root / "presets"))
     plan = project.snakemake("-n", "--quiet", "rules")
     counts = dict(re.findall(r"^(\w+) +(\d+)$", plan, re.MULTILINE))
-    once = (
-        "fetch",
-        "ingest",
-        "weights",
-        "features",
-        "train",
-        "fitted",
-        "curves",
-        "evaluate",
-        "report_page",
-        "all",
-    )
     jobs = {name: int(count) for name, count in counts.items() if name != "total"}
-    assert jobs == {**dict.fromkeys(once, 1), "cache": 36, "cache_index": 2}
+    once = ("fetch", "ingest", "weights", "features", "train", "fitted", "curves", "evaluate", "report_page")
+    assert jobs == {**dict.fromkeys((*once, "all"), 1), "cache": 36, "cache_index": 2}
     due = re.findall(r"^(\w+):$", project.run("dvc", "status"), re.MULTILINE)
     assert due == ["data", "weights", "features", "train", "fit", "evaluate"]
