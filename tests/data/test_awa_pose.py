@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data_checks import assert_same, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts_awa_pose import ANNOTATIONS, ENTRY, IMAGES, MISSING, write_annotation, write_awa_pose
 from small_sets import DataSet
 
-from spheremap.base.errors import InputError
 from spheremap.data.adapters.awa_pose import ANIMALS, KEYPOINT_NAMES
 from spheremap.data.pickles import MAX_PICKLE_BYTES, read_pickle
 
@@ -145,73 +145,62 @@ def test_entries_that_are_not_animals(data: DataSet, capsys: pytest.CaptureFixtu
     edit(data, lambda r: r.update(image="antelope_10001.jpg"))
     assert NAME in set(data.read().images["image_id"])
     assert "not animals ignored: 1" in capsys.readouterr().err
-    edit(data, lambda r: r.pop("a1"))
-    data.refused(f"{NAME}.pickle", "no animal in it", "['image']")
 
 
 # --- bad input ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("change", "parts"),
+    ("record", "parts"),
     [
-        ({"nose": [1]}, ["'nose'", "[x, y]", "found: [1]"]),
-        ({"nose": [math.nan, 1]}, ["'nose'", "nan"]),
-        ({"nose": [True, 1]}, ["'nose'"]),
-        ({"nose": [10**5000, 1]}, ["'nose'"]),
-        ({"nosse": [1, 2]}, ["'nosse'", "class_names.txt"]),
-        ({"bbox": [1, 2, 3]}, ["'bbox'", "[x1, y1, x2, y2]"]),
-        ({"bbox": [1, 2, 3, math.nan]}, ["'bbox'"]),
+        ([], ["a pickled dictionary"]),
+        ({"a1": []}, ["'a1'"]),
+        ({}, ["no animal"]),
+        ({"image": "antelope_10001.jpg"}, ["no animal in it", "['image']"]),
+        ({1: 2}, ["[1]"]),
+        ({"a1": {"nose": [1]}}, ["'nose'", "expected: [x, y]", "found: [1]"]),
+        ({"a1": {"nose": [math.nan, 1]}}, ["'nose'", "nan"]),
+        ({"a1": {"nose": [True, 1]}}, ["'nose'"]),
+        ({"a1": {"nose": [10**5000, 1]}}, ["'nose'"]),
+        ({"a1": {"nosse": [1, 2]}}, ["'nosse'", "class_names.txt"]),
+        ({"a1": {"nose": [5, 5], "bbox": [1, 2, 3]}}, ["'bbox'", "[x1, y1, x2, y2]"]),
+        ({"a1": {"nose": [5, 5], "bbox": [1, 2, 3, math.nan]}}, ["'bbox'"]),
     ],
 )
-def test_malformed_entries(data: DataSet, change: dict[str, Any], parts: list[str]) -> None:
-    edit(data, lambda r: r["a1"].update(change))
-    data.refused(f"{NAME}.pickle", "expected", "found", *parts)
-
-
-@pytest.mark.parametrize(
-    ("record", "part"),
-    [([], "a pickled dictionary"), ({"a1": []}, "'a1'"), ({}, "no animal"), ({1: 2}, "[1]")],
-)
-def test_malformed_annotations(data: DataSet, record: Any, part: str) -> None:
+def test_malformed_annotations(data: DataSet, record: Any, parts: list[str]) -> None:
     write_annotation(data.folder, NAME, record)
-    data.refused(f"{NAME}.pickle", part)
+    data.refused(f"{NAME}.pickle", *parts)
 
 
 # --- pickles ------------------------------------------------------------------------------------------------
 
 PLAIN = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text()
-    | st.binary(max_size=99),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
-    max_leaves=8,
+    max_leaves=4,
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.dictionaries(st.text(), PLAIN), st.integers(3, 5))
 def test_plain_data_come_back(value: Any, protocol: int) -> None:
     assert read_pickle(pickle.dumps(value, protocol), Path("x")) == value
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_numpy_values_become_plain(protocol: int) -> None:
-    value = {
-        "a": np.float64(1.5),
-        "b": [np.int64(-3), np.float32(0.25), np.uint8(7)],
-        "c": np.array([1, 2, 3]),
-        "d": np.array([[1.0, 2.0], [3.0, 4.0]]),
-        "e": np.arange(3, dtype=">i4"),
-    }
-    found = read_pickle(pickle.dumps(value, protocol), Path("x"))
-    plain = {"a": 1.5, "b": [-3, 0.25, 7], "c": [1, 2, 3], "d": [[1, 2], [3, 4]], "e": [0, 1, 2]}
-    assert found == plain
-    assert type(found["a"]) is float
-    assert type(found["b"][0]) is int
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (np.float64(1.5), 1.5),
+        ([np.int64(-3), np.float32(0.25), np.uint8(7)], [-3, 0.25, 7]),
+        (np.array([1, 2, 3]), [1, 2, 3]),
+        (np.array([[1.0, 2.0], [3.0, 4.0]]), [[1.0, 2.0], [3.0, 4.0]]),
+        (np.arange(3, dtype=">i4"), [0, 1, 2]),
+    ],
+)
+def test_numpy_values_become_plain(protocol: int, value: Any, plain: Any) -> None:
+    found = read_pickle(pickle.dumps({"a": value}, protocol), Path("x"))
+    assert repr(found) == repr({"a": plain})  # of the same types
 
 
 def test_an_array_of_nothing_has_no_sides() -> None:
@@ -221,9 +210,7 @@ def test_an_array_of_nothing_has_no_sides() -> None:
 def test_annotations_with_numpy_values_read_the_same(data: DataSet) -> None:
     before = data.read()
     edit(data, lambda r: r["a1"].update({k: np.array(v) for k, v in r["a1"].items()}))
-    after = data.read()
-    assert after.images.equals(before.images)
-    assert after.keypoints.equals(before.keypoints)
+    assert_same(data.read(), before)
 
 
 class Harmful:
@@ -251,29 +238,19 @@ def test_nothing_is_run(data: DataSet, tmp_path: Path, protocol: int) -> None:
     assert harm.exists()
 
 
-OTHERS = (
-    OrderedDict(a=1),
-    1j,
-    Path("x"),
-    np.array(["text"]),
-    np.array([None]),
-    np.array([1], "M8[s]"),
-    np.zeros(99),
-)
+ARRAYS = (np.array(["text"]), np.array([None]), np.array([1], "M8[s]"), np.zeros(99))
 
 
-@pytest.mark.parametrize("value", OTHERS)
+@pytest.mark.parametrize("value", [OrderedDict(a=1), 1j, Path("x"), *ARRAYS])
 def test_other_objects_are_refused(value: Any) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with refusal("cannot be read"):
         read_pickle(pickle.dumps({"a": value}, 4), Path("x"))
 
 
 def test_what_a_pickle_does_to_a_name_stays_in_it() -> None:
     """BUILD sets attributes: of the stand-in that this pickle got, and of no other."""
-    sabotage = b"\x80\x04}\x8c\x01acnumpy\ndtype\nN}\x8c\x04name\x8c\x01xs\x86bs."
-    read_pickle(sabotage, Path("x"))
-    value = {"a": np.arange(3)}
-    assert read_pickle(pickle.dumps(value, 4), Path("x")) == {"a": [0, 1, 2]}
+    read_pickle(b"\x80\x04}\x8c\x01acnumpy\ndtype\nN}\x8c\x04name\x8c\x01xs\x86bs.", Path("x"))
+    assert read_pickle(pickle.dumps({"a": np.arange(3)}, 4), Path("x")) == {"a": [0, 1, 2]}
 
 
 def test_endless_and_huge_pickles_are_refused_quickly(data: DataSet) -> None:
