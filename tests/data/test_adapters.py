@@ -54,7 +54,7 @@ def test_digests_follow_content_not_place(small: Small, data: DataSet, tmp_path:
     assert {kind.removeprefix("spair_71k_") for kind in before if after[kind] != before[kind]} == {"images"}
 
 
-def test_missing_files_are_named(small: Small, data: DataSet, tmp_path: Path) -> None:
+def test_missing_files_are_named(small: Small, data: DataSet) -> None:
     data.refused("nowhere", root="nowhere")
     picture = min(data.folder.glob(small.pictures))
     content = picture.read_bytes()
@@ -111,11 +111,10 @@ def test_the_adapter_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """The module in docs/contributing.md is found by its name and reads a data set."""
     (tmp_path / "example.py").write_text(new_file(diff_of("data set")))
     monkeypatch.setattr(adapters, "__path__", [*adapters.__path__, str(tmp_path)])
-    entries = []
+    entry = {"category": "cat", "split": "test", "box": [1, 2, 30, 20], "points": [1, 2, 3, 4, 5, 6]}
+    entries = [{"file": f"{name}.png", **entry} for name in "ab"]
     for name in "ab":
         Image.new("RGB", (40, 30)).save(tmp_path / f"{name}.png")
-        entry = {"file": f"{name}.png", "category": "cat", "split": "test", "box": [1, 2, 30, 20]}
-        entries.append({**entry, "points": [1, 2, 3, 4, 5, 6]})
     (tmp_path / "annotations.json").write_text(json.dumps({"images": entries}))
     data = DataSet(tmp_path, {"layout": "example", "root": str(tmp_path)})
     tables = data.read()

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from data_checks import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -27,22 +27,11 @@ from spheremap.data.shapes.pairs import draw_pairs
 from spheremap.data.tables import Tables, read_tables
 
 SLICE: dict[str, Any] = {
-    "layout": "shapes",
-    "root": "data/shapes",
-    "seed": 3,
-    "categories": ["chair", "car"],
-    "image_size": 64,
-    "instances": {"train": 2, "val": 0, "test": 2},
-    "views_per_instance": 8,
-    "azimuth_jitter": 22.5,
-    "elevation": [0, 35],
-    "roll": 5,
-    "distance": [3, 6],
-    "object_size": [0.55, 0.95],
-    "shift": 0.1,
-    "pairs": {"train": 20, "val": 0, "test": 10},
-    "min_shared_keypoints": 3,
-}
+    "layout": "shapes", "root": "data/shapes", "seed": 3, "categories": ["chair", "car"], "image_size": 64,
+    "instances": {"train": 2, "val": 0, "test": 2}, "views_per_instance": 8, "azimuth_jitter": 22.5,
+    "elevation": [0, 35], "roll": 5, "distance": [3, 6], "object_size": [0.55, 0.95], "shift": 0.1,
+    "pairs": {"train": 20, "val": 0, "test": 10}, "min_shared_keypoints": 3,
+}  # fmt: skip
 PARAMS: ShapesParams = parse(SLICE, ShapesParams, where="test")
 
 
@@ -65,6 +54,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         render_dataset(PARAMS, Path("data"), jobs=1)
     return folder
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture
@@ -155,15 +151,11 @@ def test_drawn_pairs_obey_the_rules(seed: int, count: int, min_shared: int) -> N
 
 
 def test_gaps_and_sources_get_equal_shares() -> None:
-    instance, view_bin = np.repeat(np.arange(4), 8), np.tile(np.arange(8), 4)
+    view_bin = np.tile(np.arange(8), 4)
+    images: Any = {"instance": np.repeat(np.arange(4), 8), "view_bin": view_bin}
+    visible = np.ones((32, 5), dtype=bool)
     pairs = draw_pairs(
-        np.random.default_rng(0),
-        instance=instance,
-        view_bin=view_bin,
-        visible=np.ones((32, 5), dtype=bool),
-        count=160,
-        min_shared=3,
-        where="here",
+        np.random.default_rng(0), **images, visible=visible, count=160, min_shared=3, where="here"
     )
     turn = (view_bin[pairs[:, 0]] - view_bin[pairs[:, 1]]) % 8
     assert np.bincount(np.minimum(turn, 8 - turn)).tolist() == [32] * 5
@@ -171,16 +163,11 @@ def test_gaps_and_sources_get_equal_shares() -> None:
 
 
 def test_an_exhausted_gap_leaves_its_share_to_the_others() -> None:
-    # opposite views share nothing
     view_bin = np.tile([0, 4], 3)
+    images: Any = {"instance": np.repeat(np.arange(3), 2), "view_bin": view_bin}
+    visible = np.eye(2, dtype=bool)[view_bin // 4].repeat(3, axis=1)  # opposite views share nothing
     pairs = draw_pairs(
-        np.random.default_rng(0),
-        instance=np.repeat(np.arange(3), 2),
-        view_bin=view_bin,
-        visible=np.eye(2, dtype=bool)[view_bin // 4].repeat(3, axis=1),
-        count=12,
-        min_shared=3,
-        where="here",
+        np.random.default_rng(0), **images, visible=visible, count=12, min_shared=3, where="here"
     )
     assert len(pairs) == 12
     assert (view_bin[pairs[:, 0]] == view_bin[pairs[:, 1]]).all()
@@ -189,53 +176,49 @@ def test_an_exhausted_gap_leaves_its_share_to_the_others() -> None:
 # ------------------------------------------------------------------------------ reproducing and killed runs
 
 
-def test_processes_and_other_categories_change_nothing(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("elsewhere")
+def test_processes_and_other_categories_change_nothing(project: Path) -> None:
     render_dataset(dataclasses.replace(PARAMS, categories=("car",)), Path("data"), jobs=2)
-    whole = digests(project / "data")
     part = {name: digest for name, digest in digests(Path("data")).items() if "/car/" in name}
     assert len(part) == 2 * 4 * 8
-    assert part.items() <= whole.items()
+    assert part.items() <= digests(project / "data").items()
 
 
-def test_another_seed_gives_other_pictures(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("elsewhere")
+def test_another_seed_gives_other_pictures(project: Path) -> None:
     params = dataclasses.replace(PARAMS, seed=4, categories=("chair",), pairs=SplitCounts(0, 0, 0))
     render_dataset(params, Path("data"), jobs=1)
     same = digests(project / "data").items() & digests(Path("data")).items()
     assert not [name for name, _ in same if name.startswith("images/")]
 
 
-def test_a_killed_run_leaves_nothing_and_the_same_command_draws_it(project: Path, tmp_path: Path) -> None:
-    (tmp_path / "slice.json").write_text(json.dumps(SLICE))
-    command = [sys.executable, "-m", "spheremap", "render", "--params", "slice.json", "--out", "data"]
-    first = subprocess.Popen([*command, "--jobs", "2"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    wait_for_pictures(tmp_path)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    assert not (tmp_path / "data").exists()
-    subprocess.run(command, cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
-    assert digests(tmp_path / "data") == digests(project / "data")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "slice.json"]
+COMMAND = [sys.executable, "-m", "spheremap", "render", "--params", "slice.json", "--out", "data"]
 
 
-def wait_for_pictures(folder: Path) -> None:
+def start(folder: Path, stderr: int) -> "subprocess.Popen[str]":
+    """The command in two processes, which have begun to draw."""
+    (folder / "slice.json").write_text(json.dumps(SLICE))
+    run = subprocess.Popen([*COMMAND, "--jobs", "2"], cwd=folder, stderr=stderr, text=True)
     deadline = time.monotonic() + 120
     while not list(folder.glob(".data.*/images/*/*.jpg")):
         assert time.monotonic() < deadline, "no picture is drawn"
         time.sleep(0.02)
+    return run
+
+
+def test_a_killed_run_leaves_nothing_and_the_same_command_draws_it(project: Path, tmp_path: Path) -> None:
+    first = start(tmp_path, subprocess.DEVNULL)
+    first.kill()
+    first.wait()
+    assert not (tmp_path / "data").exists()
+    subprocess.run(COMMAND, cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
+    assert digests(tmp_path / "data") == digests(project / "data")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "slice.json"]
 
 
 def test_a_killed_worker_ends_the_run_with_a_message(tmp_path: Path) -> None:
     """It neither waits for the dead nor leaves the living behind."""
-    (tmp_path / "slice.json").write_text(json.dumps(SLICE))
-    command = [sys.executable, "-m", "spheremap", "render", "--params", "slice.json", "--out", "data"]
-    run = subprocess.Popen([*command, "--jobs", "2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    wait_for_pictures(tmp_path)
+    run = start(tmp_path, subprocess.PIPE)
     workers = [p for p in psutil.Process(run.pid).children() if "spawn_main" in " ".join(p.cmdline())]
     assert len(workers) == 2
     workers[0].kill()
@@ -250,9 +233,9 @@ def test_a_killed_worker_ends_the_run_with_a_message(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------------------------- errors
 
 
-def test_more_pairs_than_there_are_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    few = dataclasses.replace(PARAMS, categories=("chair",), instances=SplitCounts(2, 0, 0))
-    with pytest.raises(InputError, match=r"too few image pairs for chair, train(.|\n)*ask for fewer pairs"):
-        render_dataset(dataclasses.replace(few, pairs=SplitCounts(1000, 0, 0)), Path("data"), jobs=1)
-    assert not list(tmp_path.iterdir())
+def test_more_pairs_than_there_are_is_an_error(elsewhere: Path) -> None:
+    counts: Any = {"instances": SplitCounts(2, 0, 0), "pairs": SplitCounts(1000, 0, 0)}
+    few = dataclasses.replace(PARAMS, categories=("chair",), **counts)
+    with refusal("too few image pairs for chair, train", "ask for fewer pairs"):
+        render_dataset(few, Path("data"), jobs=1)
+    assert not list(elsewhere.iterdir())

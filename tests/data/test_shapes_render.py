@@ -40,8 +40,13 @@ def view(azimuth: float, elevation: float = 0.0, *, distance: float = 4.0, size:
     return Camera(position, axes, focal=1.5 * size, centre=np.full(2, size / 2), size=size)
 
 
-def picture_of(mesh: Mesh, camera: Camera) -> Picture:
-    return render(solid(mesh), camera, np.random.default_rng(0))
+def full_view(mesh: Mesh, azimuth: float, elevation: float, distance: float) -> Camera:
+    """A view of 160 x 160 pixels that an object all but fills."""
+    return framed(*look_at_origin(azimuth, elevation, distance), mesh.vertices, 160, 0.9, np.zeros(2))
+
+
+def picture_of(mesh: Mesh, camera: Camera, seed: int = 0) -> Picture:
+    return render(solid(mesh), camera, np.random.default_rng(seed))
 
 
 # ----------------------------------------------------------------------------------------------------- camera
@@ -204,12 +209,10 @@ def test_neighbouring_triangles_leave_neither_gap_nor_overlap() -> None:
 
 
 def test_what_is_behind_the_camera_or_outside_the_picture_is_left_out() -> None:
-    mesh = cube()
-    behind = mesh.vertices + np.array([20.0, 0, 0])
-    aside = mesh.vertices + np.array([0, 50.0, 0])
-    for vertices in (behind, aside):
-        assert (rasterise(view(0), vertices, mesh.faces).face == -1).all()
-        assert not coverage(view(0), vertices, mesh.faces).any()
+    for offset in ([20.0, 0, 0], [0, 50.0, 0]):
+        vertices = cube().vertices + np.array(offset)
+        assert (rasterise(view(0), vertices, cube().faces).face == -1).all()
+        assert not coverage(view(0), vertices, cube().faces).any()
 
 
 # ------------------------------------------------------------------------------------------------------ scene
@@ -236,14 +239,13 @@ def test_mask_is_the_silhouette_and_pictures_repeat() -> None:
     assert one.rgb.dtype == np.uint8
     exact = coverage(camera, cube().vertices, cube().faces)
     assert (one.mask != exact).sum() <= 0.03 * exact.sum()  # two ways to treat half-covered pixels
-    assert not np.array_equal(one.rgb, render(solid(cube()), camera, np.random.default_rng(1)).rgb)
+    assert not np.array_equal(one.rgb, picture_of(cube(), camera, 1).rgb)
 
 
 def test_light_comes_from_above() -> None:
-    mesh, camera = cube(), view(0, 45)
     top, side = [], []
     for seed in range(8):
-        picture = render(solid(mesh), camera, np.random.default_rng(seed))
+        picture = picture_of(cube(), view(0, 45), seed)
         face = picture.buffers.face[1::2, 1::2] // 2
         for k, values in ((4, top), (0, side)):
             values.append(picture.rgb[(face == k) & picture.mask].mean())
@@ -263,34 +265,28 @@ def test_a_keypoint_is_visible_when_its_face_is(azimuth: float) -> None:
 
 
 def test_absent_hidden_and_cut_off_keypoints_are_not_visible() -> None:
-    camera = view(0)
-    picture = picture_of(cube(), camera)
-    points = np.array(
-        [
-            [np.nan] * 3,
-            [0.5 - 3 * KEYPOINT_TOLERANCE, 0, 0],  # behind the surface
-            [0.5 + 3 * KEYPOINT_TOLERANCE, 0, 0],  # floating before it
-            [0.5, 5.0, 0],  # outside the picture
-            [0.5, 1.0, 0],  # before the background
-            [0.5, 0.5, 0.5],  # a corner of the face seen
-        ]
-    )
-    _, seen = visible_points(points, camera, picture)
+    points = [
+        [np.nan] * 3,
+        [0.5 - 3 * KEYPOINT_TOLERANCE, 0, 0],  # behind the surface
+        [0.5 + 3 * KEYPOINT_TOLERANCE, 0, 0],  # floating before it
+        [0.5, 5.0, 0],  # outside the picture
+        [0.5, 1.0, 0],  # before the background
+        [0.5, 0.5, 0.5],  # a corner of the face seen
+    ]
+    _, seen = visible_points(np.array(points), view(0), picture_of(cube(), view(0)))
     assert seen.tolist() == [False, False, False, False, False, True]
 
 
 @pytest.mark.parametrize("category", sorted(CATEGORIES))
 def test_every_category_can_be_drawn_with_keypoints_on_it(category: str) -> None:
     instance = make_instance(category, np.random.default_rng(5))
-    subject, names = solid(instance.mesh), keypoint_names(category)
-    points = np.array([instance.keypoints[name] for name in names])
-    ever = np.zeros(len(names), dtype=bool)
+    points = np.array([instance.keypoints[name] for name in keypoint_names(category)])
+    ever = np.zeros(len(points), dtype=bool)
     for azimuth in range(0, 360, 45):
-        position, axes = look_at_origin(azimuth + 10, 20, 4)
-        camera = framed(position, axes, instance.mesh.vertices, 160, 0.9, np.zeros(2))
-        picture = render(subject, camera, np.random.default_rng(azimuth))
+        camera = full_view(instance.mesh, azimuth + 10, 20, 4)
+        picture = picture_of(instance.mesh, camera, azimuth)
         xy, seen = visible_points(points, camera, picture)
-        assert 3 <= seen.sum() < len(names)
+        assert 3 <= seen.sum() < len(points)
         ever |= seen
         for x, y in np.floor(xy[seen]).astype(int):
             assert picture.mask[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].any()
@@ -305,8 +301,7 @@ def test_wheels_are_seen_from_their_own_side_only() -> None:
         instance = make_instance("car", np.random.default_rng(seed))
         points = np.array([instance.keypoints[name] for name in names])
         for azimuth, near, far in ((90, "left", "right"), (270, "right", "left")):
-            position, axes = look_at_origin(azimuth, 15, 5)
-            camera = framed(position, axes, instance.mesh.vertices, 160, 0.9, np.zeros(2))
+            camera = full_view(instance.mesh, azimuth, 15, 5)
             _, seen = visible_points(points, camera, picture_of(instance.mesh, camera))
             shown = {name for name, is_seen in zip(names, seen, strict=True) if is_seen}
             assert {f"wheel_front_{near}", f"wheel_rear_{near}"} <= shown

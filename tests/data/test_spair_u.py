@@ -5,13 +5,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
+from data_checks import assert_same, tables_of
 from layouts_spair_u import write_spair_71k, write_spair_u
 from small_sets import DataSet
 
 from spheremap.data.adapters import spair
-from spheremap.data.tables import KEYPOINTS, PAIRS
+from spheremap.data.tables import Tables
 
 WIDTH, HEIGHT = 96, 72
 A, B = "2008_007006", "2008_007007"  # the test images of the fixture's cars
@@ -43,34 +43,26 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def set_points(data: DataSet, name: str, **points: Any) -> None:
-    edit(image_file(data, name), kps={key.removeprefix("k"): point for key, point in points.items()})
-
-
 # --- reading ------------------------------------------------------------------------------------------------
 
 
 def test_keypoints_are_new_all_else_is_of_spair_71k(
     data: DataSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    set_points(data, A, k0=[3, 4], k1=None, k7=[96, 71.5], k10=None)
-    set_points(data, B, k0=None, k1=[0, 0], k30=None)
-    tables = data.read()
-    spair_71k = spair.read_folder(data.folder / "SPair-71k", {}).tables.images
-    expected = spair_71k[spair_71k["split"] == "test"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(tables.images, expected)
-    assert tables.images["mask_path"].str.endswith(".png").all()
-    assert tables.images["azimuth"].tolist() == [270, 315]
+    edit(image_file(data, A), kps={"0": [3, 4], "1": None, "7": [96, 71.5], "10": None})
+    edit(image_file(data, B), kps={"0": None, "1": [0, 0], "30": None})
+    of_71k = spair.read_folder(data.folder / "SPair-71k", {}).tables.images
     nan = math.nan
     rows = [
         *[[A, "0", 3, 4, 1], [A, "1", nan, nan, 0], [A, "7", 96, 71.5, 1]],
         *[[B, "0", nan, nan, 0], [B, "1", 0, 0, 1], [B, "7", nan, nan, 0]],
     ]
-    wanted = [[f"car/{name}", k, k, x, y, visible] for name, k, x, y, visible in rows]
-    keypoints = pd.DataFrame(wanted, columns=list(KEYPOINTS))
-    pd.testing.assert_frame_equal(tables.keypoints, keypoints, check_dtype=False)
+    keypoints = [[f"car/{name}", k, k, x, y, visible] for name, k, x, y, visible in rows]
     pairs = [["test", f"car/{A}", f"car/{B}"], ["test", f"car/{B}", f"car/{A}"]]
-    pd.testing.assert_frame_equal(tables.pairs, pd.DataFrame(pairs, columns=list(PAIRS)))
+    expected = tables_of([], keypoints, pairs)
+    images = of_71k[of_71k["split"] == "test"].reset_index(drop=True)
+    assert images["azimuth"].tolist() == [270, 315]
+    assert_same(data.read(), Tables(images, expected.keypoints, expected.pairs))
     assert "left out" not in capsys.readouterr().err
 
 
@@ -91,9 +83,7 @@ def test_folders_named_as_in_the_authors_code(data: DataSet) -> None:
     write_spair_u(data.folder / "extra", data.folder / "SPair-71k", extra=True)
     for path in (data.folder / "extra/datasets/SPair-U").iterdir():
         path.rename(data.folder / "SPair-71k" / path.name)  # beside SPair-71k's own
-    found = data.read(root=str(data.folder / "SPair-71k"))
-    for table in ("images", "keypoints", "pairs"):
-        pd.testing.assert_frame_equal(getattr(found, table), getattr(expected, table))
+    assert_same(data.read(root=str(data.folder / "SPair-71k")), expected)
 
 
 def test_spair_71k_itself_is_not_taken_for_spair_u(data: DataSet) -> None:
@@ -121,18 +111,17 @@ def test_real_photographs(real: Path, tmp_path: Path) -> None:
 # --- bad input ----------------------------------------------------------------------------------------------
 
 
-def test_missing_parts(data: DataSet, tmp_path: Path) -> None:
-    top = data.folder / "datasets/SPair-U"
+def test_missing_parts(data: DataSet) -> None:
+    top = "datasets/SPair-U"
     for part, words in [
-        (top / "ImageAnnotation", ["SPair-U", "ImageAnnotation"]),
-        (top / "PairAnnotation", ["SPair-U", "PairAnnotation/test"]),
-        (image_file(data, B), [f"{B}.json"]),
-        (data.folder / "SPair-71k", ["SPair-71k", "Layout/large"]),
+        (f"{top}/ImageAnnotation", ["SPair-U", "ImageAnnotation"]),
+        (f"{top}/PairAnnotation", ["SPair-U", "PairAnnotation/test"]),
+        (f"{top}/ImageAnnotation/car/{B}.json", [f"{B}.json"]),
+        ("SPair-71k", ["SPair-71k", "Layout/large"]),
     ]:
-        part.rename(tmp_path / "aside")
-        data.refused(*words)
-        (tmp_path / "aside").rename(part)
-    for path in (top / "PairAnnotation/test").iterdir():
+        with data.without(part):
+            data.refused(*words)
+    for path in pair_file(data).parent.iterdir():
         path.unlink()
     data.refused("no pairs", "PairAnnotation/test")
 
@@ -166,5 +155,5 @@ def test_malformed_kps(data: DataSet, kps: Any) -> None:
 
 @pytest.mark.parametrize("point", [[97, 1], [1, -1], [1], 0])
 def test_malformed_points(data: DataSet, point: Any) -> None:
-    set_points(data, A, k4=point)
+    edit(image_file(data), kps={"4": point})
     data.refused(f"{A}.json", "'4'", "[x, y]")
