@@ -71,7 +71,7 @@ class Small(NamedTuple):
 
 
 def _spair_u(folder: Path) -> None:
-    write_spair_71k(folder / "SPair-71k", images=4)
+    write_spair_71k(folder / "SPair-71k")
     write_spair_u(folder, folder / "SPair-71k")
 
 
@@ -126,6 +126,6 @@ SMALL = {
             "spair": str(at / "SPair-71k"),
         },
         ("datasets/SPair-U/*/*/*.json",),
-        "SPair-71k/JPEGImages/*/*003.jpg",
+        "SPair-71k/JPEGImages/*/*007.jpg",
     ),
 }
