@@ -140,10 +140,14 @@ def test_malformed_files_are_named(tmp_path: Path, name: str, old: str, new: str
         read_tables(tmp_path / "tables")
 
 
-def test_an_empty_file_is_no_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [("", "not a CSV table"), ("split,source,target\ntest,dog/a,dog/a,\n", "rows longer than the header")],
+)
+def test_what_is_no_table(tmp_path: Path, content: str, part: str) -> None:
     write_tables(tmp_path / "tables", make(), {})
-    (tmp_path / "tables/images.csv").write_bytes(b"")
-    with refusal(tmp_path / "tables/images.csv", "not a CSV table"):
+    (tmp_path / "tables/pairs.csv").write_text(content)
+    with refusal(tmp_path / "tables/pairs.csv", part):
         read_tables(tmp_path / "tables")
 
 
