@@ -1,6 +1,7 @@
 """The feature cache from pictures to reader: geometry of views, HDF5, damage, killed runs."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -172,20 +173,17 @@ def test_every_view_has_its_own_numbers() -> None:
     assert [view_generator(*key).integers(0, 2**62) for key in reversed(keys)] == draws[::-1]
 
 
-def test_whole_image_at_its_own_size_is_itself() -> None:
+def test_views_of_a_square_by_hand() -> None:
+    """One of the image's own size is the image itself; padding is centred, black, and background."""
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     view = make_view(image, np.ones((32, 32), bool), square_box(32, 32), 32, (2, 2))
     np.testing.assert_array_equal(view.pixels, image)
     assert view.mask.all()
     assert view.box.tolist() == [0, 0, 32, 32]
-
-
-def test_padding_is_centred_black_background() -> None:
-    image = np.full((2, 4, 3), 200, dtype=np.uint8)
-    view = make_view(image, np.ones((2, 4), bool), square_box(4, 2), 4, (4, 4))
-    np.testing.assert_array_equal(view.pixels[:, :, 0], [[0] * 4, [200] * 4, [200] * 4, [0] * 4])
-    np.testing.assert_array_equal(view.mask.reshape(4, 4), [[0] * 4, [1] * 4, [1] * 4, [0] * 4])
-    assert view.box.tolist() == [0, -1, 4, 3]
+    wide = make_view(np.full((2, 4, 3), 200, np.uint8), np.ones((2, 4), bool), square_box(4, 2), 4, (4, 4))
+    np.testing.assert_array_equal(wide.pixels[:, :, 0], [[0] * 4, [200] * 4, [200] * 4, [0] * 4])
+    np.testing.assert_array_equal(wide.mask.reshape(4, 4), [[0] * 4, [1] * 4, [1] * 4, [0] * 4])
+    assert wide.box.tolist() == [0, -1, 4, 3]
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 1000))
@@ -233,15 +231,6 @@ def test_views_take_train_sources_and_images_the_rest(sources: list[Source]) -> 
     assert select_sources(tables, "images") == sources[4:]
 
 
-@given(st.integers(1, 4))
-def test_shards_are_a_partition_in_order(count: int) -> None:
-    sources = [Source(f"toy/{i}", Path(f"{i}"), None, 12, (0.0, 0.0, 1.0, 1.0), (1, 1)) for i in range(6)]
-    tables = make_tables(sources)
-    parts = [select_sources(tables, "views", (i, count)) for i in range(count)]
-    assert [source for part in parts for source in part] == select_sources(tables, "views")
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
 def test_more_shards_than_images(sources: list[Source]) -> None:
     message = r"too few images[\s\S]*at least 5[\s\S]*found: 4[\s\S]*set features.shards to 4 or less"
     with pytest.raises(InputError, match=message):
@@ -273,23 +262,21 @@ def test_a_cache_of_nothing_where_nothing_is_measured(build: Build, tmp_path: Pa
         assert file["tokens"].shape == (0, patches, cache.dim)
 
 
-def test_as_many_shards_as_categories_are_one_category_each() -> None:
+def test_shards_are_a_partition_in_order_by_category() -> None:
     names = ["cow", "ant", "bee"] * 4 + ["ant", "ant"]
     sources = [
-        Source(f"{name}/{i}", Path(f"{i}"), None, 1, (0.0, 0.0, 1.0, 1.0), (1, 1))
+        Source(f"{name}/{i:02}", Path(f"{i}"), None, 12, (0.0, 0.0, 1.0, 1.0), (1, 1))
         for i, name in enumerate(names)
     ]
     images = make_tables(sources).images.assign(category=names)
-    ids = images["image_id"]
-    pairs = pd.DataFrame({"split": "train", "source": ids, "target": ids})
+    pairs = pd.DataFrame({"split": "train", "source": images["image_id"], "target": images["image_id"]})
     tables = Tables(images, pd.DataFrame(), pairs)
-    parts = [select_sources(tables, "views", (i, 3)) for i in range(3)]
-    assert [{source.image_id.split("/")[0] for source in part} for part in parts] == [
-        {"ant"},
-        {"bee"},
-        {"cow"},
-    ]
-    assert [len(part) for part in parts] == [6, 4, 4]
+    for count in (1, 2, 5, 3):
+        parts = [select_sources(tables, "views", (i, count)) for i in range(count)]
+        assert [source for part in parts for source in part] == select_sources(tables, "views")
+    assert [[source.image_id[:3] for source in part] for part in parts] == [
+        ["ant"] * 6, ["bee"] * 4, ["cow"] * 4,
+    ]  # fmt: skip
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.data())
@@ -309,20 +296,17 @@ def test_no_shard_mixes_parts_of_categories(sizes: list[int], data: st.DataObjec
             assert max(lengths) - min(lengths) <= 1
 
 
-def test_groups_of_categories_are_about_equally_large() -> None:
-    assert [shard_range([100] * 18, i, 6) for i in range(6)] == [
-        range(300 * i, 300 * (i + 1)) for i in range(6)
-    ]
-    assert [shard_range([10, 10, 80, 10, 10], i, 3) for i in range(3)] == [
-        range(20),
-        range(20, 100),
-        range(100, 120),
-    ]
-
-
-def test_the_larger_category_is_cut_into_more_parts() -> None:
-    parts = [shard_range([30, 10], i, 4) for i in range(4)]
-    assert parts == [range(10), range(10, 20), range(20, 30), range(30, 40)]
+@pytest.mark.parametrize(
+    ("sizes", "edges"),
+    [
+        ([100] * 18, [0, 300, 600, 900, 1200, 1500, 1800]),  # groups about equally large
+        ([10, 10, 80, 10, 10], [0, 20, 100, 120]),
+        ([30, 10], [0, 10, 20, 30, 40]),  # the larger category is cut into more parts
+    ],
+)
+def test_cuts_by_hand(sizes: list[int], edges: list[int]) -> None:
+    parts = [shard_range(sizes, i, len(edges) - 1) for i in range(len(edges) - 1)]
+    assert parts == [range(*ends) for ends in itertools.pairwise(edges)]
 
 
 # ---- what is in a cache ------------------------------------------------------------------------------------
@@ -442,23 +426,24 @@ def test_incomplete_set_of_shards(shard_files: list[Path], cache_file: Path) -> 
 def test_provenance_is_compared(cache_file: Path) -> None:
     with FeatureCache.open([cache_file], expect={"params": {"block": 1}}) as cache:
         assert cache.provenance["step"] == "cache"
-    with pytest.raises(
-        ProvenanceError, match=r"views\.h5[\s\S]*params\.block = 9[\s\S]*params\.block = 1[\s\S]*snakemake"
-    ):
+    message = r"views\.h5[\s\S]*params\.block = 9[\s\S]*params\.block = 1[\s\S]*snakemake"
+    with pytest.raises(ProvenanceError, match=message):
         FeatureCache.open([cache_file], expect={"params": {"block": 9}})
 
 
-def test_shards_made_otherwise_do_not_mix(
-    build: Build, sources: list[Source], shard_files: list[Path], tmp_path: Path
-) -> None:
-    build(
-        tmp_path / "1.h5",
-        sources=sources[1:4],
-        shard=(1, 3),
-        provenance={"step": "cache", "params": {"block": 2}},
-    )
-    with pytest.raises(ProvenanceError, match=r"1\.h5[\s\S]*params\.block = 1[\s\S]*params\.block = 2"):
-        FeatureCache.open([shard_files[0], tmp_path / "1.h5", shard_files[2]])
+@pytest.fixture(scope="module")
+def strangers(build: Build, sources: list[Source], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two files in place of the second shard: made with other settings, and of fewer images."""
+    folder = tmp_path_factory.mktemp("strangers")
+    made = {"step": "cache", "params": {"block": 2}}
+    build(folder / "foreign.h5", sources=sources[1:4], shard=(1, 3), provenance=made)
+    build(folder / "short.h5", sources=sources[1:3], shard=(1, 3))
+    return folder
+
+
+def test_shards_made_otherwise_do_not_mix(shard_files: list[Path], strangers: Path) -> None:
+    with pytest.raises(ProvenanceError, match=r"foreign\.h5[\s\S]*block = 1[\s\S]*block = 2"):
+        FeatureCache.open([shard_files[0], strangers / "foreign.h5", shard_files[2]])
 
 
 @given(st.lists(st.integers(0, 17), min_size=8, max_size=40))
@@ -554,66 +539,23 @@ def test_equal_shards_give_equal_indices(indexed: Path) -> None:
     assert indexed.read_bytes() == before
 
 
-def lose(folder: Path, _foreign: Path) -> str:
-    (folder / "1.h5").unlink()
-    return r"does not exist[\s\S]*1\.h5[\s\S]*snakemake --cores all"
-
-
-def truncate(folder: Path, _foreign: Path) -> str:
-    content = (folder / "1.h5").read_bytes()
-    (folder / "1.h5").write_bytes(content[: len(content) // 2])
-    return r"damaged[\s\S]*1\.h5[\s\S]*snakemake --cores all"
-
-
-def replace_by_other_settings(folder: Path, foreign: Path) -> str:
-    shutil.copy(foreign, folder / "1.h5")
-    return r"other settings[\s\S]*1\.h5[\s\S]*block = 1[\s\S]*block = 2"
-
-
-def replace_by_the_index(folder: Path, _foreign: Path) -> str:
-    shutil.copy(folder / "views.h5", folder / "1.h5")
-    return r"the index of a feature cache where a shard is expected[\s\S]*1\.h5"
-
-
-def replace_by_text(folder: Path, _foreign: Path) -> str:
-    (folder / "1.h5").write_text("not HDF5")
-    return r"damaged[\s\S]*1\.h5"
-
-
-def exchange(folder: Path, _foreign: Path) -> str:
-    (folder / "0.h5").rename(folder / "x.h5")
-    (folder / "1.h5").rename(folder / "0.h5")
-    (folder / "x.h5").rename(folder / "1.h5")
-    return r"index of the feature cache and its shard do not agree[\s\S]*0\.h5[\s\S]*expected: shard 0"
-
-
 @pytest.mark.parametrize(
-    "spoil", [lose, truncate, replace_by_other_settings, replace_by_the_index, replace_by_text, exchange]
+    ("name", "by", "message"),
+    [
+        ("1.h5", None, r"does not exist[\s\S]*1\.h5[\s\S]*snakemake --cores all"),
+        ("1.h5", "foreign.h5", r"other settings[\s\S]*1\.h5[\s\S]*block = 1[\s\S]*block = 2"),
+        ("1.h5", "views.h5", r"the index of a feature cache where a shard is expected[\s\S]*1\.h5"),
+        ("0.h5", "1.h5", r"do not agree[\s\S]*0\.h5[\s\S]*expected: shard 0"),
+        ("1.h5", "short.h5", r"do not agree[\s\S]*1\.h5[\s\S]*records 3 to 11[\s\S]*records 3 to 8"),
+    ],
 )
 def test_the_index_refuses_other_shards(
-    build: Build,
-    sources: list[Source],
-    indexed: Path,
-    tmp_path: Path,
-    spoil: Callable[[Path, Path], str],
+    indexed: Path, strangers: Path, name: str, by: str | None, message: str
 ) -> None:
-    foreign = tmp_path / "foreign.h5"
-    build(
-        foreign,
-        sources=sources[1:4],
-        shard=(1, 3),
-        provenance={"step": "cache", "params": {"block": 2}},
-    )
-    message = spoil(indexed.parent, foreign)
-    with pytest.raises(ProvenanceError, match=message):
-        FeatureCache.open([indexed])
-
-
-def test_the_index_refuses_a_shard_of_another_length(
-    build: Build, sources: list[Source], indexed: Path
-) -> None:
-    build(indexed.parent / "1.h5", sources=sources[1:3], shard=(1, 3))
-    message = r"do not agree[\s\S]*1\.h5[\s\S]*records 3 to 11[\s\S]*records 3 to 8"
+    folder = indexed.parent
+    (folder / name).unlink()
+    if by is not None:
+        shutil.copy(strangers / by if (strangers / by).exists() else folder / by, folder / name)
     with pytest.raises(ProvenanceError, match=message):
         FeatureCache.open([indexed])
 
@@ -708,16 +650,14 @@ def test_a_flipped_token_is_noticed(cache_file: Path, tmp_path: Path) -> None:
             cache.tokens([7])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_truncated_file(cache_file: Path, tmp_path: Path, share: float) -> None:
-    content = cache_file.read_bytes()
-    (tmp_path / "v.h5").write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ProvenanceError, match=r"damaged[\s\S]*v\.h5[\s\S]*delete the file and run"):
-        FeatureCache.open([tmp_path / "v.h5"])
-
-
-def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ProvenanceError, match=r"does not exist[\s\S]*v\.h5"):
+@pytest.mark.parametrize("share", [None, 0.0, 0.01, 0.5, 0.99])
+def test_missing_or_truncated_file(cache_file: Path, tmp_path: Path, share: float | None) -> None:
+    message = r"does not exist[\s\S]*v\.h5"
+    if share is not None:
+        content = cache_file.read_bytes()
+        (tmp_path / "v.h5").write_bytes(content[: int(share * len(content))])
+        message = r"damaged[\s\S]*v\.h5[\s\S]*delete the file and run"
+    with pytest.raises(ProvenanceError, match=message):
         FeatureCache.open([tmp_path / "v.h5"])
 
 
@@ -726,30 +666,21 @@ def drop_checksums(file: h5py.File) -> None:
     file["boxes"] = np.ones((18, 4))
 
 
-def drop_masks(file: h5py.File) -> None:
-    del file["masks"]
-
-
-def set_attribute(name: str, value: Any) -> Callable[[h5py.File], None]:
-    return lambda file: file.attrs.__setitem__(name, value)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_attribute("complete", False), "incomplete"),
-        (set_attribute("schema", np.bytes_("other-9")), r"not a feature cache[\s\S]*other-9"),
-        (set_attribute("kind", np.bytes_("films")), "unknown kind 'films'"),
-        (set_attribute("grid", [3, 3]), "'tokens'"),
-        (drop_masks, r"'masks'[\s\S]*not as it should be"),
+        (lambda file: file.attrs.update(complete=False), "incomplete"),
+        (lambda file: file.attrs.update(schema=b"other-9"), r"not a feature cache[\s\S]*other-9"),
+        (lambda file: file.attrs.update(kind=b"films"), "unknown kind 'films'"),
+        (lambda file: file.attrs.update(grid=[3, 3]), "'tokens'"),
+        (lambda file: file.pop("masks"), r"'masks'[\s\S]*not as it should be"),
         (drop_checksums, r"'boxes'[\s\S]*without fletcher32"),
     ],
 )
 def test_another_structure_is_refused(
     cache_file: Path, tmp_path: Path, change: Callable[[h5py.File], None], message: str
 ) -> None:
-    path = tmp_path / "v.h5"
-    shutil.copy(cache_file, path)
+    path = shutil.copy(cache_file, tmp_path / "v.h5")
     with h5py.File(path, "r+") as file:
         change(file)
     with pytest.raises(ProvenanceError, match=message):
@@ -759,58 +690,49 @@ def test_another_structure_is_refused(
 # ---- bad pictures ------------------------------------------------------------------------------------------
 
 
-def spoil_missing(source: Source) -> str:
-    source.path.unlink()
-    return r"the image does not exist[\s\S]*3\.png"
-
-
-def spoil_truncated(source: Source) -> str:
-    source.path.write_bytes(source.path.read_bytes()[:-100])
-    return r"cannot read the image[\s\S]*3\.png"
-
-
-def spoil_size(source: Source) -> str:
-    Image.new("RGB", (5, 6)).save(source.path)
-    return r"image 'toy/0003' is not of the size in the tables[\s\S]*33×48[\s\S]*5×6"
-
-
-def spoil_mask_size(source: Source) -> str:
-    assert source.mask_path is not None
-    Image.new("L", (5, 6), 12).save(source.mask_path)
-    return r"mask is not of its image's size[\s\S]*3\.mask\.png"
-
-
-def spoil_foreground(source: Source) -> str:
-    assert source.mask_path is not None
-    Image.new("L", source.size, 11).save(source.mask_path)
-    return r"image 'toy/0003' has no foreground[\s\S]*3\.mask\.png[\s\S]*equal to 12"
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
 
 
 @pytest.mark.parametrize(
-    "spoil", [spoil_missing, spoil_truncated, spoil_size, spoil_mask_size, spoil_foreground]
+    ("name", "spoil", "message"),
+    [
+        ("3.png", Path.unlink, "the image does not exist"),
+        ("3.png", cut, "cannot read the image"),
+        ("3.png", Image.new("RGB", (5, 6)).save, r"'toy/0003' is not of the size in the tables(.|\n)*33×48"),
+        ("3.mask.png", Image.new("L", (5, 6), 12).save, "mask is not of its image's size"),
+        ("3.mask.png", Image.new("L", (33, 48), 11).save, "image 'toy/0003' has no foreground"),
+    ],
 )
 @pytest.mark.parametrize("kind", ["views", "images"])
-def test_bad_picture(build: Build, tmp_path: Path, spoil: Callable[[Source], str], kind: Kind) -> None:
+def test_bad_picture(
+    build: Build, tmp_path: Path, name: str, spoil: Callable[[Path], None], message: str, kind: Kind
+) -> None:
     sources = make_sources(tmp_path / "pictures")
-    message = spoil(sources[3])
-    with pytest.raises(InputError, match=message):
+    spoil(tmp_path / "pictures" / name)
+    with pytest.raises(InputError, match=message) as caught:
         build(tmp_path / "v.h5", sources=sources, kind=kind)
+    assert name in str(caught.value)
     assert not list(tmp_path.glob("*v*.h5"))
 
 
-@pytest.mark.parametrize("which", ["image", "mask"])
-def test_a_picture_that_changed_since_it_was_listed(build: Build, tmp_path: Path, which: str) -> None:
+@pytest.mark.parametrize(
+    ("which", "name", "other"),
+    [
+        ("image", "3.png", Image.new("RGB", (33, 48), "red")),
+        ("mask", "3.mask.png", Image.new("L", (33, 48), 12)),
+    ],
+)
+def test_a_picture_that_changed_since_it_was_listed(
+    build: Build, tmp_path: Path, which: str, name: str, other: Image.Image
+) -> None:
     """Still a picture of the right size, but another one."""
     sources = make_sources(tmp_path / "pictures")
     third = sources[3]
     assert third.mask_path is not None
     sources[3] = dataclasses.replace(third, sha256=(sha256_file(third.path), sha256_file(third.mask_path)))
     build(tmp_path / "whole.h5", sources=sources, kind="images")
-    if which == "image":
-        Image.new("RGB", third.size, "red").save(third.path)
-    else:
-        Image.new("L", third.size, 12).save(third.mask_path)
-    name = r"3\.png" if which == "image" else r"3\.mask\.png"
+    other.save(tmp_path / "pictures" / name)
     with pytest.raises(ProvenanceError, match=rf"the {which} is not the file[\s\S]*{name}[\s\S]*to do"):
         build(tmp_path / "v.h5", sources=sources, kind="images")
     assert not (tmp_path / "v.h5").exists()
@@ -847,13 +769,17 @@ def command(tmp_path: Path, weights: Path, sources: list[Source]) -> list[str]:
     spec["backbone"]["weights"] = {"source": "random", "seed": 0}
     (tmp_path / "params.json").write_text(json.dumps(spec))
     write_tables(tmp_path / "tables", make_tables(sources), {})
-    options = {
-        "params": tmp_path / "params.json",
-        "tables": tmp_path / "tables",
-        "weights": weights,
-        "kind": "views",
-    }
-    return ["cache", "--device=cpu", *(f"--{name}={value}" for name, value in options.items())]
+    return [
+        *("cache", "--device=cpu", "--kind=views", f"--weights={weights}"),
+        *(f"--params={tmp_path / 'params.json'}", f"--tables={tmp_path / 'tables'}"),
+    ]
+
+
+def set_features(folder: Path, **changes: Any) -> None:
+    """Change section `features` of the command's parameters."""
+    params = json.loads((folder / "params.json").read_text())
+    params["features"] |= changes
+    (folder / "params.json").write_text(json.dumps(params))
 
 
 SLOW = """
@@ -894,9 +820,8 @@ def test_a_killed_run_leaves_no_shard_and_the_same_command_makes_it(
 
 def test_command_records_provenance(tmp_path: Path, command: list[str]) -> None:
     assert main([*command, f"--out={tmp_path / 'v.h5'}"]) == 0
-    with FeatureCache.open(
-        [tmp_path / "v.h5"], expect={"step": "cache", "params": {"dataset": "toys"}}
-    ) as cache:
+    expect = {"step": "cache", "params": {"dataset": "toys"}}
+    with FeatureCache.open([tmp_path / "v.h5"], expect=expect) as cache:
         found = cache.provenance
     assert found["params"]["backbone"]["block"] == 1
     assert set(found["inputs"]) == {"weights", "images.csv", "keypoints.csv", "pairs.csv", "pictures.csv"}
@@ -906,9 +831,7 @@ def test_command_records_provenance(tmp_path: Path, command: list[str]) -> None:
 def test_command_records_the_precision_that_was_used(
     tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = json.loads((tmp_path / "params.json").read_text())
-    params["features"] |= {"views": 1, "precision": "auto"}
-    (tmp_path / "params.json").write_text(json.dumps(params))
+    set_features(tmp_path, views=1, precision="auto")
     for able, expected in ((False, "float32"), (True, "bfloat16")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"amx_bf16": able})
         assert main([*command, f"--out={tmp_path / 'v.h5'}"]) == 0
@@ -919,9 +842,7 @@ def test_command_records_the_precision_that_was_used(
 def test_command_reports_bad_parameters(
     tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    params = json.loads((tmp_path / "params.json").read_text())
-    params["features"]["view"] = 3
-    (tmp_path / "params.json").write_text(json.dumps(params))
+    set_features(tmp_path, view=3)
     assert main([*command, f"--out={tmp_path / 'v.h5'}"]) == 1
     assert "features: unknown parameter 'view'" in capsys.readouterr().err
     assert not (tmp_path / "v.h5").exists()
@@ -931,12 +852,7 @@ def test_command_reports_bad_parameters(
 def test_command_names_a_missing_input(
     tmp_path: Path, command: list[str], name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [
-        *command,
-        f"--{name}={tmp_path / 'nowhere'}",
-        f"--out={tmp_path / 'v.h5'}",
-    ]
-    assert main(arguments) == 1
+    assert main([*command, f"--{name}={tmp_path / 'nowhere'}", f"--out={tmp_path / 'v.h5'}"]) == 1
     assert str(tmp_path / "nowhere") in capsys.readouterr().err
 
 
@@ -1051,14 +967,15 @@ def test_a_companion_must_be_there_and_made_alike(build: Build, tmp_path: Path) 
     record = {"step": "cache", "params": {"block": 1}, "inputs": {"weights": "a"}}
     build(tmp_path / "images.h5", kind="images", provenance=record)
     elsewhere = tmp_path / "elsewhere"
-    other = {**record, "inputs": {"weights": "b"}}
-    build(elsewhere / "mirrored.h5", kind="mirrored", provenance=other)
+    build(elsewhere / "mirrored.h5", kind="mirrored", provenance=record | {"inputs": {"weights": "b"}})
     build(elsewhere / "blank.h5", kind="images", provenance=record)
-    with FeatureCache.open([tmp_path / "images.h5"], companions=elsewhere) as cache:
-        with pytest.raises(ProvenanceError, match=r"inputs.weights = a(.|\n)*inputs.weights = b"):
-            cache.companion("mirrored")
-        with pytest.raises(ProvenanceError, match="another kind"):
-            cache.companion("blank")
-    missing = pytest.raises(ProvenanceError, match=r"does not exist(.|\n)*mirrored\.h5")
-    with FeatureCache.open([tmp_path / "images.h5"]) as cache, missing:
-        cache.companion("mirrored")
+    for folder, kind, message in (
+        (elsewhere, "mirrored", r"inputs.weights = a(.|\n)*inputs.weights = b"),
+        (elsewhere, "blank", "another kind"),
+        (None, "mirrored", r"does not exist(.|\n)*mirrored\.h5"),
+    ):
+        with (
+            FeatureCache.open([tmp_path / "images.h5"], companions=folder) as cache,
+            pytest.raises(ProvenanceError, match=message),
+        ):
+            cache.companion(kind)
