@@ -234,6 +234,22 @@ def test_draw_is_uniform_and_stays_in_its_image(count: int) -> None:
         assert abs(float(((pairs - draws / 49) ** 2 / (draws / 49)).sum()) - 48) <= 5 * 96**0.5
 
 
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=8), st.integers(0, 2**31), st.integers(1, 10**6))
+@settings(max_examples=50, deadline=None)
+def test_triplets_stay_in_their_image(sizes: list[int], seed: int, step: int) -> None:
+    counts = torch.tensor(sizes)
+    offsets = counts.cumsum(0) - counts
+    triplets, valid = draw_triplets(offsets, counts, 5, draw_key(seed, step), stream=1)
+    assert triplets.shape == (5 * len(sizes), 3)
+    for i, size in enumerate(sizes):
+        own = triplets[5 * i : 5 * i + 5]
+        assert valid[5 * i : 5 * i + 5].eq(size > 0).all()
+        if size:
+            assert ((own >= offsets[i]) & (own < offsets[i] + size)).all()
+        else:
+            assert (own == 0).all()
+
+
 def test_draws_differ_by_seed_step_image_and_loss_alone() -> None:
     def draw(seed: int = 1, step: int = 1, stream: int = 0, before: int = 9) -> Tensor:
         offsets, counts = torch.tensor([0, before]), torch.tensor([before, 1000])
@@ -256,6 +272,18 @@ def test_a_part_of_a_batch_draws_what_the_whole_batch_draws() -> None:
         before = int(sizes[:first].sum())
         expected = whole[8 * first : 8 * last] - before
         assert torch.equal(part[valid], expected[valid])
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (3, 5), (1, 4), (4, 1), (1, 1), (60, 45)])
+def test_coordinates_are_linspace_up_to_a_common_factor(grid: tuple[int, int]) -> None:
+    rows, columns = grid
+    expected = torch.stack(
+        torch.meshgrid(torch.linspace(0, 1, rows), torch.linspace(0, 1, columns), indexing="ij"), dim=-1
+    ).reshape(-1, 2)
+    found = patch_coordinates(grid)
+    assert found.shape == (rows * columns, 2)
+    assert torch.equal(found, found.round())
+    torch.testing.assert_close(found / found.max().clamp(min=1), expected)
 
 
 # --- the operator

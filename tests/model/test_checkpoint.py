@@ -14,6 +14,7 @@ from spheremap.model import heads
 from spheremap.model.head import Head, Prototypes, SphereMapper, checkpoint, load_head, save_head
 
 NAMES = ["bicycle", "car", "chair"]
+BLOCKS = ("prototypes.blocks.0", "prototypes.blocks.1")
 PROVENANCE = {"step": "train", "params": {"b": 1, "a": [0.1, 2]}}
 
 
@@ -29,21 +30,12 @@ def copies(head: Head) -> dict[str, Tensor]:
 
 
 def expected_names() -> set[str]:
-    names = {
-        "sphere.weight",
-        "prototypes.proj.weight",
-        "prototypes.proj.bias",
-        "sphere_mapper.2.attn.qkv.weight",
-    }
-    for part in ("weight", "bias"):
-        names |= {f"sphere_mapper.{i}.{part}" for i in (0, 3)}
-        names |= {
-            f"sphere_mapper.2.{m}.{part}" for m in ("norm1", "norm2", "attn.proj", "mlp.fc1", "mlp.fc2")
-        }
-        for block in (0, 1):
-            modules = ("norm1", "norm2", "attn.proj", "mlp.fc1", "mlp.fc2")
-            names |= {f"prototypes.blocks.{block}.{module}.{part}" for module in modules}
-    return names | {f"prototypes.blocks.{block}.attn.{x}.weight" for block in (0, 1) for x in "qkv"}
+    layers = ("norm1", "norm2", "attn.proj", "mlp.fc1", "mlp.fc2")
+    modules = ["prototypes.proj", *(f"sphere_mapper.{i}" for i in (0, 3))]
+    modules += [f"{block}.{layer}" for block in ("sphere_mapper.2", *BLOCKS) for layer in layers]
+    names = {f"{module}.{part}" for module in modules for part in ("weight", "bias")}
+    names |= {f"{block}.attn.{x}.weight" for block in BLOCKS for x in "qkv"}
+    return names | {"sphere.weight", "sphere_mapper.2.attn.qkv.weight"}
 
 
 def test_round_trip(tmp_path: Path, head: Head) -> None:
@@ -184,40 +176,25 @@ def test_sound_files_of_other_things_are_not_to_be_deleted(tmp_path: Path) -> No
     refused(path, "it was damaged")
 
 
-def test_truncated_file(tmp_path: Path, head: Head) -> None:
-    path = tmp_path / "head.safetensors"
-    save_head(path, head, {})
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ProvenanceError, match="cannot be read"):
-        load_head(path)
-
-
-@pytest.mark.parametrize("what", ["weight", "category", "key"])
-def test_a_flipped_bit_is_refused(tmp_path: Path, head: Head, what: str) -> None:
+@pytest.mark.parametrize("what", ["weight", "category", "key", "length"])
+def test_a_flipped_bit_and_a_short_file_are_refused(tmp_path: Path, head: Head, what: str) -> None:
     """Also where the file stays a well-formed one, with another number or name in it."""
     path = tmp_path / "head.safetensors"
     save_head(path, head, {})
     content = bytearray(path.read_bytes())
-    place = {
-        "weight": len(content) - 2,
-        "category": content.index(b"bicycle"),
-        "key": content.index(b"spheremap"),
-    }
-    content[place[what]] ^= 1
+    if what == "length":
+        del content[-100:]
+    else:
+        names = {"category": b"bicycle", "key": b"spheremap"}
+        content[content.index(names[what]) if what in names else -2] ^= 1
     path.write_bytes(content)
     if what == "key":  # without the key nothing says what the file once was
         refused(path, "cannot be read")
         return
+    message = r"(?s)cannot be read.*head\.safetensors"
     with pytest.raises(
-        ProvenanceError, match=r"(?s)cannot be read.*head\.safetensors.*to do: delete the file"
+        ProvenanceError, match=message + (".*to do: delete the file" if what != "length" else "")
     ):
-        load_head(path)
-
-
-def test_another_schema(tmp_path: Path, head: Head) -> None:
-    path = tmp_path / "head.safetensors"
-    write_tensors(path, copies(head), {"schema": "spheremap-head-0"})
-    with pytest.raises(ProvenanceError, match="not a head of this version"):
         load_head(path)
 
 

@@ -1,6 +1,7 @@
 """Sphere mapper and prototypes against literal transcriptions of their definitions."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,35 +121,23 @@ def test_no_foreground_at_all() -> None:
     assert SphereMapper(128)(torch.randn(2, 6, 128), foreground).shape == (0, 3)
 
 
-def test_foreground_index_by_hand() -> None:
-    foreground = Foreground.from_masks(np.array([[0, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]], dtype=bool))
-    found = {
-        name: getattr(foreground, name).tolist()
-        for name in ("rows", "image", "patch", "counts", "offsets", "slots")
-    }
-    assert found == {
-        "rows": [1, 2, 8],
-        "image": [0, 0, 2],
-        "patch": [1, 2, 0],
-        "counts": [2, 0, 1],
-        "offsets": [0, 2, 2],
-        "slots": [0, 1, 4],
-    }
-    assert foreground.width == 2
-
-
-def test_padded_foreground_index_by_hand() -> None:
+@pytest.mark.parametrize(
+    ("pad_to", "width", "rows", "image", "patch", "slots"),
+    [
+        (None, 2, [1, 2, 8], [0, 0, 2], [1, 2, 0], [0, 1, 4]),
+        # more than the largest count: the last slots are free
+        ((5, 2), 4, [1, 2, 8, -1, -1], [0, 0, 2, 3, 3], [1, 2, 0, 0, 0], [0, 1, 8, 3, 3]),
+        ((3, 1), 3, [1, 2, 8], [0, 0, 2], [1, 2, 0], [0, 1, 6]),
+    ],
+)
+def test_foreground_index_by_hand(
+    pad_to: Any, width: int, rows: list[int], image: list[int], patch: list[int], slots: list[int]
+) -> None:
     masks = np.array([[0, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]], dtype=bool)
-    padded = Foreground.from_masks(masks, pad_to=(5, 2))
-    assert padded.width == 4  # more than the largest count: the last slots are free
-    assert padded.rows.tolist() == [1, 2, 8, -1, -1]
-    assert padded.image.tolist() == [0, 0, 2, 3, 3]
-    assert padded.patch.tolist() == [1, 2, 0, 0, 0]
-    assert padded.slots.tolist() == [0, 1, 8, 3, 3]
-    assert padded.counts.tolist() == [2, 0, 1]
-    assert padded.offsets.tolist() == [0, 2, 2]
-    exact = Foreground.from_masks(masks, pad_to=(3, 1))
-    assert (len(exact.rows), exact.width) == (3, 3)
+    found = Foreground.from_masks(masks, pad_to=pad_to)
+    assert (found.width, found.rows.tolist(), found.image.tolist()) == (width, rows, image)
+    assert (found.patch.tolist(), found.slots.tolist()) == (patch, slots)
+    assert (found.counts.tolist(), found.offsets.tolist()) == ([2, 0, 1], [0, 2, 2])
 
 
 def test_padding_changes_no_point() -> None:
@@ -188,18 +177,14 @@ def test_parameters_without_influence_get_zero_gradient_even_literally() -> None
     ours = Prototypes(128, 3)
     inert = {name for name, parameter in ours.named_parameters() if not parameter.requires_grad}
     assert inert == {
-        "blocks.0.norm1.weight",
-        "blocks.0.norm1.bias",
-        "blocks.0.attn.q.weight",
-        "blocks.0.attn.k.weight",
+        f"blocks.0.{name}" for name in ("norm1.weight", "norm1.bias", "attn.q.weight", "attn.k.weight")
     }
     ours.requires_grad_()
     literal = LiteralPrototypes(ours)(F.normalize(torch.randn(9, 3), dim=-1), torch.arange(9) % 3)
     literal.square().sum().backward()
     for name, parameter in ours.named_parameters():
-        assert (parameter.grad is not None and float(parameter.grad.abs().max()) < 1e-6) == (name in inert), (
-            name
-        )
+        zero = parameter.grad is not None and float(parameter.grad.abs().max()) < 1e-6
+        assert zero == (name in inert), name
 
 
 def test_categories_have_prototypes_of_their_own() -> None:

@@ -1,6 +1,7 @@
 """Training: batches, the loop, resuming to the same bytes, diagnostics, and the command."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -11,13 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from caches import write_cache
 from diffs import diff_of, new_file
 from safetensors.torch import load_file
+from world import image_row, keypoint_row, make_tables
 
 from spheremap.base.device import settle_precision
 from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
@@ -25,7 +27,6 @@ from spheremap.base.provenance import provenance
 from spheremap.cli import main
 from spheremap.config import learning, load_params
 from spheremap.config.learning import LOSS_WEIGHTS, PAPERS_TRAIN
-from spheremap.config.slices import parse
 from spheremap.data.tables import Tables, tables_digest, write_tables
 from spheremap.kernels import draw_key, draw_triplets, patch_coordinates
 from spheremap.kernels.cosine_reconstruction import reconstruction_loss
@@ -36,7 +37,6 @@ from spheremap.model.head.foreground import Foreground
 from spheremap.model.losses.viewpoint import mean_directions, relative_viewpoint
 from spheremap.model.training import (
     TrainConfig,
-    TrainParams,
     TrainResult,
     Views,
     store,
@@ -84,38 +84,15 @@ class FakeCache:
         return self.data[np.asarray(indices)]
 
     def tables(self) -> Tables:
-        size = 60
-        images = pd.DataFrame(
-            {
-                "image_id": list(self.azimuths),
-                "path": "x.jpg",
-                "mask_path": "",
-                "mask_value": 1,
-                "category": [name.split("/")[0] for name in self.azimuths],
-                "azimuth": list(self.azimuths.values()),
-                **{"x1": 0.0, "y1": 0.0, "x2": 60.0, "y2": 60.0, "width": size, "height": size},
-                "split": "train+val",
-                "instance": list(self.azimuths),
-            }
-        )
-        rng = np.random.default_rng(0)
-        keypoints = pd.DataFrame(
-            [
-                (name, str(k), "", *rng.uniform(10, 50, 2), 1)
-                for name in self.azimuths
-                for k in range(4)
-            ],
-            columns=["image_id", "keypoint_id", "name", "x", "y", "visible"],
-        )  # fmt: skip
-        names = list(self.azimuths)
-        pairs = [
-            (split, a, b)
-            for split in ("train", "val")
-            for a in names
-            for b in names
-            if a != b and a[0] == b[0]
+        rng, names = np.random.default_rng(0), list(self.azimuths)
+        images = [
+            image_row(name, 60, 60, (0, 0, 60, 60), self.azimuths[name]) | {"split": "train+val"}
+            for name in names
         ]
-        return Tables(images, keypoints, pd.DataFrame(pairs, columns=["split", "source", "target"]))
+        keypoints = [keypoint_row(name, str(k), rng.uniform(10, 50, 2)) for name in names for k in range(4)]
+        pairs = [(a, b) for a, b in itertools.permutations(names, 2) if a[0] == b[0]]
+        train, val = (make_tables(images, keypoints, pairs, split) for split in ("train", "val"))
+        return dataclasses.replace(train, pairs=pd.concat([train.pairs, val.pairs], ignore_index=True))
 
 
 def make_views(cache: FakeCache | None = None, memory: float = 1.0, tables: Tables | None = None) -> Views:
@@ -323,27 +300,6 @@ def test_a_step_equals_the_literal_computation() -> None:
     assert (found != other).tolist() == [False, True, True, False]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_backends_agree_in_losses_and_gradients(precision: Any) -> None:
-    views = make_views()
-    head = Head.initialise(DIM, CATEGORIES, seed=0)
-    batch = views.batch(np.arange(5))
-
-    def losses_and_gradients(backend: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        config = dataclasses.replace(CONFIG, backend=backend, precision=precision)
-        losses = compute_losses(head, batch, config, draw_key(3, 7))
-        gradients = torch.autograd.grad(losses.sum(), list(head.trainable().values()))
-        return losses.detach(), torch.cat([gradient.flatten() for gradient in gradients])
-
-    expected, automatic, found = map(losses_and_gradients, ("reference", "auto", "triton"))
-    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-6)
-    # in bfloat16 the mapper's backward pass rounds what the losses hand it
-    limit = 1e-5 if precision == "float32" else 1e-2
-    assert float((found[1] - expected[1]).norm() / expected[1].norm()) < limit
-    if not torch.cuda.is_available():
-        assert all(map(torch.equal, automatic, expected))
-
-
 def losses_and_gradient(
     batch: Batch, config: TrainConfig, compiled: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -351,6 +307,27 @@ def losses_and_gradient(
     losses = compute_losses(head, batch, config, draw_key(3, 7), compiled)
     gradients = torch.autograd.grad(losses.sum(), list(head.trainable().values()))
     return losses.detach(), torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def assert_close(
+    found: tuple[torch.Tensor, torch.Tensor], expected: tuple[torch.Tensor, torch.Tensor], limit: float
+) -> None:
+    """Losses to 1e-5, the gradient to `limit` in the norm."""
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-6)
+    assert float((found[1] - expected[1]).norm() / expected[1].norm()) < limit
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_backends_agree_in_losses_and_gradients(precision: Any) -> None:
+    batch = make_views().batch(np.arange(5))
+    expected, automatic, found = (
+        losses_and_gradient(batch, dataclasses.replace(CONFIG, backend=backend, precision=precision))
+        for backend in ("reference", "auto", "triton")
+    )
+    # in bfloat16 the mapper's backward pass rounds what the losses hand it
+    assert_close(found, expected, 1e-5 if precision == "float32" else 1e-2)
+    if not torch.cuda.is_available():
+        assert all(map(torch.equal, automatic, expected))
 
 
 @pytest.mark.parametrize("backend", ["reference", "triton"])
@@ -361,10 +338,7 @@ def test_padding_changes_neither_losses_nor_gradients(backend: Any) -> None:
     config = dataclasses.replace(CONFIG, backend=backend)
     padded = views.batch(records, pad_to=(40, 9))
     assert padded.foreground.rows[-1] == -1
-    expected = losses_and_gradient(views.batch(records), CONFIG)
-    found = losses_and_gradient(padded, config)
-    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-6)
-    assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-5
+    assert_close(losses_and_gradient(padded, config), losses_and_gradient(views.batch(records), CONFIG), 1e-5)
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
@@ -374,15 +348,12 @@ def test_the_step_compiles_in_one_piece_to_the_same_losses_and_gradients() -> No
     tables = cache.tables()
     images = tables.images.assign(azimuth=np.repeat([0.0, 90.0, 180.0], 2))  # of two categories in turn
     views = make_views(cache, tables=dataclasses.replace(tables, images=images))
-    records, config = (
-        np.arange(4),
-        dataclasses.replace(CONFIG, weights=LOSS_WEIGHTS | {"anchor": 0.5, "order": 0.3}),
-    )
+    records = np.arange(4)
+    config = dataclasses.replace(CONFIG, weights=LOSS_WEIGHTS | {"anchor": 0.5, "order": 0.3})
     assert views.all_round[records].any()
     expected = losses_and_gradient(views.batch(records), config)
     found = losses_and_gradient(views.batch(records, pad_to=(40, 9)), config, compiled=True)
-    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-6)
-    assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
+    assert_close(found, expected, 1e-4)
 
 
 def test_few_shapes_reach_a_compiled_step() -> None:
@@ -417,11 +388,6 @@ def test_a_gpu_trains_by_graphs_to_the_losses_of_the_plain_step(tmp_path: Path) 
     pd.testing.assert_frame_equal(curves("auto"), curves("reference"), rtol=1e-3, atol=1e-4)
 
 
-def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(InputError, match="backend"):
-        parse({"train": {"steps": 3, "backend": "cuda"}, "dataset": "shapes"}, TrainParams, where="here")
-
-
 # --- the loop
 
 
@@ -454,8 +420,23 @@ def test_training_lowers_every_loss_and_keeps_orientation(tmp_path: Path) -> Non
     assert after["coverage"] > 1.5 * before["coverage"]
 
 
-def test_rows_of_the_tables(tmp_path: Path) -> None:
-    _, result = run(tmp_path, scores={0: 9.0, 1: 1.0, 2: 3.0, 3: 3.0})
+SCORES = {0: 9.0, 1: 1.0, 2: 3.0, 3: 3.0}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Head, TrainResult]:
+    """A run without validation."""
+    return run(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Head, TrainResult]:
+    """A run with the validation scores `SCORES`."""
+    return run(tmp_path_factory.mktemp("scored"), scores=SCORES)
+
+
+def test_rows_of_the_tables(scored: tuple[Head, TrainResult]) -> None:
+    _, result = scored
     assert result.losses["step"].tolist() == [5, 10, 12]
     assert result.losses["epoch"].tolist() == [2, 4, 4]  # 12 views, batches of 4
     total = result.losses[["reconstruction", "distance", "orientation", "viewpoint"]] @ [1, 0.3, 0.3, 0.1]
@@ -465,45 +446,41 @@ def test_rows_of_the_tables(tmp_path: Path) -> None:
     assert result.losses.notna().all(axis=None)
 
 
-def test_losses_are_means_over_the_interval(tmp_path: Path) -> None:
-    (tmp_path / "each").mkdir()
-    _, each = run(tmp_path / "each", dataclasses.replace(CONFIG, log_every=1))
-    _, result = run(tmp_path)
+def test_losses_are_means_over_the_interval(tmp_path: Path, plain: tuple[Head, TrainResult]) -> None:
+    _, each = run(tmp_path, dataclasses.replace(CONFIG, log_every=1))
     mean = each.losses["orientation"].iloc[5:10].mean()
-    assert result.losses["orientation"].iloc[1] == pytest.approx(mean, rel=1e-6)
+    assert plain[1].losses["orientation"].iloc[1] == pytest.approx(mean, rel=1e-6)
 
 
-def test_the_best_trained_head_is_kept(tmp_path: Path) -> None:
+def test_the_best_trained_head_is_kept(tmp_path: Path, scored: tuple[Head, TrainResult]) -> None:
     # the untrained head's score does not count, of equals the first is kept
-    best, result = run(tmp_path, scores={0: 9.0, 1: 1.0, 2: 3.0, 3: 3.0})
+    best, result = scored
     assert result.best_step == 8
-    until_then, _ = run(tmp_path / "8", dataclasses.replace(CONFIG, steps=8))
+    until_then, _ = run(tmp_path, dataclasses.replace(CONFIG, steps=8))
     assert same_head(best, until_then)
 
 
-def test_the_last_head_is_kept_if_asked_for_and_validated_all_the_same(tmp_path: Path) -> None:
-    scores = {0: 9.0, 1: 1.0, 2: 3.0, 3: 2.0}
-    last, result = run(tmp_path, dataclasses.replace(CONFIG, keep="last"), scores=scores)
-    assert result.best_step == 12
-    assert list(result.validation["pck_point"]) == list(scores.values())
-    unvalidated, _ = run(tmp_path / "without")
-    assert same_head(last, unvalidated)
-
-
-def test_without_validation_the_last_head_is_kept(tmp_path: Path) -> None:
-    last, result = run(tmp_path)
+def test_without_validation_the_last_head_is_kept(plain: tuple[Head, TrainResult]) -> None:
+    _, result = plain
     assert result.best_step == 12
     assert result.validation.empty
-    by_score, _ = run(tmp_path / "scored", scores={0: 0.0, 1: 0.0, 2: 0.0, 3: 1.0})
-    assert same_head(last, by_score)
 
 
-def test_validation_does_not_influence_training(tmp_path: Path) -> None:
-    rare, _ = run(
-        tmp_path / "rare", dataclasses.replace(CONFIG, validate_every=12, log_every=12, save_every=12)
-    )
-    often, _ = run(tmp_path / "often")
-    assert same_head(rare, often)
+@pytest.mark.parametrize(
+    ("changes", "scores"),
+    [
+        ({"keep": "last"}, SCORES),  # it is validated all the same
+        ({}, {0: 0.0, 1: 0.0, 2: 0.0, 3: 1.0}),
+        ({"validate_every": 12, "log_every": 12, "save_every": 12}, {0: 0.0, 1: 1.0}),
+    ],
+)
+def test_neither_scores_nor_their_intervals_change_the_last_head(
+    tmp_path: Path, plain: tuple[Head, TrainResult], changes: dict[str, Any], scores: dict[int, float]
+) -> None:
+    last, result = run(tmp_path, dataclasses.replace(CONFIG, **changes), scores=scores)
+    assert result.best_step == 12
+    assert list(result.validation["pck_point"]) == list(scores.values())
+    assert same_head(last, plain[0])
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 3])
@@ -533,15 +510,16 @@ def test_a_finished_state_gives_the_result_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["identity", "garbage"])
-def test_a_foreign_state_is_ignored(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    whole, _ = run(tmp_path / "whole")
+def test_a_foreign_state_is_ignored(
+    tmp_path: Path, plain: tuple[Head, TrainResult], damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(Interrupted):
         run(tmp_path, stop_at=2, identity="other" if damage == "identity" else "same")
     if damage == "garbage":
         (tmp_path / "state.safetensors").write_bytes(b"\0" * 100)
     head, result = run(tmp_path)
     assert "starting anew" in capsys.readouterr().err
-    assert same_head(head, whole)
+    assert same_head(head, plain[0])
     assert len(result.losses) == 3
 
 
@@ -696,29 +674,6 @@ def test_cells_have_equal_area() -> None:
 MADE = {"backbone": {"model": "made up", "block": 1, "norm": False, "facet": "token"}, "views": 2}
 
 
-def write_cache(path: Path, cache: FakeCache, kind: str, made: dict[str, Any]) -> None:
-    records = range(len(cache.image_ids)) if kind == "views" else np.flatnonzero(cache.view == 0)
-    records = np.array(records)
-    n, patches = len(records), GRID[0] * GRID[1]
-    arrays = {
-        "tokens": cache.data[records],
-        "masks": cache.masks[records].astype(np.uint8),
-        "boxes": np.tile([0.0, 0, 60, 60], (n, 1)),
-        "image_id": np.array([cache.image_ids[r].encode() for r in records]),
-        "view": cache.view[records].astype(np.int32),
-    }
-    with h5py.File(path, "w") as file:
-        for name, array in arrays.items():
-            chunks = (1, patches, DIM) if name == "tokens" else True
-            file.create_dataset(name, data=array, fletcher32=True, chunks=chunks)
-        file.attrs["schema"] = np.bytes_("spheremap-features-1")
-        file.attrs["kind"] = np.bytes_(kind)
-        file.attrs["grid"] = np.array(GRID)
-        file.attrs["shard"] = np.array([0, 1])
-        file.attrs["provenance"] = np.bytes_(json.dumps(made).encode())
-        file.attrs["complete"] = True
-
-
 class Project:
     """A folder with everything that the command reads."""
 
@@ -726,12 +681,23 @@ class Project:
 
     def __init__(self, folder: Path, steps: int = 12, **train: Any) -> None:
         self.folder = folder
-        cache = FakeCache()
-        write_tables(folder / "tables", cache.tables(), provenance("test", {}))
-        made = provenance("cache", MADE, {"weights": "0", **tables_digest(folder / "tables")})
-        write_cache(folder / "views.h5", cache, "views", made)
-        write_cache(folder / "images.h5", cache, "images", made)
+        write_tables(folder / "tables", FakeCache().tables(), provenance("test", {}))
+        self.caches()
         self.params(steps=steps, **train)
+
+    def caches(self, *names: str, kind: str = "", inputs: dict[str, str] | None = None, **made: Any) -> None:
+        """Write the caches named, or both; `inputs` and the rest are changes of their provenance."""
+        cache, inputs = (
+            FakeCache(),
+            {"weights": "0", **tables_digest(self.folder / "tables"), **(inputs or {})},
+        )
+        for name in names or ("views", "images"):
+            records = np.flatnonzero(cache.view == 0) if (kind or name) == "images" else np.arange(12)
+            write_cache(
+                self.folder / f"{name}.h5", cache.data[records], [cache.image_ids[r] for r in records],
+                np.tile([0.0, 0, 60, 60], (len(records), 1)), GRID, provenance("cache", MADE | made, inputs),
+                kind=kind or name, masks=cache.masks[records], view=cache.view[records],
+            )  # fmt: skip
 
     def params(self, **train: Any) -> None:
         values = dataclasses.asdict(PAPERS_TRAIN)
@@ -814,46 +780,42 @@ def test_kill_then_the_same_command_writes_the_same_bytes(tmp_path: Path, root: 
     assert project.bytes("killed") == project.bytes("whole")
 
 
-def test_a_state_belongs_to_its_parameters_and_features(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    identities: list[str] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Views, str]]:
+    """What the command asks of `train`, which then fails: views and identity."""
+    seen: list[tuple[Views, str]] = []
 
-    def watched(*_: Any, identity: str, **__: Any) -> Any:
-        identities.append(identity)
+    def watched(_: Head, views: Views, *__: Any, identity: str, **___: Any) -> Any:
+        seen.append((views, identity))
         raise SpheremapError("enough")
 
     monkeypatch.setattr("spheremap.model.training.train", watched)
+    return seen
+
+
+def test_a_state_belongs_to_its_parameters_and_features(
+    project: Project, asked: list[tuple[Views, str]]
+) -> None:
     project.run("a")
     project.run("b")  # where things lie does not matter
     project.params(steps=12, learning_rate=5e-4)
     project.run("c")
     project.params(steps=12)
     for key, value in (("views", 3), ("seed", 9)):
-        made = provenance(
-            "cache", MADE | {key: value}, {"weights": "0", **tables_digest(project.folder / "tables")}
-        )
-        for kind in ("views", "images"):
-            write_cache(project.folder / f"{kind}.h5", FakeCache(), kind, made)
+        project.caches(**{key: value})
         project.run(key)
+    identities = [identity for _, identity in asked]
     assert len(identities) == 5
     assert identities[0] == identities[1]
     assert len(set(identities)) == 4
 
 
 def test_the_command_bins_viewpoints_as_the_parameters_say(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: Project, asked: list[tuple[Views, str]]
 ) -> None:
-    seen: list[Views] = []
-
-    def watched(head: Head, views: Views, *_: Any, **__: Any) -> Any:
-        seen.append(views)
-        raise SpheremapError("enough")
-
-    monkeypatch.setattr("spheremap.model.training.train", watched)
     project.params(steps=2, viewpoint_bins=2)
     assert project.run("watched") == 1
-    assert set(seen[0].azimuth) == {0, np.pi}
+    assert set(asked[0][0].azimuth) == {0, np.pi}
 
 
 def test_the_command_validates_as_the_parameters_say(
@@ -874,13 +836,10 @@ def test_the_command_validates_as_the_parameters_say(
 def test_without_validation_pairs_the_command_says_so(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cache = FakeCache()
-    tables = cache.tables()
+    tables = FakeCache().tables()
     tables = dataclasses.replace(tables, pairs=tables.pairs[tables.pairs["split"] == "train"])
     write_tables(project.folder / "tables", tables, provenance("test", {}))
-    made = provenance("cache", MADE, {"weights": "0", **tables_digest(project.folder / "tables")})
-    for kind in ("views", "images"):
-        write_cache(project.folder / f"{kind}.h5", cache, kind, made)
+    project.caches()
     assert project.run("out") == 0
     assert "the last head is kept" in capsys.readouterr().err
     assert load_head(project.folder / "out/head.safetensors").provenance["best_step"] == 12
@@ -894,15 +853,11 @@ def test_caches_made_otherwise_are_refused(project: Project, capsys: pytest.Capt
         assert all(word in message for word in words), message
         assert not (project.folder / "out/head.safetensors").exists()
 
-    cache, folder = FakeCache(), project.folder
-    digests = tables_digest(folder / "tables")
-    other = provenance("cache", MADE, {"weights": "1", **digests})
-    write_cache(folder / "images.h5", cache, "images", other)
+    project.caches("images", inputs={"weights": "1"})
     refused("made with other settings", "inputs.weights", "images.h5")
-    stale = provenance("cache", MADE, {"weights": "0", **digests, "images.csv": "changed"})
-    write_cache(folder / "views.h5", cache, "views", stale)
+    project.caches("views", inputs={"images.csv": "changed"})
     refused("made with other settings", "inputs.images.csv", "views.h5")
-    write_cache(folder / "views.h5", cache, "images", provenance("cache", {}, digests))
+    project.caches("views", kind="images")
     refused("another kind", "views")
 
 
