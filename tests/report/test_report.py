@@ -8,22 +8,23 @@ import json
 import re
 import shutil
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import h5py
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from caches import write_cache
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from world import PARAMS as USUAL
-from world import entries, methods
+from world import entries, image_row, keypoint_row, make_tables, methods
 
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import sha256_file
@@ -32,14 +33,14 @@ from spheremap.config import Evaluate as EvaluateParams
 from spheremap.config import Report as ReportParams
 from spheremap.config import ReportSlice
 from spheremap.data.tables import Tables, read_tables, write_tables
-from spheremap.features.cache.reader import SCHEMA, FeatureCache
+from spheremap.features.cache.reader import FeatureCache
 from spheremap.features.geometry import patch_centres, patch_of, square_box
 from spheremap.metrics.evaluate import evaluate
 from spheremap.metrics.results import write_results
 from spheremap.metrics.score_table import leaves, read_scores
 from spheremap.model.head import Head, load_head, save_head, sphere_points
 from spheremap.report import figures
-from spheremap.report.build import _training_charts, build_report
+from spheremap.report.build import _remarks, _training_charts, build_report
 from spheremap.report.choice import choose_extremes, choose_methods, choose_pairs, choose_views
 from spheremap.report.confusion import Confusion, confusions
 from spheremap.report.explorer import build_explorer, mixtures, pack
@@ -122,7 +123,7 @@ class Project:
 def _make_tables(folder: Path, rng: np.random.Generator, azimuths: list[float]) -> Tables:
     images: list[dict[str, Any]] = []
     keypoints: list[dict[str, Any]] = []
-    pairs: list[dict[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for c, category in enumerate(CATEGORIES):
         ids = [f"{category}/{i}" for i in range(len(azimuths))]
         for i, (image_id, azimuth) in enumerate(zip(ids, azimuths, strict=True)):
@@ -132,44 +133,24 @@ def _make_tables(folder: Path, rng: np.random.Generator, azimuths: list[float]) 
             inside = np.zeros((height, width), dtype=np.uint8)
             inside[10:30, 10:30] = 7
             Image.fromarray(inside).save(mask)
-            images.append(
-                {
-                    "image_id": image_id, "path": str(path), "mask_path": str(mask) if i else "",
-                    "mask_value": 7, "category": category, "azimuth": azimuth,
-                    "x1": 10.0, "y1": 10.0, "x2": 30.0, "y2": 30.0,
-                    "width": width, "height": height, "split": "test", "instance": image_id,
-                }
-            )  # fmt: skip
+            row = image_row(image_id, width, height, (10.0, 10.0, 30.0, 30.0), azimuth)
+            row |= {"path": str(path), "mask_path": str(mask) if i else "", "mask_value": 7}
+            images.append(row | {"category": category})
             keypoints += [
-                {
-                    "image_id": image_id, "keypoint_id": str(k), "name": f"part_{k}",
-                    "x": rng.uniform(10, 30), "y": rng.uniform(10, 30), "visible": 1,
-                }
+                keypoint_row(image_id, str(k), rng.uniform(10, 30, 2)) | {"name": f"part_{k}"}
                 for k in range(12)
-            ]  # fmt: skip
-        pairs += [{"split": "test", "source": a, "target": b} for a in ids for b in ids if a != b]
-    return Tables(pd.DataFrame(images), pd.DataFrame(keypoints), pd.DataFrame(pairs))
+            ]
+        pairs += itertools.permutations(ids, 2)
+    return make_tables(images, keypoints, pairs)
 
 
 def _write_cache(path: Path, tables: Tables, rng: np.random.Generator) -> None:
-    ids = [name.encode() for name in tables.images["image_id"]]
     sizes = tables.images[["width", "height"]].to_numpy()
-    patches = GRID[0] * GRID[1]
-    arrays = {
-        "tokens": rng.normal(size=(len(ids), patches, DIM)).astype(np.float16),
-        "masks": np.ones((len(ids), patches), dtype=np.uint8),
-        "boxes": np.stack([square_box(int(width), int(height)) for width, height in sizes]),
-        "image_id": np.array(ids),
-        "view": np.zeros(len(ids), dtype=np.int32),
-    }
+    tokens = rng.normal(size=(len(sizes), GRID[0] * GRID[1], DIM)).astype(np.float16)
+    boxes = np.stack([square_box(int(width), int(height)) for width, height in sizes])
     entry = {"model": "vit_test", "block": 3, "facet": "token"}
-    record = json.dumps({"params": {"features": {"backbone": "tiny"}, "backbone": entry}})
-    with h5py.File(path, "w") as file:
-        for name, array in arrays.items():
-            file.create_dataset(name, data=array, chunks=(1, *array.shape[1:]), fletcher32=True)
-        file.attrs.update(
-            schema=SCHEMA, kind="images", grid=GRID, shard=(0, 1), provenance=record, complete=True
-        )
+    made = {"params": {"features": {"backbone": "tiny"}, "backbone": entry}}
+    write_cache(path, tokens, list(tables.images["image_id"]), boxes, GRID, made)
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +173,13 @@ def inputs(project: Project) -> Inputs:
     return read_inputs(project.results, "toy", EVALUATE, COMPARED)
 
 
+def svg_of(uri: str) -> str:
+    return base64.b64decode(uri.partition(",")[2]).decode()
+
+
 def texts_of(drawing: figures.Drawing) -> list[str]:
     """What is written in a chart; the same in both themes."""
-    light, dark = (base64.b64decode(uri.partition(",")[2]).decode() for uri in (drawing.light, drawing.dark))
+    light, dark = svg_of(drawing.light), svg_of(drawing.dark)
     assert light != dark
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", light)
     assert texts == re.findall(r"<text[^>]*>([^<]*)</text>", dark)
@@ -339,8 +324,6 @@ def test_a_data_set_without_viewpoints_and_validation(tmp_path: Path) -> None:
     assert page.all("script") == [{"type": "application/json", "id": "gain-intervals"}, {}]
     assert 'id="explorer' not in html
     assert "Best and worst" not in html
-    html = project.build(tmp_path / "report.html", BARE)
-    assert len(Reader(html).all("img")) == len(charts)
 
 
 def test_remarks_on_the_data_stand_near_the_top(project: Project, html: str, tmp_path: Path) -> None:
@@ -348,19 +331,21 @@ def test_remarks_on_the_data_stand_near_the_top(project: Project, html: str, tmp
     tables = read_tables(project.tables)
     images = tables.images.assign(split="train+test", azimuth=float("nan"), mask_path="")
     poor = replace(tables, images=images)
-    lines = [
+    write_tables(tmp_path / "tables", poor, {"step": "masks", "params": {"source": "own"}})
+    files = {"images": [project.cache], "head": project.head, "results": project.results}
+    build_report(tmp_path / "report.html", BARE, tables=tmp_path / "tables", **files)
+    page = (tmp_path / "report.html").read_text()
+    assert len(Reader(page).all("img")) == 2 + 2 + 4 + 2  # charts alone
+    box = page[page.index('<aside class="remarks"') : page.index("</aside>")]
+    shown = re.findall("<li>(.*)</li>", box)
+    assert shown == [
         "0 of 8 training images have an azimuth: left and right cannot be told apart",
         "0 of 8 training images have a mask: the whole box counts as the object",
     ]
-    arguments = {"images": [project.cache], "head": project.head, "results": project.results}
-    for source, shown in (("own", lines), ("none", lines[:1])):  # without masks by choice
-        write_tables(tmp_path / "tables", poor, {"step": "masks", "params": {"source": source}})
-        build_report(tmp_path / "report.html", BARE, tables=tmp_path / "tables", **arguments)
-        page = (tmp_path / "report.html").read_text()
-        Reader(page)
-        box = page[page.index('<aside class="remarks"') : page.index("</aside>")]
-        assert re.findall("<li>(.*)</li>", box) == shown
-        assert page.index("</aside>") < page.index('id="scores"')
+    assert (
+        _remarks(poor, {"step": "masks", "params": {"source": "none"}}) == shown[:1]
+    )  # without masks by choice
+    assert page.index("</aside>") < page.index('id="scores"')
 
 
 def test_the_command_writes_the_same_bytes_or_nothing(
@@ -389,26 +374,27 @@ def copy(tmp_path: Path, project: Project) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("file", "content"),
+    ("file", "content", "named"),
     [
-        ("scores.csv", None),
-        ("scores.csv", "row,gap\nfused,1\n"),
-        ("training/losses.csv", "step,total\n1,high\n"),
-        ("training/diagnostics.csv", ""),
+        ("scores.csv", lambda _: None, r"scores\.csv"),
+        ("scores.csv", lambda _: "row,gap\nfused,1\n", r"scores\.csv"),
+        (
+            "scores.csv",
+            lambda old: old.replace("kap,category,0.05", "kap,category,0.5"),
+            r"features\.kap@0\.05",
+        ),
+        ("training/losses.csv", lambda _: "step,total\n1,high\n", r"losses\.csv"),
+        ("training/diagnostics.csv", lambda _: "", r"diagnostics\.csv"),
     ],
 )
-def test_tables_that_are_missing_or_malformed_are_named(copy: Path, file: str, content: str | None) -> None:
+def test_what_is_missing_or_malformed_is_named(
+    copy: Path, file: str, content: Callable[[str], str | None], named: str
+) -> None:
+    text = content((copy / file).read_text())
     (copy / file).unlink()
-    if content is not None:
-        (copy / file).write_text(content)
-    with pytest.raises(InputError, match=Path(file).name):
-        read_inputs(copy, "toy", EVALUATE, COMPARED)
-
-
-def test_a_missing_score_is_named(copy: Path) -> None:
-    path = copy / "scores.csv"
-    path.write_text(path.read_text().replace("kap,category,0.05", "kap,category,0.5"))
-    with pytest.raises(InputError, match=r"features\.kap@0\.05"):
+    if text is not None:
+        (copy / file).write_text(text)
+    with pytest.raises(InputError, match=named):
         read_inputs(copy, "toy", EVALUATE, COMPARED)
 
 
@@ -421,12 +407,11 @@ def test_a_changed_file_of_results_is_refused(copy: Path, project: Project, file
         check_results(copy, project.head, made)
 
 
-def test_results_of_other_parameters_are_refused(project: Project) -> None:
+def test_results_of_other_parameters_or_tables_are_refused(
+    project: Project, tables: Tables, inputs: Inputs
+) -> None:
     with pytest.raises(ProvenanceError, match="protocol"):
         read_inputs(project.results, "toy", replace(EVALUATE, kap_labels="corner"), COMPARED)
-
-
-def test_results_of_other_tables_are_refused(tables: Tables, inputs: Inputs) -> None:
     check_tables(inputs.predictions, tables)
     image = tables.images["image_id"][1]
     hidden = tables.keypoints.assign(visible=(tables.keypoints["image_id"] != image).astype(int))
@@ -548,33 +533,18 @@ def test_views_are_spread_around_the_object() -> None:
     assert choose_views(images, 0, seed=0) == []
 
 
-def _pairs_table() -> pd.DataFrame:
-    cells = [(category, gap, i) for category in "xy" for gap in range(5) for i in range(4)]
-    return pd.DataFrame(
-        {
-            "source": [f"{category}/{gap}-{i}" for category, gap, i in cells],
-            "target": "t",
-            "category": [category for category, _, _ in cells],
-            "gap": [gap for _, gap, _ in cells],
-        }
-    )
-
-
 def test_pairs_are_spread_over_gaps_and_categories() -> None:
-    pairs = _pairs_table()
+    cells = itertools.product("xy", range(5), range(4))
+    rows = [(f"{category}/{gap}-{i}", "t", category, gap) for category, gap, i in cells]
+    pairs = pd.DataFrame(rows, columns=["source", "target", "category", "gap"])
     chosen = choose_pairs(pairs, 10, seed=0)
     assert chosen["gap"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     assert chosen["category"].value_counts().to_dict() == {"x": 5, "y": 5}
     pd.testing.assert_frame_equal(chosen, choose_pairs(pairs.iloc[::-1], 10, seed=0))
     assert not chosen.equals(choose_pairs(pairs, 10, seed=1))
-    assert len(choose_pairs(pairs, 0, seed=0)) == 0
-    assert len(choose_pairs(pairs, 1, seed=0)) == 1
-    assert len(choose_pairs(pairs, 99, seed=0).drop_duplicates()) == 40
-
-
-def test_a_gap_that_runs_out_is_replaced_by_its_neighbour() -> None:
-    pairs = pd.DataFrame({"source": list("abcd"), "target": "t", "category": "x", "gap": [0, 1, 1, 4]})
-    assert choose_pairs(pairs, 4, seed=0)["gap"].tolist() == [0, 1, 1, 4]
+    assert [len(choose_pairs(pairs, count, seed=0).drop_duplicates()) for count in (0, 1, 99)] == [0, 1, 40]
+    few = pairs.iloc[[0, 4, 5, 16]]  # a gap that runs out is replaced by its neighbour
+    assert choose_pairs(few, 4, seed=0)["gap"].tolist() == [0, 1, 1, 4]
 
 
 @given(
@@ -706,13 +676,8 @@ def test_charts_are_drawn_for_both_themes_and_leave_settings_alone() -> None:
     assert dict(matplotlib.rcParams) == before
     assert drawn == figures.by_gap(frame, "pck_point@0.10", rows, bins=8)
     for uri, theme in ((drawn.light, figures.LIGHT), (drawn.dark, figures.DARK)):
-        svg = base64.b64decode(uri.partition(",")[2]).decode()
-        assert all(theme[name] in svg for name in ("muted", "grid", *rows))
+        assert all(theme[name] in svg_of(uri) for name in ("muted", "grid", *rows))
     assert "45°" in texts_of(drawn)
-
-
-def svg_of(uri: str) -> str:
-    return base64.b64decode(uri.partition(",")[2]).decode()
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 12])
@@ -783,24 +748,19 @@ def test_intervals_are_shown_where_the_evaluation_gives_them(copy: Path, inputs:
     assert "intervals, 95 % by lot" in table.caption
 
 
-def _scored(pairs: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
-    rows = [(source, target, error) for (source, target), errors in pairs.items() for error in errors]
-    return pd.DataFrame(rows, columns=["source", "target", "error"])
-
-
 def test_extremes_are_the_best_and_the_worst_without_repeating_a_picture() -> None:
-    predictions = _scored(
-        {
-            ("a", "b"): [0.02, 0.03, 0.01, 0.04],  # all right, least error
-            ("b", "c"): [0.02, 0.03, 0.01, 0.05],  # all right, but b is taken
-            ("c", "d"): [0.02, 0.03, 0.09, 0.09],  # all right
-            ("e", "f"): [0.02, 0.03, 0.50, 0.50],
-            ("g", "h"): [0.02, 9.00, 9.00, 9.00],
-            ("i", "j"): [0.11, 0.11, 0.11, 0.11],  # all wrong, yet not far
-            ("k", "l"): [0.50, 0.60, 0.70, 9.00],  # all wrong and farther
-            ("m", "n"): [9.00],  # too few points to be the worst
-        }
-    )
+    errors = {
+        "ab": [0.02, 0.03, 0.01, 0.04],  # all right, least error
+        "bc": [0.02, 0.03, 0.01, 0.05],  # all right, but b is taken
+        "cd": [0.02, 0.03, 0.09, 0.09],  # all right
+        "ef": [0.02, 0.03, 0.50, 0.50],
+        "gh": [0.02, 9.00, 9.00, 9.00],
+        "ij": [0.11, 0.11, 0.11, 0.11],  # all wrong, yet not far
+        "kl": [0.50, 0.60, 0.70, 9.00],  # all wrong and farther
+        "mn": [9.00],  # too few points to be the worst
+    }
+    rows = [(*pair, error) for pair, own in errors.items() for error in own]
+    predictions = pd.DataFrame(rows, columns=["source", "target", "error"])
     best, worst = choose_extremes(predictions, 2, alpha=0.1)
     assert best.to_numpy().tolist() == [["a", "b"], ["c", "d"]]
     assert worst.to_numpy().tolist() == [["k", "l"], ["i", "j"]]
@@ -837,22 +797,18 @@ def test_a_prediction_lands_on_the_nearest_keypoint_in_reach(project: Project) -
     own = tables.keypoints["image_id"] == target
     tables.keypoints.loc[own, "x"] = 10.0 + np.arange(12)  # in a row, a pixel apart; the radius is 2
     tables.keypoints.loc[own, "y"] = 20.0
-    predictions = pd.DataFrame(
-        [
-            ("fused", target, "0", 10.0, 20.0),  # right
-            ("fused", target, "1", 11.9, 20.0),  # right, though another keypoint is nearer
-            ("fused", target, "2", 20.9, 20.0),  # on 11
-            ("fused", target, "3", 10.0, 30.0),  # on none
-            ("fused", target, "3", 24.0, 20.0),  # three pixels beyond 11: on none
-            ("other", target, "4", 10.0, 30.0),
-        ],
-        columns=["method", "target", "keypoint_id", "x", "y"],
-    )
-    truth = {"target_x": 10.0 + predictions["keypoint_id"].astype(int), "target_y": 20.0}
-    predictions = predictions.assign(**truth)
-    offset = predictions[["x", "y"]].to_numpy() - predictions[["target_x", "target_y"]].to_numpy()
-    predictions["error"] = np.linalg.norm(offset, axis=1) / 20
-    (matrix,) = confusions(tables, predictions, 0.1, ["fused"])
+    rows = [
+        ("fused", "0", 10.0, 20.0),  # right
+        ("fused", "1", 11.9, 20.0),  # right, though another keypoint is nearer
+        ("fused", "2", 20.9, 20.0),  # on 11
+        ("fused", "3", 10.0, 30.0),  # on none
+        ("fused", "3", 24.0, 20.0),  # three pixels beyond 11: on none
+        ("other", "4", 10.0, 30.0),
+    ]
+    predictions = pd.DataFrame(rows, columns=["method", "keypoint_id", "x", "y"]).assign(target=target)
+    predictions["target_x"], predictions["target_y"] = 10.0 + predictions["keypoint_id"].astype(int), 20.0
+    away = np.hypot(predictions["x"] - predictions["target_x"], predictions["y"] - predictions["target_y"])
+    (matrix,) = confusions(tables, predictions.assign(error=away / 20), 0.1, ["fused"])
     expected = np.zeros((12, 13), dtype=int)
     expected[[0, 1, 2], [0, 1, 11]] = 1
     expected[3, 12] = 2
@@ -860,16 +816,14 @@ def test_a_prediction_lands_on_the_nearest_keypoint_in_reach(project: Project) -
     assert matrix.commonest("fused", 5) == [("part 2", "part 11", 100.0, 1)]
 
 
-def test_the_commonest_mix_ups_are_listed_by_number() -> None:
+def test_matrices_show_ids_and_names_where_these_say_more() -> None:
     counts = np.array([[5, 3, 0, 2], [4, 0, 0, 0], [0, 1, 9, 0]])
     matrix = Confusion("x", ["0", "1", "2"], ["a", "b", "c"], {"fused": counts})
-    assert matrix.commonest("fused", 2) == [("b", "a", 100.0, 4), ("a", "b", 30.0, 10)]
-    assert [entry[:2] for entry in matrix.commonest("fused", 9)] == [("b", "a"), ("a", "b"), ("c", "b")]
-
-
-def test_matrices_show_ids_and_names_where_these_say_more() -> None:
-    counts = {"features": np.eye(2, 3, dtype=int), "fused": np.eye(2, 3, dtype=int)}
-    named = Confusion("x", ["3", "7"], ["nose", "ear left"], counts)
+    mixed = [("b", "a", 100.0, 4), ("a", "b", 30.0, 10), ("c", "b", 10.0, 10)]
+    assert matrix.commonest("fused", 2) == mixed[:2]
+    assert matrix.commonest("fused", 9) == mixed
+    two = dict.fromkeys(("features", "fused"), np.eye(2, 3, dtype=int))
+    named = Confusion("x", ["3", "7"], ["nose", "ear left"], two)
     texts = texts_of(figures.confusion(named, ["features", "fused"]))
     assert texts.count("3 nose") == texts.count("7 ear left") == texts.count("fused") == 1
     assert texts.count("none") == 2
@@ -879,21 +833,24 @@ def test_matrices_show_ids_and_names_where_these_say_more() -> None:
 
 
 def test_sides_are_read_from_names() -> None:
-    names = ["wheel_front_left", "Left wheel", "right", "leftover", "nose", "left or right", ""]
-    assert [side_of(name) for name in names] == [
-        "left", "left", "right", "neither", "neither", "neither", "neither",
-    ]  # fmt: skip
+    assert [side_of(name) for name in ("wheel_front_left", "Left wheel", "right")] == [
+        "left",
+        "left",
+        "right",
+    ]
+    assert {side_of(name) for name in ("leftover", "nose", "left or right", "")} == {"neither"}
     assert mirrored("wheel_front_left") == "wheel_front_right"
     assert mirrored("Right wheel") == "Left wheel"
     assert mirrored("leftover_right") == "leftover_left"
 
 
-def _sphere(left: list[list[float]], right: list[list[float]], middle: list[list[float]]) -> KeypointSphere:
-    points = np.array(left + right + middle, dtype=np.float64)
+def _sphere(left: Any, right: Any, middle: Any) -> KeypointSphere:
+    groups = (("ear_left", left), ("ear_right", right), ("nose", middle))
+    names = [name for name, points in groups for _ in points]
+    points = np.array([point for _, points in groups for point in points], dtype=np.float64)
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    names = ["ear_left"] * len(left) + ["ear_right"] * len(right) + ["nose"] * len(middle)
-    sides = [side_of(name) for name in names]
-    return KeypointSphere("cat", points, np.array(names, dtype=object), np.array(sides, dtype=object))
+    sides = np.array([side_of(name) for name in names], dtype=object)
+    return KeypointSphere("cat", points, np.array(names, dtype=object), sides)
 
 
 def test_sides_are_told_apart_by_the_means_of_the_others() -> None:
@@ -910,13 +867,13 @@ def test_spheres_are_turned_so_that_left_and_right_lie_apart() -> None:
     rng = np.random.default_rng(4)
     axis = np.array([1.0, 2.0, -0.5]) / np.linalg.norm([1.0, 2.0, -0.5])
     left, right = (sign * axis + 0.1 * rng.normal(size=(20, 3)) for sign in (1, -1))
-    for sphere in (_sphere(left.tolist(), right.tolist(), [[0, 0, 1]]), _sphere([], [], left.tolist())):
+    for sphere in (_sphere(left, right, [[0, 0, 1]]), _sphere([], [], left)):
         view = sphere.view()
         np.testing.assert_allclose(view @ view.T, np.eye(3), atol=1e-12)
         assert np.linalg.det(view) == pytest.approx(1)
         np.testing.assert_allclose(np.abs(view[0] @ axis), 1, atol=0.01)
-    assert _sphere(left.tolist(), right.tolist(), []).view()[0] @ axis > 0.99  # left parts to the right
-    svg = draw_sphere(_sphere(left.tolist(), right.tolist(), []))
+    assert _sphere(left, right, []).view()[0] @ axis > 0.99  # left parts to the right
+    svg = draw_sphere(_sphere(left, right, []))
     first, second = svg.split('<g class="half">')[1:]
     # every keypoint once, on one of the two halves
     for side, count in (("left", 20), ("right", 20)):
