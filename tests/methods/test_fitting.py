@@ -12,7 +12,7 @@ import torch
 from project import Project
 from safetensors.torch import save_file
 from test_adaptation import adapter, same
-from test_evaluation import as_json, made_with, write_cache
+from test_evaluation import as_json, made_with, write_images
 from test_training import Project as Trained
 from tiny import TINY
 from world import ADAPTED, PARAMS, entries, leaves_of, make_world, methods, scored
@@ -111,18 +111,19 @@ def test_the_file_brings_everything_back(tmp_path: Path) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "adapted.safetensors"
-    with pytest.raises(ProvenanceError, match="cannot be read"):
-        load_fitted(path, METHOD, 32, {})
-    path.write_bytes(b"\0" * 90)
-    with pytest.raises(ProvenanceError, match="cannot be read"):
-        load_fitted(path, METHOD, 32, {})
-    save_file({"a": torch.zeros(2)}, path)
-    with pytest.raises(ProvenanceError, match="not what a method has learned"):
-        load_fitted(path, METHOD, 32, {})
-    write_tensors(path, {"a": torch.zeros(2)}, {"schema": SCHEMA, "provenance": {}})
-    with pytest.raises(ProvenanceError, match="the tensors are not those of the method"):
-        load_fitted(path, METHOD, 32, {})
+    path, zeros = tmp_path / "adapted.safetensors", {"a": torch.zeros(2)}
+    for write, message in (
+        (lambda: None, "cannot be read"),
+        (lambda: path.write_bytes(b"\0" * 90), "cannot be read"),
+        (lambda: save_file(zeros, path), "not what a method has learned"),
+        (
+            lambda: write_tensors(path, zeros, {"schema": SCHEMA, "provenance": {}}),
+            "the tensors are not those of the method",
+        ),
+    ):
+        write()
+        with pytest.raises(ProvenanceError, match=message):
+            load_fitted(path, METHOD, 32, {})
 
 
 # --- commands
@@ -135,19 +136,14 @@ def test_evaluate_reads_what_was_fitted_with_these_parameters(
     write_tables(tmp_path / "tables", tables, {})
     cache.provenance = made_with(9)
     cache.provenance["inputs"] |= tables_digest(tmp_path / "tables")
-    write_cache(tmp_path / "images.h5", cache)
+    write_images(tmp_path / "images.h5", cache)
     space = {"features": digest(feature_space(cache.provenance))}
     head = tmp_path / "head.safetensors"
     save_head(head, Head.initialise(16, tables.categories, seed=0), {"inputs": space})
     fitted = tmp_path / "methods" / "adapted.safetensors"
-    command = [
-        "evaluate",
-        "--device=cpu",
-        f"--threads={torch.get_num_threads()}",
-        f"--out={tmp_path / 'out'}",
-    ]
-    for name, file in (("tables", "tables"), ("images", "images.h5"), ("head", "head.safetensors")):
-        command += [f"--{name}", str(tmp_path / file)]
+    command = ["evaluate", "--device=cpu", f"--threads={torch.get_num_threads()}", f"--head={head}"]
+    command += [f"--tables={tmp_path / 'tables'}", f"--images={tmp_path / 'images.h5'}"]
+    command += [f"--out={tmp_path / 'out'}"]
 
     def fit(**changes: Any) -> None:
         record = {"step": "fit", "params": {"method": "adapted", "methods": {"adapted": ADAPTED}}}
@@ -209,12 +205,8 @@ def test_the_command_fits_as_the_entry_says(
         section = entries(adapted=changes)
         write_json(tmp_path / "fit.json", {"methods": section, "dataset": "fake"})
         files = {"params": "fit.json", "tables": "tables", "views": "views.h5", "images": "images.h5"}
-        files |= {
-            "head": "trained/head.safetensors",
-            "out": out,
-            "curve": f"{out}.csv",
-            "work": f"{out}.work",
-        }
+        files |= {"head": "trained/head.safetensors"}
+        files |= {"out": out, "curve": f"{out}.csv", "work": f"{out}.work"}
         options = [f"--{option}={tmp_path / file}" for option, file in files.items()]
         threads = f"--threads={torch.get_num_threads()}"
         assert main(["fit", f"--method={name}", *options, "--device=cpu", threads]) == 1
