@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from world import methods
 
 from spheremap.base.errors import InputError, SpheremapError
-from spheremap.config.learning import Validation
 from spheremap.data.tables import Tables
 from spheremap.data.viewpoint_bins import UNKNOWN
 from spheremap.methods.adaptation.adapter import Bottleneck
@@ -25,26 +25,8 @@ from spheremap.model.head import Foreground
 
 GRID = (5, 6)
 PATCHES = GRID[0] * GRID[1]
-CONFIG = Adapted(
-    seed=0,
-    steps=12,
-    batch=2,
-    learning_rate=1e-2,
-    width=16,
-    sphere_weight=0.2,
-    chain=3,
-    hop=1,
-    viewpoint_bins=8,
-    cycle_radius=1.0,
-    angle=30.0,
-    matches=20,
-    temperature=0.1,
-    spread=0.0,
-    log_every=5,
-    validate_every=4,
-    save_every=3,
-    validation=Validation(0.2, 0.1, 200),
-)
+CHANGES = {"steps": 12, "width": 16, "log_every": 5, "validate_every": 4, "save_every": 3}
+(CONFIG,) = methods("adapted", adapted=CHANGES).values()
 
 
 # --- chains
@@ -160,39 +142,25 @@ def test_pseudo_labels_equal_slow_loops(weight: float, radius: float) -> None:
                     if q is not None and near(a, p, b, q):
                         expected |= {(a * PATCHES + p, b, q), (b * PATCHES + q, a, p)}
 
-    foreground = Foreground.from_masks(masks)
-    found = pseudo_labels(
-        torch.from_numpy(tokens[masks]),
-        torch.from_numpy(points[masks]),
-        foreground,
-        chains,
-        Rules(weight, radius, angle, GRID[1]),
-        limit=PATCHES,
-        generator=np.random.default_rng(0),
-    )
-    triples = list(zip(found.source.tolist(), found.view.tolist(), found.patch.tolist(), strict=True))
-    assert set(triples) == expected
+    def labels(limit: int) -> tuple[Matches, set[tuple[int, int, int]]]:
+        found = pseudo_labels(
+            torch.from_numpy(tokens[masks]), torch.from_numpy(points[masks]), Foreground.from_masks(masks),
+            chains, Rules(weight, radius, angle, GRID[1]), limit=limit, generator=np.random.default_rng(0),
+        )  # fmt: skip
+        triples = zip(found.source.tolist(), found.view.tolist(), found.patch.tolist(), strict=True)
+        return found, set(triples)
+
+    found, triples = labels(PATCHES)
+    assert triples == expected
     assert len(expected) > 60
-    assert (found.asked, 2 * found.found) == (asked, len(triples))
+    assert (found.asked, 2 * found.found) == (asked, len(found.source))
     across = {(source // PATCHES, view) for source, view, _ in triples}
     assert {(0, 3), (3, 0), (4, 6)} <= across  # through the views between
     assert not any((a < 4) != (b < 4) for a, b in across)
-
-    thinned = pseudo_labels(
-        torch.from_numpy(tokens[masks]),
-        torch.from_numpy(points[masks]),
-        foreground,
-        chains,
-        Rules(weight, radius, angle, GRID[1]),
-        limit=2,
-        generator=np.random.default_rng(0),
-    )
+    thinned, some = labels(2)
     pairs = pd.Series(list(zip((thinned.source // PATCHES).tolist(), thinned.view.tolist(), strict=True)))
     assert pairs.value_counts().max() == 2
-    assert (
-        set(zip(thinned.source.tolist(), thinned.view.tolist(), thinned.patch.tolist(), strict=True))
-        < expected
-    )
+    assert some < expected
     assert thinned.found == found.found
 
 
@@ -201,14 +169,11 @@ def test_pseudo_labels_equal_slow_loops(weight: float, radius: float) -> None:
 
 def test_soft_targets_spread_about_their_patch() -> None:
     assert torch.equal(soft_targets(GRID, 0), torch.eye(PATCHES))
-    soft = soft_targets(GRID, 0.8)
-    expected = np.array(
-        [
-            [math.exp(-(math.dist(divmod(p, 6), divmod(q, 6)) ** 2) / (2 * 0.64)) for p in range(PATCHES)]
-            for q in range(PATCHES)
-        ]
+    places = [divmod(p, GRID[1]) for p in range(PATCHES)]
+    expected = np.array([[math.exp(-(math.dist(p, q) ** 2) / (2 * 0.64)) for p in places] for q in places])
+    np.testing.assert_allclose(
+        soft_targets(GRID, 0.8), expected / expected.sum(axis=1, keepdims=True), atol=1e-6
     )
-    np.testing.assert_allclose(soft, expected / expected.sum(axis=1, keepdims=True), atol=1e-6)
 
 
 def test_the_loss_equals_a_loop_over_matches() -> None:
@@ -348,17 +313,8 @@ def run(
         assert given == (config, config.validation, config.seed)
         return validator if scores is not None else None
 
-    fitting = Fitting(
-        toy.tables(),
-        views=toy,
-        images=None,
-        head=toy.head(),
-        device=torch.device("cpu"),
-        memory=1.0,
-        state=folder / "state.safetensors",
-        identity=identity,
-        validation=validation,
-    )
+    state, device = folder / "state.safetensors", torch.device("cpu")
+    fitting = Fitting(toy.tables(), toy, None, toy.head(), device, 1.0, state, identity, validation)
     return config.fit(fitting)
 
 
@@ -394,8 +350,6 @@ def test_rows_of_the_curve(tmp_path: Path) -> None:
 
 
 def test_the_best_is_kept_and_be_it_the_identity(tmp_path: Path) -> None:
-    for folder in ("a", "b", "c"):
-        (tmp_path / folder).mkdir()
     best = run(tmp_path / "a", scores=[2.0, 1.0, 3.0, 3.0])
     assert best.best_step == 8
     until_then = run(tmp_path / "b", dataclasses.replace(CONFIG, steps=8))
@@ -415,7 +369,6 @@ def test_without_validation_the_last_is_kept(tmp_path: Path) -> None:
 def test_a_stopped_run_goes_on_to_the_same_bytes(
     tmp_path: Path, stop_at: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "whole").mkdir()
     scores = [0.0, 7.0, 5.0, 8.0]
     expected = run(tmp_path / "whole", scores=scores)
     with pytest.raises(Interrupted):
@@ -432,7 +385,6 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
 
 
 def test_a_foreign_state_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "whole").mkdir()
     whole = run(tmp_path / "whole")
     run(tmp_path, identity="other")
     found = run(tmp_path)

@@ -208,14 +208,12 @@ def test_no_peak_no_refinement() -> None:
         assert quadratic_peak(surface, torch.tensor([12]), (5, 5)).tolist() == [[2, 2]]
 
 
-def test_refinement_stays_within_half_a_patch_and_leaves_kap_alone() -> None:
-    cache, tables, head = make_world(1, grid=(8, 8))
-    metrics = leaves_of(scored(cache, tables, head, EVERY))
+def test_refinement_leaves_kap_alone() -> None:
+    metrics = leaves_of(scored(*make_world(1, grid=(8, 8)), EVERY))
     own, fused = metrics["fused_subpatch"], metrics["fused"]
-    assert own != fused
-    assert {k: v for k, v in own.items() if k.startswith("kap")} == {
-        k: v for k, v in fused.items() if k.startswith("kap")
-    }
+    changed = {name.partition("@")[0] for name in own if own[name] != fused[name]}
+    assert changed
+    assert not changed & {"kap", "kap_pair"}
 
 
 # --- mutual filter
@@ -274,14 +272,14 @@ def test_equal_weights_are_the_row_fused() -> None:
     np.testing.assert_array_equal(found["fused_viewpoint"], found["fused"])
 
 
-@pytest.mark.parametrize("seed", range(3))
+@given(st.integers(0, 10**6))
+@settings(max_examples=10)
 def test_rotating_the_sphere_changes_nothing(seed: int) -> None:
-    cache, tables, head = make_world(seed)
+    cache, tables, head = make_world(seed % 5)
     rotated = FakeHead(head.dim, head.categories, random_rotation(seed))
-    found, _ = similarities(cache, tables, head)
-    again, _ = similarities(cache, tables, rotated)
-    for row in FURTHER[2], "sphere":
-        np.testing.assert_allclose(again[row], found[row], atol=3e-6)
+    (expected, _), (found, _) = (similarities(cache, tables, own) for own in (head, rotated))
+    for row in ("sphere", "fused", "fused_viewpoint"):
+        np.testing.assert_allclose(found[row], expected[row], atol=3e-6)
 
 
 def test_directions_count_what_the_prototypes_know() -> None:
@@ -310,30 +308,27 @@ def test_a_category_without_prototypes_is_refused() -> None:
 def test_further_rows_stand_beside_the_others_and_change_none() -> None:
     cache, tables, head = make_world(0)
     resampled = replace(PARAMS, bootstrap=20)
-    without = scored(cache, tables, head, resampled)
-    found = scored(cache, tables, head, replace(resampled, methods=ALL))
-    assert set(leaves_of(found)) - set(leaves_of(without)) == set(FURTHER)
-    assert {name: leaves_of(found)[name] for name in leaves_of(without)} == leaves_of(without)
+    without, found = (scored(cache, tables, head, replace(resampled, methods=own)) for own in (PAPER, ALL))
+    few, every = leaves_of(without), leaves_of(found)
+    assert set(every) - set(few) == set(FURTHER)
+    assert {name: every[name] for name in few} == few
     for name in ("scores", "predictions"):
         own, table = getattr(without, name), getattr(found, name)
         assert set(table["method"]) == {*own["method"], *FURTHER}
         assert table[~table["method"].isin(FURTHER)].reset_index(drop=True).equals(own)
     for row in FURTHER:
-        assert leaves_of(found)[row].keys() == leaves_of(found)["fused"].keys()
-        assert {f"pck_point@0.25{end}" for end in ("_low", "_gain", "_gain_low")} <= set(
-            leaves_of(found)[row]
-        )
+        assert every[row].keys() == every["fused"].keys()
+        assert {f"pck_point@0.25{end}" for end in ("_low", "_gain", "_gain_low")} <= set(every[row])
 
 
 def test_any_method_can_be_the_baseline_and_stands_where_it_is_listed() -> None:
-    cache, tables, head = make_world(0)
     listed = ("fused", "fused_subpatch", "features")
     params = replace(PARAMS, methods=listed, baseline="fused_subpatch", bootstrap=10)
-    results = scored(cache, tables, head, params)
-    assert "pck_point@0.25_gain" in leaves_of(results)["fused"]
-    assert "pck_point@0.25_gain" not in leaves_of(results)["fused_subpatch"]
-    assert [name for name, own in leaves_of(results).items() if isinstance(own, dict)] == list(listed)
-    assert results.scores["method"].unique().tolist() == list(listed)
+    results = scored(*make_world(0), params)
+    found = leaves_of(results)
+    assert "pck_point@0.25_gain" in found["fused"]
+    assert "pck_point@0.25_gain" not in found["fused_subpatch"]
+    assert list(found) == results.scores["method"].unique().tolist() == list(listed)
 
 
 def test_variants_can_be_nested() -> None:
@@ -348,7 +343,7 @@ def test_variants_can_be_nested() -> None:
     assert found["nested"] not in (found["fused_mutual"], found["fused_subpatch"])
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.randoms())
 def test_order_of_pairs_and_images_does_not_matter(seed: int, random) -> None:
     cache, tables, head = make_world(seed % 3, images=3)
@@ -358,17 +353,19 @@ def test_order_of_pairs_and_images_does_not_matter(seed: int, random) -> None:
     parts = (tables.images, tables.keypoints, tables.pairs)
     moved = Tables(*(part.sample(frac=1, random_state=seed) for part in parts))
     found, _ = similarities(cache.permuted(order), moved, head)
-    for row in FURTHER:
+    for row in ALL:
         np.testing.assert_array_equal(found[row], expected[row])
 
 
-@pytest.mark.parametrize("options", [{"max_rows": 1}, {"batch": 3}, {"kept_bytes": 0}])
+@pytest.mark.parametrize(
+    "options", [{"max_rows": 1}, {"max_rows": 20}, {"batch": 1}, {"batch": 3}, {"kept_bytes": 0}]
+)
 def test_blocking_does_not_change_the_result(options: dict[str, int]) -> None:
     cache, tables, head = make_world(2)
     expected, _ = similarities(cache, tables, head)
     found, _ = similarities(cache, tables, head, **options)
-    for row in FURTHER:
-        np.testing.assert_allclose(found[row], expected[row], atol=1e-6)
+    for row in ALL:
+        np.testing.assert_allclose(found[row], expected[row], atol=1e-6 if row != "chance" else 0)
 
 
 def test_images_are_still_read_once() -> None:

@@ -6,24 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from world import (
     PAPER,
     FakeCache,
-    FakeHead,
     entries,
     image_row,
     keypoint_row,
     make_tables,
     make_world,
     methods,
-    random_rotation,
 )
 
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.config.methods import KINDS, companions_of, learning
-from spheremap.data.tables import Tables
 from spheremap.methods import make_methods
 from spheremap.methods.chance import Chance
 from spheremap.methods.engine.comparison import Comparison
@@ -194,24 +191,19 @@ def test_image_missing_from_the_cache_is_named(tiny) -> None:
 
 def test_pairs_with_a_common_keypoint(tiny) -> None:
     _, tables = tiny
-    assert with_common_keypoint(tables, tables.pairs, "here").to_numpy().tolist() == [
-        ["c/a", "c/b"],
-        ["c/b", "c/a"],
-    ]
-    hidden = tables.keypoints.assign(visible=(tables.keypoints["image_id"] == "c/a").astype(int))
+    found = with_common_keypoint(tables, tables.pairs, "here")
+    assert found.to_numpy().tolist() == [["c/a", "c/b"], ["c/b", "c/a"]]
+    tables.keypoints["visible"] = (tables.keypoints["image_id"] == "c/a").astype(int)
     with pytest.raises(InputError, match=r"no pair has a keypoint visible in both images(.|\n)*split x"):
-        with_common_keypoint(
-            make_tables([], hidden.to_dict("records"), [("c/a", "c/b")]), tables.pairs, "split x"
-        )
+        with_common_keypoint(tables, tables.pairs, "split x")
 
 
 # --- comparison ---
 
 
 def cosine(a, b) -> float:
-    dot, aa, bb = (
-        sum(float(p) * float(q) for p, q in zip(u, v, strict=True)) for u, v in ((a, b), (a, a), (b, b))
-    )
+    a, b = a.tolist(), b.tolist()
+    dot, aa, bb = (math.fsum(p * q for p, q in zip(u, v, strict=True)) for u, v in ((a, b), (a, a), (b, b)))
     return dot / math.sqrt(aa * bb) if aa and bb else 0.0
 
 
@@ -279,19 +271,6 @@ def test_without_memory_each_image_is_read_twice_at_most() -> None:
     assert readings(int(1.5 * cache.data[0].nbytes)) == readings(0) - 1
 
 
-@pytest.mark.parametrize(
-    "options", [{"max_rows": 1}, {"max_rows": 20}, {"batch": 1}, {"batch": 3}, {"kept_bytes": 0}]
-)
-def test_blocking_does_not_change_the_result(options: dict[str, int]) -> None:
-    cache, tables, head = make_world(2, categories=2, images=5)
-    queries = build_queries(cache, tables, tables.pairs)
-    expected = collect(compare(cache, head), queries)
-    found = collect(compare(cache, head, **options), queries)
-    for row in expected:
-        np.testing.assert_allclose(found[row], expected[row], atol=1e-6)
-    np.testing.assert_array_equal(found["chance"], expected["chance"])
-
-
 def test_blocks_hold_whole_pairs_of_one_target() -> None:
     cache, tables, head = make_world(2, categories=2, images=6)
     queries = build_queries(cache, tables, tables.pairs)
@@ -301,32 +280,6 @@ def test_blocks_hold_whole_pairs_of_one_target() -> None:
         pairs = np.unique(queries.pair[block.queries])
         assert set(queries.target[pairs]) == {block.target}
         assert len(pairs) == 1 or block.queries.stop - block.queries.start <= 20
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.randoms())
-def test_order_of_pairs_and_images_does_not_matter(seed: int, random) -> None:
-    cache, tables, head = make_world(seed % 3)
-    expected = collect(compare(cache, head), build_queries(cache, tables, tables.pairs))
-    order = list(range(len(cache)))
-    random.shuffle(order)
-    shuffled = cache.permuted(order)
-    parts = (tables.images, tables.keypoints, tables.pairs)
-    moved = Tables(*(part.sample(frac=1, random_state=seed) for part in parts))
-    found = collect(compare(shuffled, head), build_queries(shuffled, moved, moved.pairs))
-    for row in expected:
-        np.testing.assert_array_equal(found[row], expected[row])
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6))
-def test_rotating_the_sphere_changes_nothing(seed: int) -> None:
-    cache, tables, head = make_world(seed % 5)
-    queries = build_queries(cache, tables, tables.pairs)
-    rotated = FakeHead(head.dim, rotation=random_rotation(seed))
-    expected, found = (collect(compare(cache, h), queries) for h in (head, rotated))
-    np.testing.assert_allclose(found["sphere"], expected["sphere"], atol=2e-6)
-    np.testing.assert_allclose(found["fused"], expected["fused"], atol=2e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -184,12 +184,10 @@ def test_patches_are_spread_evenly(count: int, most: int, seed: int) -> None:
     among = np.zeros(40, dtype=bool)
     among[np.random.default_rng(seed).choice(40, count, replace=False)] = True
     found = evenly(among, most).numpy()
-    assert len(found) == min(count, most)
+    assert len(set(found.tolist())) == len(found) == min(count, most)
     assert among[found].all()
-    assert (
-        np.diff(np.searchsorted(np.flatnonzero(among), found)) <= math.ceil(count / max(len(found), 1))
-    ).all()
-    assert len(set(found.tolist())) == len(found)
+    steps = np.diff(np.searchsorted(np.flatnonzero(among), found))
+    assert (steps <= math.ceil(count / max(len(found), 1))).all()
 
 
 # --- optimal transport
@@ -332,17 +330,18 @@ def test_refined_tokens_are_compared(tmp_path: Path) -> None:
 
 
 def test_what_is_no_such_adapter_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such weights(.|\n)*diy-sc-dinov2-b14-spair"):
-        load_adapter(str(tmp_path / "a.pth"), 8)
-    path = saved(tmp_path / "a.pth", GridBottleneck(8))
-    with pytest.raises(InputError, match=r"another width(.|\n)*expected: 8(.|\n)*found: 16"):
-        load_adapter(str(path), 16)
-    torch.save({"a": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match="not an adapter"):
-        load_adapter(str(path), 8)
+    path, empty, sound = (tmp_path / name for name in ("a.pth", "b.pth", "c.pth"))
+    torch.save({"a": torch.zeros(1)}, empty)
     path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="cannot be read"):
-        load_adapter(str(path), 8)
+    saved(sound, GridBottleneck(8))
+    for file, width, message in (
+        (tmp_path / "nowhere.pth", 8, r"no such weights(.|\n)*diy-sc-dinov2-b14-spair"),
+        (sound, 16, r"another width(.|\n)*expected: 8(.|\n)*found: 16"),
+        (empty, 8, "not an adapter"),
+        (path, 8, "cannot be read"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_adapter(str(file), width)
 
 
 @pytest.fixture

@@ -158,13 +158,12 @@ def test_it_learns_from_points_what_tells_parts_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop_at", [1, 2])
 def test_a_stopped_run_of_it_goes_on_to_the_same_bytes(tmp_path: Path, stop_at: int) -> None:
-    (tmp_path / "whole").mkdir()
     scores = [1.0, 5.0, 3.0]
     expected = fit(tmp_path / "whole", scores=scores)
     with pytest.raises(InterruptedError):
         fit(tmp_path, scores=scores, stop_at=stop_at)
-    resumed = {1: 0, 2: 2}[stop_at]  # the state is kept after the validation of its step
-    found = fit(tmp_path, scores=scores[1 if resumed else 0 :][1:] if resumed else scores)
+    # the state is kept after the validation of its step: none before the first, two before the second
+    found = fit(tmp_path, scores=scores[2:] if stop_at == 2 else scores)
     assert found.best_step == expected.best_step == 2
     pd.testing.assert_frame_equal(found.curve, expected.curve, check_exact=True)
     for folder, fitted in ((tmp_path / "whole", expected), (tmp_path, found)):
@@ -172,12 +171,11 @@ def test_a_stopped_run_of_it_goes_on_to_the_same_bytes(tmp_path: Path, stop_at: 
     assert (tmp_path / "whole/s.safetensors").read_bytes() == (tmp_path / "s.safetensors").read_bytes()
 
 
-def test_without_points_in_common_there_is_nothing_to_learn(tmp_path: Path) -> None:
+def test_without_points_in_common_there_is_nothing_to_learn() -> None:
     cache, tables = labelled_world()
     tables.keypoints["visible"] = 0
     with pytest.raises(InputError, match="no pair of training views shows keypoints in common"):
         view_pairs(cache, tables, points_of(cache, tables))
-    del tmp_path
 
 
 @pytest.mark.parametrize(
