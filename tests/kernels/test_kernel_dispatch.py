@@ -13,11 +13,6 @@ from spheremap.kernels import cosine_reconstruction, dispatch, use_triton
 CPU = torch.ones(2, 3)
 
 
-def run(root: Path, code: str) -> None:
-    """Run Python code in a process of its own."""
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(root / "src")})
-
-
 def test_auto_takes_the_reference_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert not use_triton("auto", CPU)
@@ -72,4 +67,4 @@ def test_package_works_where_triton_is_missing(root: Path) -> None:
         "losses, _ = sphere_geometry(x, x[:, :2], *index, draw_key(0, 0))\n"
         "assert losses.isfinite().all()\n"
     )
-    run(root, code)
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(root / "src")})
