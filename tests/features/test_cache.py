@@ -364,16 +364,6 @@ def test_bytes_depend_on_nothing_but_the_work(build: Build, cache_file: Path, tm
     assert [path.name for path in tmp_path.iterdir()] == ["views.h5"]
 
 
-def test_a_view_does_not_depend_on_other_images(
-    build: Build, cache_file: Path, tmp_path: Path, sources: list[Source]
-) -> None:
-    build(tmp_path / "views.h5", sources=[sources[4], sources[1]])
-    with FeatureCache.open([cache_file]) as full, FeatureCache.open([tmp_path / "views.h5"]) as part:
-        ours, theirs = [0, 1, 2, 3, 4, 5], [12, 13, 14, 3, 4, 5]
-        np.testing.assert_array_equal(part.boxes[ours], full.boxes[theirs])
-        np.testing.assert_allclose(part.tokens(ours), full.tokens(theirs), atol=2e-3)
-
-
 # ---- reader ------------------------------------------------------------------------------------------------
 
 

@@ -29,26 +29,15 @@ def test_confusion_by_hand() -> None:
     nan = [np.nan, np.nan]
     landmarks = np.array([[[0.0, 0], [10, 0], nan]] * 5)  # the own keypoint is the first
     predicted = np.array([[1.0, 0], [9, 0], [5, 0], [12, 0], [8, 0]])
-    radius = np.full((5, 1), 2.0)
-    right = np.array([[True], [False], [False], [False], [False]])
+
+    def confused(radius: float, right: list[int]) -> list[int]:
+        whether = np.array(right, dtype=bool)[:, None]
+        return lands_on_another(predicted, landmarks, np.full((5, 1), radius), whether)[:, 0].tolist()
+
     # right; on the other; on neither; on the other's circle; likewise
-    assert lands_on_another(predicted, landmarks, radius, right)[:, 0].tolist() == [
-        False,
-        True,
-        False,
-        False,
-        False,
-    ]
+    assert confused(2.0, [1, 0, 0, 0, 0]) == [0, 1, 0, 0, 0]
     # near both: what is right is not confused
-    wide = np.full((5, 1), 7.0)
-    right = np.array([[True], [False], [True], [False], [False]])
-    assert lands_on_another(predicted, landmarks, wide, right)[:, 0].tolist() == [
-        False,
-        True,
-        False,
-        True,
-        True,
-    ]
+    assert confused(7.0, [1, 0, 1, 0, 0]) == [0, 1, 0, 1, 1]
 
 
 def test_a_target_with_one_keypoint_has_nothing_to_confuse() -> None:

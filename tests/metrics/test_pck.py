@@ -17,12 +17,9 @@ def test_distance_and_radius_by_hand() -> None:
 
 
 def test_a_point_on_the_circle_is_wrong() -> None:
-    right = correct(np.array([10.0, math.nextafter(10.0, 0)]), radii(np.array([100.0, 100.0]), (0.1,)))
-    assert right.tolist() == [[False], [True]]
-
-
-def test_nothing_is_right_in_a_box_without_extent() -> None:
-    assert correct(np.array([0.0]), radii(np.array([0.0]), (0.1,))).tolist() == [[False]]
+    sides = np.array([100.0, 100.0, 0.0])  # in a box without extent nothing is right
+    right = correct(np.array([10.0, math.nextafter(10.0, 0), 0.0]), radii(sides, (0.1,)))
+    assert right.tolist() == [[False], [True], [False]]
 
 
 def averages(

@@ -113,16 +113,9 @@ def test_a_killed_process_ends_the_run_and_any_number_goes_on(root: Path, tmp_pa
     assert not (tmp_path / "two/head.safetensors").exists()
 
     assert project.run("two") == 0  # one process goes on with what two have done
-    expected, found = (
-        {
-            name: pd.read_csv(tmp_path / out / f"{name}.csv")
-            for name in ("losses", "diagnostics", "validation")
-        }
-        for out in ("one", "two")
-    )
-    for name, table in expected.items():
-        pd.testing.assert_frame_equal(found[name], table, rtol=1e-4, atol=1e-5)
-    pd.testing.assert_frame_equal(found["validation"], expected["validation"])
+    for name, limit in (("losses", 1e-4), ("diagnostics", 1e-4), ("validation", 1e-5)):
+        expected, found = (pd.read_csv(tmp_path / out / f"{name}.csv") for out in ("one", "two"))
+        pd.testing.assert_frame_equal(found, expected, rtol=limit, atol=limit / 10)
 
 
 @pytest.mark.slow
