@@ -3,11 +3,13 @@
 Each recipe is a change that a user makes; its outcome must be that of a project that never saw the old files.
 """
 
+import contextlib
 import csv
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import yaml
 from layouts_folder import write_folder
 from PIL import Image
 from project import Project, stages_run
+from studio import run
 from tiny import TINY
 
 FOLDER = {
@@ -79,124 +82,103 @@ def list_the_pairs(root: Path) -> None:
 RECIPES = [move_a_keypoint, correct_azimuths, redraw_a_mask, replace_a_photograph, list_the_pairs]
 
 
-def make(project: Project, engine: str, milestone: str = "") -> str:
-    if engine == "snakemake":
-        return project.snakemake(*([milestone] if milestone else []))
-    return project.run("dvc", "repro", *([milestone] if milestone else []))
+def make(project: Project, engine: str, *milestone: str) -> str:
+    return project.snakemake(*milestone) if engine == "snakemake" else project.run("dvc", "repro", *milestone)
 
 
 def tables_of(project: Project) -> dict[str, bytes]:
     return project.bytes_of(*(f"data/mine/canonical/{name}.csv" for name in TABLES))
 
 
-def expected_tables(project: Project, out: Path) -> dict[str, bytes]:
+def expected_tables(project: Project) -> dict[str, bytes]:
     """What the adapter makes of the folder as it is now."""
     entry = yaml.safe_load((project.folder / "params.yaml").read_text())["datasets"]["mine"]
-    out.mkdir()
-    (out / "entry.json").write_text(json.dumps(entry))
-    project.run("spheremap", "ingest", "--params", str(out / "entry.json"), "--out", str(out / "tables"))
-    return {f"data/mine/canonical/{name}.csv": (out / f"tables/{name}.csv").read_bytes() for name in TABLES}
+    with TemporaryDirectory() as out, contextlib.chdir(project.folder):
+        Path(out, "entry.json").write_text(json.dumps(entry))
+        run("ingest", "--params", f"{out}/entry.json", "--out", f"{out}/tables")
+        return {
+            f"data/mine/canonical/{name}.csv": Path(out, f"tables/{name}.csv").read_bytes() for name in TABLES
+        }
+
+
+def project_of(root: Path, folder: Path) -> Project:
+    """A project with a folder of pictures inside it, in which nothing has run."""
+    write_folder(folder / "data/raw/mine", count=8)
+    entry = FOLDER | {"root": "data/raw/mine"}
+    return Project.copy(root, folder, TINY | {"datasets.mine": entry, "dataset": "mine"})
 
 
 @pytest.fixture(scope="module")
 def first(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with a folder inside it, whose tables are made and recorded."""
-    folder = tmp_path_factory.mktemp("first")
-    write_folder(folder / "data/raw/mine", count=8)
-    entry = FOLDER | {"root": "data/raw/mine"}
-    project = Project.copy(root, folder, TINY | {"datasets.mine": entry, "dataset": "mine"})
+    """Its tables are made and recorded."""
+    project = project_of(root, tmp_path_factory.mktemp("first"))
     project.snakemake("data")
     project.run("dvc", "commit", "--force", "--quiet", "data")
     project.commit("First tables")
     return project
 
 
-def copy_of(project: Project, folder: Path) -> Project:
-    shutil.copytree(project.folder, folder, symlinks=True)
-    return Project(folder)
-
-
-@pytest.fixture(scope="module")
-def scored(first: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The same, run from end to end."""
-    project = copy_of(first, tmp_path_factory.mktemp("scored") / "project")
-    project.snakemake()
-    project.run("dvc", "commit", "--force", "--quiet")
-    project.commit("First results")
-    return project
-
-
 @pytest.fixture
 def project(first: Project, tmp_path: Path) -> Project:
     """A copy that a test may change."""
-    return copy_of(first, tmp_path / "project")
+    shutil.copytree(first.folder, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
 
 
-def test_nothing_runs_when_nothing_changed(first: Project) -> None:
-    assert "Nothing to be done" in first.snakemake("data")
-    assert stages_run(first.run("dvc", "repro", "data")) == []
-    assert "up to date" in first.run("dvc", "status", "data")
-    assert "deps:\n      - data/raw/mine" in (first.folder / "dvc.yaml").read_text()
-
-
-@pytest.mark.slow
-def test_nothing_runs_of_the_whole_chain(scored: Project) -> None:
-    assert "Nothing to be done" in scored.snakemake()
-    assert stages_run(scored.run("dvc", "repro")) == []
-    assert "up to date" in scored.run("dvc", "status")
-
-
-@pytest.mark.parametrize("engine", ["snakemake", pytest.param("dvc", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "recipe",
-    [RECIPES[0], *(pytest.param(recipe, marks=pytest.mark.slow) for recipe in RECIPES[1:])],
-    ids=[recipe.__name__ for recipe in RECIPES],
-)
-def test_a_change_is_seen(
-    recipe: Callable[[Path], None], engine: str, project: Project, tmp_path: Path
-) -> None:
-    before = tables_of(project)
-    recipe(project.folder / "data/raw/mine")
-    assert "data/raw/mine" in project.run("dvc", "status")
-    make(project, engine, "data")
-    assert tables_of(project) == expected_tables(project, tmp_path / "expected") != before
-    if engine == "dvc":
-        assert stages_run(project.run("dvc", "repro", "data")) == []
+def test_nothing_runs_until_something_changed(project: Project) -> None:
     assert "Nothing to be done" in project.snakemake("data")
-
-
-@pytest.mark.slow
-def test_tables_made_by_snakemake_are_not_put_back_by_dvc(project: Project, tmp_path: Path) -> None:
-    correct_azimuths(project.folder / "data/raw/mine")
+    assert stages_run(project.run("dvc", "repro", "data")) == []
+    assert "deps:\n      - data/raw/mine" in (project.folder / "dvc.yaml").read_text()
+    before = tables_of(project)
+    move_a_keypoint(project.folder / "data/raw/mine")
+    assert "data/raw/mine" in project.run("dvc", "status")
     project.snakemake("data")
-    project.run("dvc", "repro", "data")
-    assert tables_of(project) == expected_tables(project, tmp_path / "expected")
+    assert tables_of(project) == expected_tables(project) != before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
-def test_a_clone_that_pulled(engine: str, first: Project, project: Project, tmp_path: Path) -> None:
-    """Nothing runs where folder and tables belong together; a folder that differs counts."""
-    store = str(tmp_path / "store")
+def test_every_change_is_seen(engine: str, project: Project) -> None:
+    for recipe in RECIPES:
+        before = tables_of(project)
+        recipe(project.folder / "data/raw/mine")
+        make(project, engine, "data")
+        assert tables_of(project) == expected_tables(project) != before, recipe.__name__
+    project.run("dvc", "repro", "data")  # what Snakemake made is not put back
+    assert tables_of(project) == expected_tables(project)
+    assert stages_run(project.run("dvc", "repro", "data")) == []
+    assert "Nothing to be done" in project.snakemake("data")
+
+
+def clone_of(project: Project, folder: Path) -> Project:
+    """A clone that pulled the tables from where the project pushed all."""
+    store = str(folder / "store")
     project.run("dvc", "remote", "add", "--local", "--default", "store", store)
     project.run("dvc", "push", "--quiet")
-    clone = Project(tmp_path / "clone")
+    clone = Project(folder / "clone")
     project.run("git", "clone", "--quiet", str(project.folder), str(clone.folder))
     clone.run("dvc", "remote", "add", "--local", "--default", "store", store)
     clone.run("dvc", "pull", "--quiet", "data")
+    return clone
+
+
+@pytest.mark.slow
+def test_a_clone_that_pulled(first: Project, project: Project, tmp_path: Path) -> None:
+    """Nothing runs where folder and tables belong together; a folder that differs counts."""
+    clone = clone_of(project, tmp_path)
     assert "Nothing to be done" in clone.snakemake("data"), "a clone without the photographs"
     shutil.copytree(project.folder / "data/raw/mine", clone.folder / "data/raw/mine")
     assert "Nothing to be done" in clone.snakemake("data")
     assert stages_run(clone.run("dvc", "repro", "data")) == []
     assert tables_of(clone) == tables_of(first)
     redraw_a_mask(clone.folder / "data/raw/mine")
-    make(clone, engine, "data")
-    assert tables_of(clone) == expected_tables(clone, tmp_path / "expected") != tables_of(first)
+    clone.run("dvc", "repro", "data")
+    assert tables_of(clone) == expected_tables(clone) != tables_of(first)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
-def test_an_older_state(engine: str, first: Project, project: Project, tmp_path: Path) -> None:
+def test_an_older_state(engine: str, first: Project, project: Project) -> None:
     """What counts is the folder as it lies there; one that DVC keeps goes back with the rest."""
     root = project.folder / "data/raw/mine"
     project.run("dvc", "add", "--quiet", "data/raw/mine")
@@ -216,34 +198,24 @@ def test_an_older_state(engine: str, first: Project, project: Project, tmp_path:
     assert stages_run(project.run("dvc", "repro", "data")) == []
     move_a_keypoint(root)
     make(project, engine, "data")
-    assert tables_of(project) == expected_tables(project, tmp_path / "expected")
-
-
-@pytest.fixture(scope="module")
-def changed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that has never seen anything but the folder after all changes."""
-    folder = tmp_path_factory.mktemp("changed")
-    write_folder(folder / "data/raw/mine", count=8)
-    for recipe in RECIPES:
-        recipe(folder / "data/raw/mine")
-    entry = FOLDER | {"root": "data/raw/mine"}
-    project = Project.copy(root, folder, TINY | {"datasets.mine": entry, "dataset": "mine"})
-    project.snakemake()
-    return project
+    assert tables_of(project) == expected_tables(project)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
-def test_scores_are_those_of_the_changed_folder(
-    engine: str, scored: Project, changed: Project, tmp_path: Path
-) -> None:
-    project = copy_of(scored, tmp_path / "project")
+def test_scores_are_those_of_the_changed_folder(root: Path, project: Project, tmp_path: Path) -> None:
+    """And of a project that has never seen anything else."""
+    project.snakemake()
     before = project.bytes_of(*SCORES)
+    project.run("dvc", "commit", "--force", "--quiet")
+    assert "Nothing to be done" in project.snakemake()
+    assert stages_run(project.run("dvc", "repro")) == []
+    changed = project_of(root, tmp_path / "changed")
     for recipe in RECIPES:
-        recipe(project.folder / "data/raw/mine")
-    make(project, engine)
-    assert project.bytes_of(*SCORES) == changed.bytes_of(*SCORES)
-    assert project.bytes_of(*SCORES) != before
+        for of in (project, changed):
+            recipe(of.folder / "data/raw/mine")
+    for of in (project, changed):
+        of.snakemake()
+    assert project.bytes_of(*SCORES) == changed.bytes_of(*SCORES) != before
 
 
 def annotate(dogs: Path, change: Callable[[dict[str, Any]], None], count: int | None = None) -> None:
@@ -283,34 +255,17 @@ def replace_dogs_photographs(dogs: Path) -> None:
 DOG_RECIPES = [move_a_dogs_keypoints, turn_the_dogs, redraw_dogs_masks, replace_dogs_photographs]
 
 
-def dogs_project(root: Path, real: Path, folder: Path) -> tuple[Path, Project]:
-    """Dogs in SPair-71k's layout outside the project, and a project for them in which nothing has run."""
-    dogs = folder / "dogs"
+@pytest.mark.slow
+def test_photographs_in_the_layout_of_spair(root: Path, real: Path, tmp_path: Path) -> None:
+    """A folder outside the project, and `dvc repro` as the first command of all."""
+    dogs = tmp_path / "dogs"
     shutil.copytree(real / "dogs", dogs)
     for path in (dogs, *dogs.rglob("*")):
         path.chmod(0o755)
     entry = {"layout": "spair", "root": str(dogs), "class_ids": {}, "masks": {"source": "own"}}
-    return dogs, Project.copy(root, folder / "project", TINY | {"datasets.mine": entry, "dataset": "mine"})
-
-
-@pytest.fixture(scope="module")
-def changed_dogs(root: Path, real: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that has never seen anything but the dogs after all changes."""
-    dogs, project = dogs_project(root, real, tmp_path_factory.mktemp("changed"))
-    for recipe in DOG_RECIPES:
-        recipe(dogs)
-    project.snakemake()
-    return project
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
-def test_photographs_in_the_layout_of_spair(
-    engine: str, root: Path, real: Path, changed_dogs: Project, tmp_path: Path
-) -> None:
-    """A folder outside the project, and `dvc repro` as the first command of all."""
-    dogs, project = dogs_project(root, real, tmp_path)
-    make(project, engine)
+    changes = TINY | {"datasets.mine": entry, "dataset": "mine"}
+    project, changed = (Project.copy(root, tmp_path / name, changes) for name in ("project", "changed"))
+    project.run("dvc", "repro")
     project.run("dvc", "repro")  # dvc.yaml names the folder since the first run
     assert stages_run(project.run("dvc", "repro")) == []
     project.commit("First results")
@@ -318,39 +273,29 @@ def test_photographs_in_the_layout_of_spair(
     for recipe in DOG_RECIPES:
         before = tables_of(project)
         recipe(dogs)
-        make(project, engine, "data")
-        expected = expected_tables(project, tmp_path / recipe.__name__)
-        assert tables_of(project) == expected != before, recipe.__name__
-    make(project, engine)
-    assert project.bytes_of(*SCORES) == changed_dogs.bytes_of(*SCORES) != scores
+        project.run("dvc", "repro", "data")
+        assert tables_of(project) == expected_tables(project) != before, recipe.__name__
     project.run("dvc", "repro")
+    changed.snakemake()  # which has never seen anything but the dogs after all changes
+    assert project.bytes_of(*SCORES) == changed.bytes_of(*SCORES) != scores
     assert stages_run(project.run("dvc", "repro")) == []
     assert "Nothing to be done" in project.snakemake()
     project.commit("Dogs corrected")
 
-    clone = Project(tmp_path / "clone")
-    store = str(tmp_path / "store")
-    project.run("dvc", "remote", "add", "--local", "--default", "store", store)
-    project.run("dvc", "push", "--quiet")
-    project.run("git", "clone", "--quiet", str(project.folder), str(clone.folder))
-    clone.run("dvc", "remote", "add", "--local", "--default", "store", store)
-    clone.run("dvc", "pull", "--quiet", "data")
+    clone = clone_of(project, tmp_path)
     assert "Nothing to be done" in clone.snakemake("data")
     assert stages_run(clone.run("dvc", "repro", "data")) == []
     assert tables_of(clone) == tables_of(project)
-    turn_the_dogs(dogs)  # back
-    make(clone, engine, "data")
-    assert tables_of(clone) == expected_tables(clone, tmp_path / "again") != tables_of(project)
-    turn_the_dogs(dogs)
 
     # of an older state the tables are the old ones, until they are made from the folder as it is now
     project.run("git", "checkout", "--quiet", "HEAD~1")
     project.run("dvc", "checkout", "--quiet", "data")
     assert tables_of(project) == first
-    make(project, engine, "data")
-    assert tables_of(project) == expected_tables(project, tmp_path / "newest") != first
+    project.run("dvc", "repro", "data")
+    assert tables_of(project) == expected_tables(project) != first
 
 
+@pytest.mark.slow
 def test_links_are_watched_one_by_one(project: Project, tmp_path: Path) -> None:
     shutil.move(project.folder / "data/raw/mine/photos", tmp_path / "photos")
     (project.folder / "data/raw/mine/photos").symlink_to(tmp_path / "photos")
