@@ -5,12 +5,8 @@ import hashlib
 import http.client
 import json
 import re
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from urllib.parse import urlencode, urlsplit
 
 import numpy as np
@@ -118,6 +114,8 @@ def test_other_hosts_and_origins_are_refused(server: ExplorerServer, headers: di
 
 
 def test_own_names_are_accepted(server: ExplorerServer) -> None:
+    assert server.server_address[0] == urlsplit(server.url).hostname == "127.0.0.1"
+    assert len(server.root) > 20
     for host in ("localhost", "127.0.0.1"):
         own = f"{host}:{server.server_port}"
         assert ask(server, server.root, {"Host": own, "Origin": f"http://{own}"})[0] == 200
@@ -156,12 +154,6 @@ def test_bad_questions_get_a_message(server: ExplorerServer, values: dict, messa
     assert message in json.loads(content)["error"]
 
 
-def test_it_listens_on_the_loopback_address_alone(server: ExplorerServer) -> None:
-    assert server.server_address[0] == "127.0.0.1"
-    assert urlsplit(server.url).hostname == "127.0.0.1"
-    assert len(server.root) > 20
-
-
 def test_a_taken_port_is_named(server: ExplorerServer) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -169,30 +161,6 @@ def test_a_taken_port_is_named(server: ExplorerServer) -> None:
         for port in (taken.getsockname()[1], 70000):
             with pytest.raises(InputError, match=str(port)):
                 ExplorerServer(server.explorer, NAMES, port)
-
-
-def test_command_ends_on_ctrl_c(studio: Studio) -> None:
-    command = [sys.executable, "-m", "spheremap", "explore", *map(str, studio.photographs[:2]),
-               "--model", str(studio.bundle), "--device", "cpu", "--no-browser"]  # fmt: skip
-
-    def heed() -> None:  # a suite that runs in the background hands on that the signal is ignored
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
-    ) as process:
-        try:
-            assert process.stdout is not None
-            url = urlsplit(process.stdout.readline().split()[0])
-            with closing(http.client.HTTPConnection("127.0.0.1", url.port or 0, timeout=60)) as connection:
-                connection.request("GET", url.path)
-                assert connection.getresponse().status == 200
-                process.send_signal(signal.SIGINT)  # with the connection still open
-                _, errors = process.communicate(timeout=120)
-        finally:
-            process.kill()
-    assert process.returncode == 0
-    assert errors == "sphere weight 0.2, that of params.yaml, not chosen on validation\n"
 
 
 def test_in_a_browser(server: ExplorerServer) -> None:
@@ -233,11 +201,8 @@ def test_in_a_browser(server: ExplorerServer) -> None:
         tick = page.get_by_role("checkbox", name="sphere")
         tick.focus()
         after(lambda: page.keyboard.press("Space"))
-        assert [page.locator(f"figure[data-method={row}]").is_visible() for row in ROWS] == [
-            True,
-            False,
-            True,
-        ]
+        shown = [row for row in ROWS if page.locator(f"figure[data-method={row}]").is_visible()]
+        assert shown == ["features", "fused"]
         status = page.locator("#explorer-status").inner_text()
         assert "features" in status
         assert "sphere" not in status

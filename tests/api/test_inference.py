@@ -1,19 +1,19 @@
 """Photographs of one's own: reading them, bundles, and answers equal to the evaluation's."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from studio import Studio, draw, make_studio, parsed, run, tables_of, write_head
 from tiny import BACKBONE
 
 import spheremap
 from spheremap.api import Matcher, load, read_bundle, write_bundle
+from spheremap.api.drawing import draw_points
 from spheremap.api.protocol import Protocol
 from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.base.tensors import read_tensors, write_tensors
@@ -46,17 +46,21 @@ def assert_equals_evaluation(
                 continue
             found = matcher.match(a, b, xy, padding=True)
             for row in ROWS:
-                expected = of_evaluation.loc[
-                    [(row, f"dog/{a.stem}", f"dog/{b.stem}", str(k)) for k in range(len(xy))]
-                ]
+                asked = [(row, f"dog/{a.stem}", f"dog/{b.stem}", str(k)) for k in range(len(xy))]
+                expected = of_evaluation.loc[asked]
                 np.testing.assert_allclose(found.target_xy[row], expected.to_numpy(), atol=1e-3, rtol=0)
                 compared += len(xy)
     assert compared == len(ROWS) * len(photographs) * (len(photographs) - 1) * len(points[0])
 
 
-@pytest.mark.parametrize("readout", ["argmax", "window"])
-@pytest.mark.parametrize("source", ["patch", "bilinear"])
-@pytest.mark.parametrize("fit", ["pad", "stretch", "original"])
+@pytest.mark.parametrize(
+    ("fit", "source", "readout"),  # any two of a kind meet
+    [
+        *(("pad", "patch", "argmax"), ("pad", "bilinear", "window")),
+        *(("stretch", "patch", "window"), ("stretch", "bilinear", "argmax")),
+        *(("original", "patch", "argmax"), ("original", "bilinear", "window")),
+    ],
+)
 def test_answers_are_those_of_the_evaluation(wide: Studio, fit: str, source: str, readout: str) -> None:
     protocol = {"fit": fit, "source": source, "readout": readout, "window": 5, "temperature": 0.05}
     matcher = load(wide.bundle, device="cpu", **protocol)
@@ -108,7 +112,7 @@ def test_two_dogs_are_matched_as_by_the_evaluation(real: Path, tmp_path: Path) -
     backbone = {
         "model": "vit_small_patch14_dinov2",
         "weights": {"source": "random", "seed": 0},
-        "block": 9, "norm": False, "facet": "token", "image_size": {"train": 336, "eval": 336},
+        "block": 2, "norm": False, "facet": "token", "image_size": {"train": 336, "eval": 336},
     }  # fmt: skip
     studio = make_studio(tmp_path, backbone)
     annotations = sorted((real / "dogs" / "ImageAnnotation" / "dog").glob("*.json"))[:2]
@@ -237,12 +241,8 @@ def test_map_is_coloured_by_the_sphere(studio: Studio, matcher: Matcher) -> None
 
 
 def test_points_are_drawn_where_they_are() -> None:
-    from spheremap.api.drawing import draw_points
-
-    drawn = draw_points(
-        Image.new("RGB", (400, 200)), np.array([[100.0, 50.0], [100.0, 50.0], [999.0, 100.0]])
-    )
-    seen = np.asarray(drawn).max(axis=2) > 60
+    points = np.array([[100.0, 50.0], [100.0, 50.0], [999.0, 100.0]])
+    seen = np.asarray(draw_points(Image.new("RGB", (400, 200)), points)).max(axis=2) > 60
     rows, columns = np.nonzero(seen[:, :200])
     assert abs(columns.mean() - 100) < 2  # two side by side
     assert columns.max() - columns.min() > 1.6 * (rows.max() - rows.min())
@@ -298,42 +298,34 @@ def test_a_bundle_without_weights_fetches_them_once(
 
 def test_other_weights_are_refused(studio: Studio, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
-    (tmp_path / "w.json").write_text(
-        json.dumps({"model": studio.backbone["model"], "weights": {"source": "random", "seed": 1}})
-    )
-    run("weights", "--params", tmp_path / "w.json", "--out", other)
+    save_file({"patch_embed.proj.bias": torch.zeros(384)}, other)
     with pytest.raises(ProvenanceError, match=r"not the weights of the backbone[\s\S]*vit_small_patch16_224"):
         load(studio.bundle, weights=other, device="cpu")
     with pytest.raises(InputError, match="do not exist"):
         load(studio.bundle, weights=tmp_path / "nowhere", device="cpu")
+    parts = load_head(studio.head), parsed(studio.backbone), other
     with pytest.raises(ProvenanceError, match="trained on other features"):
-        write_bundle(
-            tmp_path / "b", load_head(studio.head), parsed(studio.backbone), other, where=studio.head
-        )
+        write_bundle(tmp_path / "b", *parts, where=studio.head)
     assert not (tmp_path / "b").exists()
 
 
-@pytest.mark.parametrize(
-    "change", [{"block": 2}, {"facet": "key"}, {"norm": True}, {"model": "vit_tiny_patch16_224"}]
-)
-def test_a_head_of_another_layer_is_not_bundled(studio: Studio, tmp_path: Path, change: dict) -> None:
-    backbone = parsed({**studio.backbone, **change})
-    with pytest.raises(ProvenanceError, match="trained on other features"):
-        write_bundle(tmp_path / "b", load_head(studio.head), backbone, studio.weights, where=studio.head)
+def test_a_head_of_another_layer_is_not_bundled(studio: Studio, tmp_path: Path) -> None:
+    for change in ({"block": 2}, {"facet": "key"}, {"norm": True}, {"model": "vit_tiny_patch16_224"}):
+        parts = load_head(studio.head), parsed({**studio.backbone, **change}), studio.weights
+        with pytest.raises(ProvenanceError, match="trained on other features"):
+            write_bundle(tmp_path / "b", *parts, where=studio.head)
 
 
 def test_a_head_without_provenance_is_held_to_its_width(studio: Studio, tmp_path: Path) -> None:
-    for dim, fits in ((384, True), (192, False)):
-        save_head(tmp_path / "head.safetensors", Head.initialise(dim, ["dog"], 0), {})
-        head = load_head(tmp_path / "head.safetensors")
-        write_bundle(
-            tmp_path / "b", head, parsed(studio.backbone), studio.weights, where=tmp_path, embed=True
-        )
-        if fits:
-            assert load(tmp_path / "b", device="cpu").categories == ["dog"]
-        else:
-            with pytest.raises(ProvenanceError, match=r"does not fit the backbone[\s\S]*384[\s\S]*192"):
-                load(tmp_path / "b", device="cpu")
+    def bundle_of(dim: int) -> Path:
+        save_head(tmp_path / "head", Head.initialise(dim, ["dog"], 0), {})
+        parts = load_head(tmp_path / "head"), parsed(studio.backbone), studio.weights
+        write_bundle(tmp_path / "b", *parts, where=tmp_path, embed=True)
+        return tmp_path / "b"
+
+    assert load(bundle_of(384), device="cpu").categories == ["dog"]
+    with pytest.raises(ProvenanceError, match=r"does not fit the backbone[\s\S]*384[\s\S]*192"):
+        load(bundle_of(192), device="cpu")
 
 
 def test_equal_parts_are_equal_bytes(studio: Studio, tmp_path: Path) -> None:
@@ -346,8 +338,7 @@ def test_bundle_returns_the_head(studio: Studio) -> None:
     assert bundle.about.categories == head.categories == ["cat", "dog"]
     assert bundle.about.backbone == parsed(studio.backbone)
     assert bundle.head.provenance == head.provenance
-    for name, tensor in head.state_dict().items():
-        assert torch.equal(bundle.head.state_dict()[name], tensor)
+    torch.testing.assert_close(bundle.head.state_dict(), head.state_dict(), rtol=0, atol=0)
 
 
 def test_a_compact_bundle_is_small_and_matches_alike(
@@ -393,40 +384,18 @@ def test_a_bundle_answers_by_its_project_s_protocol(wide: Studio, tmp_path: Path
     np.testing.assert_array_equal(usual.xy, load(wide.bundle, device="cpu").match(*pair).xy)
 
 
-def test_a_bundle_of_version_1_answers_as_it_did(studio: Studio, matcher: Matcher, tmp_path: Path) -> None:
+def test_older_bundles_answer_as_they_did(studio: Studio, matcher: Matcher, tmp_path: Path) -> None:
+    """One of version 1 has no protocol, one that names no head has the paper's."""
     state, metadata = read_tensors(studio.bundle)
+    assert metadata is not None
     del metadata["protocol"]
+    assert metadata.pop("head") == "spherical_map"
     write_tensors(tmp_path / "old", state, metadata | {"schema": "spheremap-bundle-1"})
+    assert read_bundle(tmp_path / "old").head.name == "spherical_map"
     old = load(tmp_path / "old", device="cpu")
     assert (old.protocol.fit, old.protocol.source, old.protocol.readout) == ("pad", "patch", "argmax")
     found, expected = (own.match(*studio.photographs[:2], [(30, 40)]) for own in (old, matcher))
     np.testing.assert_array_equal(found.xy, expected.xy)
-
-
-def test_a_bundle_that_names_no_head_has_the_paper_s(studio: Studio, tmp_path: Path) -> None:
-    state, metadata = read_tensors(studio.bundle)
-    assert metadata.pop("head") == "spherical_map"
-    write_tensors(tmp_path / "old", state, metadata)
-    old, new = read_bundle(tmp_path / "old").head, read_bundle(studio.bundle).head
-    assert old.name == new.name == "spherical_map"
-    for name, tensor in new.state_dict().items():
-        assert torch.equal(old.state_dict()[name], tensor)
-
-
-def test_what_is_no_bundle_is_refused(studio: Studio, tmp_path: Path) -> None:
-    (tmp_path / "text").write_text("hello")
-    (tmp_path / "short").write_bytes(studio.bundle.read_bytes()[:-1000])
-    for path, message in {
-        tmp_path / "nowhere": "does not exist",
-        tmp_path / "text": "cannot be read",
-        tmp_path / "short": "cannot be read",
-        tmp_path: "cannot be read",
-        studio.head: "not a bundle",
-        studio.weights: "not a bundle",
-    }.items():
-        with pytest.raises(SpheremapError, match=message) as caught:
-            load(path, device="cpu")
-        assert str(path) in str(caught.value)
 
 
 def test_size_is_checked_against_the_patch(studio: Studio) -> None:
@@ -447,15 +416,6 @@ def test_a_head_that_gives_no_numbers_is_refused(studio: Studio, tmp_path: Path)
 
 
 # ---- the package -------------------------------------------------------------------------------------------
-
-
-def test_importing_the_package_loads_nothing() -> None:
-    code = (
-        "import sys, spheremap; before = {'torch', 'numpy', 'PIL', 'pandas'} & set(sys.modules); "
-        "assert not before, before; assert set(spheremap.__all__) <= set(dir(spheremap))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
 
 
 def test_the_public_names_are_documented() -> None:

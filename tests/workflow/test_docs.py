@@ -33,13 +33,8 @@ PAGES = sorted(str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(RO
 # pages that run the workflow or DVC; settings that tutorials show are put into params.yaml
 TUTORIALS = {str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "tutorials").glob("*.md")}
 SLOW = {
-    "docs/label.md",
-    "docs/methods.md",
-    "docs/photographs.md",
-    "docs/quick-start.md",
-    "docs/workflow.md",
-    *TUTORIALS,
-}
+    f"docs/{name}.md" for name in ("label", "methods", "photographs", "quick-start", "workflow")
+} | TUTORIALS
 LANGUAGES = {"diff", "sh", "bash", "python", "yaml", "csv", "text", "json"}
 NEEDED = ("Makefile", "presets", "pyproject.toml", "requirements.txt", "src")
 
@@ -113,10 +108,6 @@ def make_knows_it(project: Project, command: str) -> None:
     assert project.run(*words(command), "--dry-run").strip()
 
 
-def nothing_to_check(project: Project, command: str) -> None:
-    assert words(command) == ["source", ".venv/bin/activate"]
-
-
 def named_tests_exist(project: Project, command: str) -> None:
     _, name, *rest = words(command)
     text = (ROOT / name).read_text(encoding="utf-8")
@@ -137,6 +128,12 @@ def parsed(project: Project, command: str) -> None:
             assert all((ROOT / word).exists() for word in rest if word.startswith("containers/"))
         else:
             assert tool in ("cd", "export", "git", "make", "source"), part
+
+
+def extras_exist(project: Project, command: str) -> None:
+    """What is installed of spheremap is there."""
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert all(name in known for names in re.findall(r"\.\[([\w,]+)\]", command) for name in names.split(","))
 
 
 def of_a_published_head(project: Project, command: str) -> None:
@@ -164,8 +161,8 @@ def answers_until_interrupted(project: Project, command: str) -> None:
                 response = connection.getresponse()
                 assert response.status == 200
                 assert response.read()
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=120)
+                process.send_signal(signal.SIGINT)  # with the connection still open
+                _, errors = process.communicate(timeout=120)
         finally:
             process.kill()
     assert process.returncode == 0
@@ -179,23 +176,15 @@ class Exemption:
     pattern: str
     reason: str
     check: Callable[[Project, str], None]
-    page: str | None = None  # the one that has such commands, if it is not several
-
-
-def extras_exist(project: Project, command: str) -> None:
-    """What is installed of spheremap is there."""
-    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert all(name in known for names in re.findall(r"\.\[([\w,]+)\]", command) for name in names.split(","))
 
 
 NOT_RUN = [
     Exemption(r"make \S+", "installs packages, or takes minutes: CI runs env, test and lint", make_knows_it),
-    Exemption(r"source .venv/bin/activate", "the tests have an environment already", nothing_to_check),
+    Exemption(r"source .venv/bin/activate", "the tests have an environment already", lambda *_: None),
     Exemption(
         r"python -m (pip|venv) .*|cpu/bin/pip .*",
         "installs packages; tests/workflow/test_packaging.py installs wheel and sdist",
         extras_exist,
-        "docs/install.md",
     ),
     Exemption(r"pytest .*", "the tests would run themselves", named_tests_exist),
     Exemption(
@@ -208,13 +197,11 @@ NOT_RUN = [
         r"dvc (remote|pull|push) .*|dvc (repro|exp run) .*--pull.*|git .*",
         "needs a store that others share; tests/workflow/test_remotes.py uses some",
         parsed,
-        "docs/remotes.md",
     ),
     Exemption(
         r"snakemake --workflow-profile .*|export SNAKEMAKE_.*|docker .*|(exec )?apptainer .*",
         "needs a cluster, a store or a registry",
         parsed,
-        "docs/cluster.md",
     ),
 ]
 
@@ -227,12 +214,8 @@ def exemption(command: str) -> Exemption | None:
 @pytest.mark.parametrize("entry", NOT_RUN, ids=lambda entry: entry.pattern)
 def test_every_exemption_is_needed(entry: Exemption) -> None:
     assert entry.reason
-    if entry.page is not None and entry.page not in PAGES:
-        pytest.skip(f"{entry.page} is not there")
-    every = [
-        c for page in PAGES for b in blocks(page) if b.language in ("sh", "bash") for c in commands(b.text)
-    ]
-    assert any(exemption(command) is entry for command in every)
+    shells = [block for page in PAGES for block in blocks(page) if block.language in ("sh", "bash")]
+    assert any(exemption(command) is entry for block in shells for command in commands(block.text))
 
 
 # --- the project in which they run
@@ -245,9 +228,8 @@ def ready(made: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     shutil.copytree(made.folder, folder, symlinks=True)
     for name in NEEDED:
         (folder / name).symlink_to(ROOT / name)
-    for number, name in enumerate(
-        ("a.jpg", "b.jpg", *(f"data/raw/mine/photos/000{number}.jpg" for number in range(1, 5)))
-    ):
+    own = [f"data/raw/mine/photos/000{number}.jpg" for number in range(1, 5)]
+    for number, name in enumerate(("a.jpg", "b.jpg", *own)):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         draw(number, (240, 180)).save(path)
@@ -326,18 +308,15 @@ def test_pages_with_slow_commands_exist() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_says_its_language(page: str) -> None:
+def test_blocks_say_their_language_and_settings_are_yaml(page: str) -> None:
     """So that no command escapes by standing in a block without a name."""
-    assert [block for block in blocks(page) if block.language not in LANGUAGES] == []
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_settings_are_yaml(page: str) -> None:
     for block in blocks(page):
+        where = f"{page}:{block.line}"
+        assert block.language in LANGUAGES, where
         if block.language == "yaml":
             # entries may refer to others of params.yaml
             text = re.sub(r"\*([\w-]+)", r"\1", block.text)
-            assert isinstance(yaml.safe_load(text), dict), f"{page}:{block.line}"
+            assert isinstance(yaml.safe_load(text), dict), where
 
 
 # --- commands in the text: not run, but known
@@ -428,16 +407,14 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
-    reached, queue = set(), ["README.md"]
+    reached: set[str] = set()
+    queue = ["README.md"]
     while queue:
         page = queue.pop()
         reached.add(page)
-        for link in links(page):
-            target = ((ROOT / page).parent / link.partition("#")[0]).resolve()
-            if target.suffix == ".md" and target.is_relative_to(ROOT):
-                name = str(target.relative_to(ROOT))
-                if name not in reached:
-                    queue.append(name)
+        targets = [((ROOT / page).parent / link.partition("#")[0]).resolve() for link in links(page)]
+        pages = {str(target.relative_to(ROOT)) for target in targets if target.is_relative_to(ROOT)}
+        queue += {page for page in pages if page.endswith(".md")} - reached
     assert set(PAGES) <= reached
 
 

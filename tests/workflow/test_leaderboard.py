@@ -1,7 +1,6 @@
 """The leaderboard: every line says where it is from, and what was run here can be computed again."""
 
 import math
-import subprocess
 from pathlib import Path
 
 import benchmark_table
@@ -9,6 +8,7 @@ import pages
 import pandas as pd
 import pytest
 import yaml
+from studio import run
 
 from spheremap.base.files import sha256_file
 from spheremap.base.template import lay_project
@@ -52,11 +52,8 @@ def test_what_was_run_here_has_three_seeds_or_is_preliminary(table: pd.DataFrame
 @pytest.mark.parametrize("data_set", benchmark_table.STORED)
 def test_scores_of_stored_predictions_are_those_of_the_table(table: pd.DataFrame, data_set: str) -> None:
     """By plain means, from the places that were predicted."""
-    here = table[
-        (table["source"] == benchmark_table.RUN_HERE)
-        & (table["data_set"] == data_set)
-        & (table["group"] == "all")
-    ]
+    here = table[(table["source"] == benchmark_table.RUN_HERE) & (table["data_set"] == data_set)]
+    here = here[here["group"] == "all"]
     assert len(here) > 0
     for method, lines in here.groupby("method"):
         path = benchmark_table.PREDICTIONS / data_set / f"{method}.csv.xz"
@@ -118,9 +115,12 @@ def test_lines_of_a_data_set_take_the_place_of_its_former_ones(
 
 
 @pytest.mark.slow
-def test_spheremap_score_gives_the_table_s_lines(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_spheremap_score_gives_the_table_s_lines(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The data set is drawn; values, intervals, gains, geometry-aware points."""
     lay_project(tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
     here = table[(table["source"] == benchmark_table.RUN_HERE) & (table["data_set"] == "shapes")]
     stored = {
         method: pd.read_csv(benchmark_table.PREDICTIONS / "shapes" / f"{method}.csv.xz")
@@ -129,18 +129,14 @@ def test_spheremap_score_gives_the_table_s_lines(table: pd.DataFrame, tmp_path: 
     given = pd.concat(own.assign(method=method) for method, own in stored.items())
     scores = []
     for seed, own in given.groupby("seed"):
-        own.drop(columns=["seed", "error"]).to_csv(tmp_path / "project" / "given.csv", index=False)
-        subprocess.run(
-            ["spheremap", "score", "given.csv", "--dataset", "shapes", "--out", "scored"],
-            cwd=tmp_path / "project", check=True, capture_output=True,
-        )  # fmt: skip
-        found = read_scores(tmp_path / "project" / "scored" / "scores.csv").assign(seed=seed)
+        own.drop(columns=["seed", "error"]).to_csv("given.csv", index=False)
+        run("score", "given.csv", "--dataset", "shapes", "--out", "scored")
+        found = read_scores(Path("scored/scores.csv")).assign(seed=seed)
         scores.append(found[(found["metric"] == "pck") & (found["threshold"] == "0.10")])
     by = pd.concat(scores).groupby(["method", "average", "group_by", "group"])
     names = {label: key for key, label in benchmark_table.GROUPS.items()}
     for line in here.to_dict("records"):
-        expected = benchmark_table.over_seeds(
-            by.get_group((line["method"], line["average"], *names[line["group"]]))
-        )
+        group = line["method"], line["average"], *names[line["group"]]
+        expected = benchmark_table.over_seeds(by.get_group(group))
         for column in ("value", "low", "high", "gain", "gain_low", "gain_high"):
             assert line[column] == pytest.approx(expected[column], abs=2e-4, nan_ok=True), (line, column)

@@ -62,20 +62,18 @@ def test_every_rule_names_its_memory(root: Path) -> None:
     assert {rule for rule, text in rules(root).items() if "mem_mb=" not in text} == small
 
 
-def test_slurm_plan_asks_for_gpus_cores_and_time(root: Path, tmp_path: Path) -> None:
-    project = Project.copy(root, tmp_path / "project", TINY | {"device": "auto", "features.shards": 2})
-    plan = project.run("snakemake", "-n", "--workflow-profile", "slurm", "--cores", "64")
-    jobs = planned(plan)
+@pytest.mark.parametrize("device", ["auto", pytest.param("cpu", marks=pytest.mark.slow)])
+def test_slurm_plan_asks_for_gpus_cores_and_time(root: Path, tmp_path: Path, device: str) -> None:
+    project = Project.copy(root, tmp_path / "project", TINY | {"device": device, "features.shards": 2})
+    jobs = planned(project.run("snakemake", "-n", "--workflow-profile", "slurm", "--cores", "64"))
+    gpu = {"gpu": "1" if device == "auto" else "0"}
     assert len(jobs["cache"]) == 4
-    wanted = {"threads": "8", "gpu": "1", "runtime": "240", "mem_mb": "6000"}
+    wanted = {"threads": "8", "runtime": "240", "mem_mb": "6000"} | gpu
     assert all(wanted.items() <= job.items() for job in jobs["cache"])
-    assert {"threads": "8", "gpu": "1", "runtime": "1440"}.items() <= jobs["train"][0].items()
+    assert ({"threads": "8", "runtime": "1440"} | gpu).items() <= jobs["train"][0].items()
+    assert gpu.items() <= jobs["evaluate"][0].items()
     assert "gpu" not in jobs["render"][0]
     assert jobs["report_page"][0]["runtime"] == "30"
-
-    project.edit({"device": "cpu"})
-    jobs = planned(project.run("snakemake", "-n", "--workflow-profile", "slurm", "--cores", "64"))
-    assert {job["gpu"] for name in ("cache", "train", "evaluate") for job in jobs[name]} == {"0"}
 
 
 @pytest.fixture
@@ -103,19 +101,15 @@ def test_kubernetes_plan_passes_every_file_through_the_bucket(root: Path, tmp_pa
     plan = kubernetes(project, "-n", "--cores", "64")
     jobs = planned(plan)
     assert {"threads": "8", "gpu": "1", "gpu_manufacturer": "nvidia"}.items() <= jobs["train"][0].items()
-    files = [
-        entry.strip()
-        for line in re.findall(r"^ +(?:input|output): (.*)$", plan, re.MULTILINE)
-        for entry in line.split(",")
-    ]
-    outside = [
-        entry for entry in files if not entry.startswith(f"{PREFIX}/") or "(send to storage)" not in entry
-    ]
-    outside = [entry for entry in outside if not (entry.startswith(f"{PREFIX}/") and "from storage" in entry)]
+    lines = re.findall(r"^ +(?:input|output): (.*)$", plan, re.MULTILINE)
+    files = [entry.strip() for line in lines for entry in line.split(",")]
+    stored = re.compile(rf"{PREFIX}/.*(\(send to storage\)|from storage)")
+    outside = [entry for entry in files if not stored.match(entry)]
     assert all(re.fullmatch(r"\.work/shapes/params/[\w-]+\.json", entry) for entry in outside), outside
     assert len(outside) == len(jobs["slice"])
 
 
+@pytest.mark.slow
 def test_a_data_set_that_a_bucket_does_not_carry_is_refused(root: Path, tmp_path: Path, s3: str) -> None:
     project = Project.copy(root, tmp_path / "project", TINY | {"dataset": "spair-71k"})
     output = kubernetes(project, "-n", ok=False)

@@ -56,10 +56,6 @@ class Remote:
         assert self.folder is not None
         return {digest(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
 
-    def object(self, md5: str) -> Path:
-        assert self.folder is not None
-        return self.folder / "files" / "md5" / md5[:2] / md5[2:]
-
 
 def digest(path: Path) -> str:
     """The digest in the name of an object, files/md5/ab/cdef…"""
@@ -100,9 +96,8 @@ def clone(project: Project, folder: Path, remote: Remote) -> Project:
 # --- the three kinds ----------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def folder_remote(tmp_path: Path) -> Iterator[Remote]:
-    yield Remote(str(tmp_path / "remote"), folder=tmp_path / "remote")
+def folder_remote(tmp_path: Path) -> Remote:
+    return Remote(str(tmp_path / "remote"), folder=tmp_path / "remote")
 
 
 def free_port() -> int:
@@ -183,7 +178,7 @@ def ssh_remote(tmp_path: Path) -> Iterator[Remote]:
         yield Remote(url, {"keyfile": str(home / "user")}, folder=folder)
 
 
-KINDS = {"folder": folder_remote, "s3": s3_remote, "ssh": ssh_remote}
+KINDS = {"s3": s3_remote, "ssh": ssh_remote}
 
 
 @pytest.mark.slow
@@ -212,28 +207,29 @@ def test_round_trip(made: Project, tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.slow
 def test_a_corrupted_object_is_noticed(made: Project, tmp_path: Path) -> None:
-    with folder_remote(tmp_path) as remote:
-        remote.use(made)
-        made.run("dvc", "push", "--quiet")
-        entries = made.folder / ".dvc/cache/files/md5"
-        md5 = locked(made)[HEAD]
-        damaged = remote.object(md5)
-        damaged.chmod(0o644)
-        content = bytearray(damaged.read_bytes())
-        content[len(content) // 2] ^= 1
-        damaged.write_bytes(content)
+    remote = folder_remote(tmp_path)
+    remote.use(made)
+    made.run("dvc", "push", "--quiet")
+    entries = Path(".dvc/cache/files/md5")
+    md5 = locked(made)[HEAD]
+    name = Path(md5[:2], md5[2:])
+    assert remote.folder is not None
+    damaged = remote.folder / "files/md5" / name
+    damaged.chmod(0o644)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
 
-        other = clone(made, tmp_path / "clone", remote)
-        output = other.run(*PULL, ok=False)
-        assert HEAD in output
-        assert not (other.folder / HEAD).exists()
-        assert not (other.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).exists()
+    other = clone(made, tmp_path / "clone", remote)
+    assert HEAD in other.run(*PULL, ok=False)
+    assert not (other.folder / HEAD).exists()
+    assert not (other.folder / entries / name).exists()
 
-        # who has it right puts it there again; `dvc push` would not, since DVC remembers that it did
-        damaged.unlink(missing_ok=True)
-        shutil.copyfile(entries / md5[:2] / md5[2:], damaged)
-        other.run(*PULL)
-        assert other.bytes_of(HEAD) == made.bytes_of(HEAD)
+    # who has it right puts it there again; `dvc push` would not, since DVC remembers that it did
+    damaged.unlink(missing_ok=True)
+    shutil.copyfile(made.folder / entries / name, damaged)
+    other.run(*PULL)
+    assert other.bytes_of(HEAD) == made.bytes_of(HEAD)
 
 
 # --- working together ---------------------------------------------------------------------------------------
@@ -241,32 +237,33 @@ def test_a_corrupted_object_is_noticed(made: Project, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_people_work_on_one_project(made: Project, tmp_path: Path) -> None:
-    with folder_remote(tmp_path) as remote:
-        shutil.copytree(made.folder, tmp_path / "first", symlinks=True)
-        first = Project(tmp_path / "first")
-        remote.use(first)
-        first.run("dvc", "push", "--quiet")
+    remote, first = folder_remote(tmp_path), Project(tmp_path / "first")
+    shutil.copytree(made.folder, first.folder, symlinks=True)
+    remote.use(first)
+    first.run("dvc", "push", "--quiet")
 
-        # the second one looks at the report, and trains with another seed
-        second = clone(first, tmp_path / "second", remote)
-        second.run(*PULL)
-        assert "</html>" in (second.folder / REPORT).read_text()
-        second.edit({"train.seed": 1})
-        output = second.run("dvc", "repro", "--pull")
-        assert stages_run(output) == ["features", "train", "fit", "evaluate"]
-        assert locked(second)[FEATURES] == locked(first)[FEATURES]  # made anew, in the same bytes
-        changed = json.loads(second.run("dvc", "metrics", "diff", "--json"))
-        assert "results/pck/sphere.json" in changed
-        assert "results/pck/features.json" not in changed
-        second.run("git", "checkout", "--quiet", "-b", "another-seed")
-        second.commit("Another seed")
-        second.run("dvc", "push", "--quiet")
+    # the second one looks at the report, and trains with another seed
+    second = clone(first, tmp_path / "second", remote)
+    second.run(*PULL)
+    assert "</html>" in (second.folder / REPORT).read_text()
+    assert not (second.folder / FEATURES).exists()
+    assert stages_run(second.run(*LOOK)) == []
+    second.edit({"train.seed": 1})
+    output = second.run("dvc", "repro", "--pull")
+    assert stages_run(output) == ["features", "train", "fit", "evaluate"]
+    assert locked(second)[FEATURES] == locked(first)[FEATURES]  # made anew, in the same bytes
+    changed = json.loads(second.run("dvc", "metrics", "diff", "--json"))
+    assert "results/pck/sphere.json" in changed
+    assert "results/pck/features.json" not in changed
+    second.run("git", "checkout", "--quiet", "-b", "another-seed")
+    second.commit("Another seed")
+    second.run("dvc", "push", "--quiet")
 
-        # the first one takes that over
-        first.run("git", "pull", "--quiet", str(second.folder), "another-seed")
-        first.run("dvc", "pull")  # the features are in its cache
-        assert first.bytes_of(*PUSHED) == second.bytes_of(*PUSHED)
-        assert stages_run(first.run("dvc", "repro")) == []
+    # the first one takes that over
+    first.run("git", "pull", "--quiet", str(second.folder), "another-seed")
+    first.run("dvc", "pull")  # the features are in its cache
+    assert first.bytes_of(*PUSHED) == second.bytes_of(*PUSHED)
+    assert stages_run(first.run("dvc", "repro")) == []
 
 
 # --- settings -----------------------------------------------------------------------------------------------

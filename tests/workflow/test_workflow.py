@@ -274,28 +274,3 @@ def test_a_truncated_cache_is_refused(project: Project) -> None:
     assert not (project.folder / "data/shapes/features/views.h5").exists()
     cache.unlink()
     assert "rule cache:" in project.snakemake("-n")
-
-
-@pytest.mark.slow
-def test_a_clone_that_pulls_reruns_only_what_changed(made: Project, tmp_path: Path) -> None:
-    """The features are not pushed: a clone does without them, until something that needs them has changed."""
-    features = "data/shapes/features"
-    remote = tmp_path / "remote"
-    made.run("dvc", "remote", "add", "--local", "--force", "--default", "store", str(remote))
-    made.run("dvc", "push", "--quiet")
-    made.run("git", "clone", "--quiet", str(made.folder), str(tmp_path / "clone"))
-    clone = Project(tmp_path / "clone")
-    clone.run("dvc", "remote", "add", "--local", "--default", "store", str(remote))
-    clone.run("dvc", "pull", "--quiet", *(stage for stage in STAGES if stage != "features"))
-    assert clone.bytes_of(*PRODUCTS) == made.bytes_of(*PRODUCTS)
-    assert not (clone.folder / features).exists()
-    assert stages_run(clone.run("dvc", "repro", "--pull", "--allow-missing")) == []
-    clone.edit({"train.steps": 8})
-    assert stages_run(clone.run("dvc", "repro", "--pull")) == ["features", "train", "fit", "evaluate"]
-    assert files_of(clone.folder / features) == files_of(made.folder / features)
-    losses = (clone.folder / "results/training/losses.csv").read_text().splitlines()
-    assert losses[-1].startswith("8,")
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
