@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import http.client
 import json
 import re
 import socket
@@ -12,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 import pytest
 from browser import chromium
-from serving import serving
+from serving import ask, serving
 from studio import Studio
 
 from spheremap.api import Matcher, load
@@ -28,18 +27,6 @@ def server(studio: Studio, matcher: Matcher) -> Iterator[ExplorerServer]:
     explorer = Explorer(matcher, *(matcher.describe(path) for path in studio.photographs[:2]))
     with serving(ExplorerServer(explorer, NAMES)) as server:
         yield server
-
-
-def ask(
-    server: ExplorerServer, path: str, headers: dict[str, str] | None = None, method: str = "GET"
-) -> tuple[int, bytes, dict[str, str]]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
-    try:
-        connection.request(method, path, headers=headers or {})
-        answer = connection.getresponse()
-        return answer.status, answer.read(), {k.lower(): v for k, v in answer.getheaders()}
-    finally:
-        connection.close()
 
 
 def query(server: ExplorerServer, **values: object) -> str:
@@ -110,7 +97,7 @@ def test_answers_are_those_of_match(server: ExplorerServer, studio: Studio, matc
 def test_other_hosts_and_origins_are_refused(server: ExplorerServer, headers: dict[str, str]) -> None:
     headers = {name: value.format(port=server.server_port) for name, value in headers.items()}
     for path in (server.root, query(server, x=1, y=1, weight=0)):
-        assert ask(server, path, headers)[:2] == (403, b"not from here")
+        assert ask(server, path, headers=headers)[:2] == (403, b"not from here")
 
 
 def test_own_names_are_accepted(server: ExplorerServer) -> None:
@@ -118,7 +105,7 @@ def test_own_names_are_accepted(server: ExplorerServer) -> None:
     assert len(server.root) > 20
     for host in ("localhost", "127.0.0.1"):
         own = f"{host}:{server.server_port}"
-        assert ask(server, server.root, {"Host": own, "Origin": f"http://{own}"})[0] == 200
+        assert ask(server, server.root, headers={"Host": own, "Origin": f"http://{own}"})[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from spheremap.api.points import read_points
 from spheremap.base.errors import InputError
 from spheremap.cli import main
 
+Capture = pytest.CaptureFixture[str]
+
 POINTS = [(30.0, 40.0), (80.5, 20.0)]
 
 
@@ -24,7 +26,7 @@ def match(studio: Studio, *arguments: object) -> int:
     return main(["match", *map(str, names)])
 
 
-def test_matches_are_printed(studio: Studio, matcher: Matcher, capsys: pytest.CaptureFixture[str]) -> None:
+def test_matches_are_printed(studio: Studio, matcher: Matcher, capsys: Capture) -> None:
     found = matcher.match(*studio.photographs[:2], POINTS)
     assert match(studio, "--points", "30,40 80.5,20") == 0
     answer = json.loads(capsys.readouterr().out)
@@ -44,7 +46,7 @@ def test_matches_are_printed(studio: Studio, matcher: Matcher, capsys: pytest.Ca
     np.testing.assert_allclose(table["similarity"], similarity, rtol=1e-6)
 
 
-def test_files_on_request(studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_on_request(studio: Studio, tmp_path: Path, capsys: Capture) -> None:
     points = tmp_path / "points.csv"
     points.write_text("x,y\n30,40\n80.5,20\n")
     shared = ("--points", points, "--sphere-weight", "1")
@@ -65,7 +67,7 @@ def test_files_on_request(studio: Studio, tmp_path: Path, capsys: pytest.Capture
             assert picture.width > picture.height
 
 
-def test_the_protocol_is_chosen_by_options(studio: Studio, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_protocol_is_chosen_by_options(studio: Studio, capsys: Capture) -> None:
     protocol = {"fit": "stretch", "source": "bilinear", "readout": "window", "window": 3, "temperature": 0.1}
     options = [part for name, value in protocol.items() for part in (f"--{name}", value)]
     assert match(studio, "--points", "30,40 80.5,20", *options) == 0
@@ -159,7 +161,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def told(capsys: Capture, *arguments: object) -> str:
     """The message of a command that must fail."""
     assert main([str(argument) for argument in arguments]) == 1
     error = capsys.readouterr().err
@@ -179,7 +181,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     ],
 )
 def test_bad_photographs_are_named(
-    studio: Studio, bad: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str, name: str
+    studio: Studio, bad: Path, capsys: Capture, tmp_path: Path, command: str, name: str
 ) -> None:
     options = {
         "match": [bad / name, studio.photographs[0], "--points", "1,2", "--picture", tmp_path / "p.png"],
@@ -214,7 +216,7 @@ def test_bad_photographs_are_named(
     ],
 )
 def test_bad_options_are_named(
-    studio: Studio, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    studio: Studio, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     arguments: list[str], named: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
@@ -225,7 +227,7 @@ def test_bad_options_are_named(
 
 @pytest.mark.parametrize("option", ["--out", "--picture", "--warp"])
 def test_outputs_do_not_overwrite_inputs(
-    studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+    studio: Studio, tmp_path: Path, capsys: Capture, option: str
 ) -> None:
     points = tmp_path / "points.csv"
     points.write_text("30,40\n")
@@ -240,7 +242,7 @@ def test_outputs_do_not_overwrite_inputs(
 
 
 def test_other_commands_do_not_overwrite_their_inputs(
-    studio: Studio, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    studio: Studio, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spheremap.api.arguments.load_model", lambda _: pytest.fail("worked"))
     photograph, params = studio.photographs[0], studio.params
@@ -259,9 +261,7 @@ def test_other_commands_do_not_overwrite_their_inputs(
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_outputs_in_the_place_of_folders(
-    studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_outputs_in_the_place_of_folders(studio: Studio, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "file").write_text("mine")
     shared = ("match", *studio.photographs[:2], "--model", studio.bundle, "--points", "30,40")
@@ -272,7 +272,7 @@ def test_outputs_in_the_place_of_folders(
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_bad_models_are_named(studio: Studio, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_bad_models_are_named(studio: Studio, capsys: Capture, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     (tmp_path / "cut").write_bytes(studio.bundle.read_bytes()[:1000])
     shared = ("match", *studio.photographs[:2], "--points", "1,2", "--device", "cpu")
@@ -289,9 +289,7 @@ def test_bad_models_are_named(studio: Studio, capsys: pytest.CaptureFixture[str]
         assert "to do: name a file that `spheremap bundle` wrote" in error
 
 
-def test_bundle_of_what_is_no_trained_project(
-    studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bundle_of_what_is_no_trained_project(studio: Studio, tmp_path: Path, capsys: Capture) -> None:
     params, head = tmp_path / "params.yaml", "models/own/head.safetensors"
     untrained = studio.params.read_text()
     for content, named in ((None, params), ("a: [", params), ("dataset: a", "features"), (untrained, head)):

@@ -25,6 +25,8 @@ from spheremap.cli import main
 from spheremap.data.download import client
 from spheremap.model.head import Head, SphereMapper, load_mapper
 
+Capture = pytest.CaptureFixture[str]
+
 CATEGORIES = ["cat", "dog", "horse"]
 POINTS = [(30.0, 40.0), (80.5, 20.0)]
 
@@ -114,9 +116,7 @@ def test_a_name_is_as_good_as_a_bundle(
     np.testing.assert_equal(found, expected)
 
 
-def test_it_is_fetched_once_and_its_terms_are_shown_before(
-    shelf: Shelf, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_is_fetched_once_and_its_terms_are_shown_before(shelf: Shelf, capsys: Capture) -> None:
     bundle = find_bundle("tiny")
     said = capsys.readouterr().err
     for text in ("to be had by all", "A. Uthor", "https://example.org", "this first download is trusted"):
@@ -143,7 +143,7 @@ def test_the_mapper_alone_is_taken(shelf: Shelf) -> None:
 
 
 def test_the_commands_know_the_name(
-    shelf: Shelf, studio: Studio, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, studio: Studio, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shelf.folder)
     (shelf.folder / "tiny").mkdir()  # a folder of that name is no bundle
@@ -175,7 +175,7 @@ def test_weights_of_one_s_own_need_no_hub(shelf: Shelf, studio: Studio, tmp_path
 # ---- what can go wrong -------------------------------------------------------------------------------------
 
 
-def test_an_unknown_name_is_told_the_known_ones(shelf: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_name_is_told_the_known_ones(shelf: Shelf, capsys: Capture) -> None:
     for name, advice in (("tinny", "did you mean 'tiny'?"), ("x.spheremap", "`spheremap bundle`")):
         assert main(["map", "a.jpg", "--out", "m.png", "--model", name]) == 1
         said = capsys.readouterr().err
@@ -218,7 +218,7 @@ def test_another_file_than_the_first_is_refused(shelf: Shelf) -> None:
     shelf.fail("cannot download tiny.pth", first, str(shelf.digests))
 
 
-def test_a_pinned_file_is_held_to_its_digest(shelf: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pinned_file_is_held_to_its_digest(shelf: Shelf, capsys: Capture) -> None:
     shelf.describe(sha256="0" * 64)
     shelf.fail("0" * 64, "in heads.yaml")
     shelf.describe(sha256=sha256_file(shelf.folder / "served.pth"))
@@ -270,9 +270,7 @@ def test_the_registry_holds_the_head_of_the_paper(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded.mapper(tokens), Head.initialise(768, head.categories, 0).mapper(tokens))
 
 
-def test_credits_of_a_published_head_need_no_download(
-    shelf: Shelf, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_credits_of_a_published_head_need_no_download(shelf: Shelf, capsys: Capture) -> None:
     run("match", "--about", "--model", "tiny")
     assert "head tiny\n  licence: to be had by all\n  please cite: A. Uthor\n" in capsys.readouterr().out
     assert not shelf.cache.exists()

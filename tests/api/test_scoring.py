@@ -1,5 +1,6 @@
 """`spheremap evaluate --model`: on any labelled data set, a bundle scores as the workflow says it does."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,8 @@ from spheremap.base.files import sha256_file, write_json
 from spheremap.base.provenance import unseal
 from spheremap.cli import main
 from spheremap.metrics.table import format_file
+
+Capture = pytest.CaptureFixture[str]
 
 SCORES = ("metrics.json", "scores.csv", "weight_sweep.csv", "predictions.csv.gz")
 FOLDER = {
@@ -37,22 +40,15 @@ def settled(made: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("scoring") / "project"
     shutil.copytree(made.folder, folder, symlinks=True)
     project = Project(folder)
-    weight = str(yaml.safe_load((folder / "params.yaml").read_text())["methods"]["fused"]["sphere_weight"])
-    project.run("spheremap", "bundle", "--out", "models/demo.spheremap", "--sphere-weight", weight)
+    weight = yaml.safe_load((folder / "params.yaml").read_text())["methods"]["fused"]["sphere_weight"]
+    with contextlib.chdir(folder):
+        run("bundle", "--out", "models/demo.spheremap", "--sphere-weight", weight)
     write_folder(folder / "own", count=6)
     write_folder(folder / "bare", count=2, keypoints=False)
-    project.edit(
-        {
-            "datasets.own": {**FOLDER, "root": "own"},
-            "datasets.bare": {**FOLDER, "root": "bare"},
-            "features.fit": "stretch",
-            "methods.fused.sphere_weight": 0.9,
-            "evaluate.source": "bilinear",
-            "evaluate.readout": "window",
-            "evaluate.window": 3,
-            "evaluate.temperature": 0.5,
-        }
-    )
+    read = {"source": "bilinear", "readout": "window", "window": 3, "temperature": 0.5}
+    project.edit({f"datasets.{name}": {**FOLDER, "root": name} for name in ("own", "bare")})
+    project.edit({"features.fit": "stretch", "methods.fused.sphere_weight": 0.9})
+    project.edit({f"evaluate.{key}": value for key, value in read.items()})
     return project
 
 
@@ -73,9 +69,7 @@ def everything_in(*folders: str) -> dict[str, str]:
     return {str(path): sha256_file(path) for path in files}
 
 
-def test_on_its_own_data_set_a_bundle_scores_as_the_workflow_did(
-    project: Project, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_on_its_own_data_set_a_bundle_scores_as_the_workflow_did(project: Project, capsys: Capture) -> None:
     kept = ("results", "models", "data/shapes")
     before = everything_in(*kept)
     assert evaluate("shapes", "--out", "elsewhere") == 0
@@ -139,7 +133,7 @@ def test_features_are_kept_for_the_next_time(project: Project, monkeypatch: pyte
     assert caches()[path][1] == first[path][1]
 
 
-def test_what_cannot_be_scored_is_named(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_scored_is_named(project: Project, capfd: Capture) -> None:
     def error(*arguments: str) -> str:
         assert main(["evaluate", "--device", "cpu", *arguments]) == 1
         return capfd.readouterr().err
@@ -156,9 +150,7 @@ def test_what_cannot_be_scored_is_named(project: Project, capfd: pytest.CaptureF
     assert everything_in("results") == before
 
 
-def test_a_data_set_that_the_workflow_cannot_read(
-    project: Project, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_data_set_that_the_workflow_cannot_read(project: Project, capfd: Capture) -> None:
     project.edit({"datasets.lost": {**FOLDER, "root": "no/such/folder"}})
     assert evaluate("lost") == 1
     errors = capfd.readouterr().err
@@ -166,9 +158,7 @@ def test_a_data_set_that_the_workflow_cannot_read(
     assert "'lost'" in errors.rpartition("spheremap evaluate: ")[2]
 
 
-def test_outside_a_project(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.chdir(tmp_path)
     assert evaluate("own") == 1
     assert "params.yaml" in capsys.readouterr().err
@@ -184,7 +174,7 @@ def test_outside_a_project(
         ["--params=a", "--tables=b", "--images=c", "--head=d", "--out=e", "--split=val"],
     ],
 )
-def test_options_of_one_form_or_the_other(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_one_form_or_the_other(options: list[str], capsys: Capture) -> None:
     assert main(["evaluate", *options]) == 1
     text = capsys.readouterr().err
     assert all(option.partition("=")[0] in text for option in options)

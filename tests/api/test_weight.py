@@ -17,6 +17,8 @@ from spheremap.metrics.results import Results, write_results
 from spheremap.metrics.score_table import COLUMNS
 from spheremap.metrics.sweep import Gain
 
+Capture = pytest.CaptureFixture[str]
+
 SWEEP = pd.DataFrame(
     {
         "sphere_weight": [0.0, 0.3, 0.6],
@@ -59,7 +61,7 @@ def evaluated(studio: Studio, tmp_path: Path) -> Evaluated:
 
 
 def test_the_best_weight_on_validation_is_used_and_said(
-    evaluated: Evaluated, studio: Studio, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    evaluated: Evaluated, studio: Studio, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = "sphere weight 0.3, chosen on validation: +6.2 [5.1, 7.4] points of PCK@0.10 over features\n"
     evaluated.results()
@@ -89,7 +91,7 @@ def test_the_best_weight_on_validation_is_used_and_said(
 
 
 def test_without_a_gain_features_alone_are_used(
-    evaluated: Evaluated, studio: Studio, capsys: pytest.CaptureFixture[str]
+    evaluated: Evaluated, studio: Studio, capsys: Capture
 ) -> None:
     evaluated.results(SWEEP.assign(**{"pck_point@0.10": [20.0, 20.0, 19.0]}))
     run(*evaluated.command())
@@ -98,18 +100,14 @@ def test_without_a_gain_features_alone_are_used(
     assert (found.xy == found.target_xy["features"]).all()
 
 
-def test_without_samples_there_is_no_interval(
-    evaluated: Evaluated, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_samples_there_is_no_interval(evaluated: Evaluated, capsys: Capture) -> None:
     evaluated.results(SWEEP[[name for name in SWEEP if "_gain" not in name]])
     run(*evaluated.command())
     assert "chosen on validation: +6.2 points of PCK@0.10" in capsys.readouterr().err
     assert read_bundle(evaluated.bundle).about.weight_gain == Gain(0.1, 6.25)
 
 
-def test_without_validation_it_is_the_constant_and_said_why(
-    evaluated: Evaluated, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_validation_it_is_the_constant_and_said_why(evaluated: Evaluated, capsys: Capture) -> None:
     def reason() -> str:
         run(*evaluated.command())
         about = read_bundle(evaluated.bundle).about
@@ -132,7 +130,7 @@ def test_without_validation_it_is_the_constant_and_said_why(
     assert "sphere_weight of adapted_fused" in reason()
 
 
-def test_changed_results_are_refused(evaluated: Evaluated, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changed_results_are_refused(evaluated: Evaluated, capsys: Capture) -> None:
     evaluated.results()
     path = evaluated.folder / "results" / "weight_sweep.csv"
     path.write_text(path.read_text().replace("26.25", "99"))
@@ -141,7 +139,7 @@ def test_changed_results_are_refused(evaluated: Evaluated, capsys: pytest.Captur
     assert not evaluated.bundle.exists()
 
 
-def test_a_weight_by_hand(evaluated: Evaluated, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_weight_by_hand(evaluated: Evaluated, capsys: Capture) -> None:
     evaluated.results()
     run(*evaluated.command("--sphere-weight", 0.45))
     about = read_bundle(evaluated.bundle).about
