@@ -33,7 +33,7 @@ from spheremap.config.backbone import Features as FeaturesSpec
 from spheremap.data.images import load_mask, load_rgb
 from spheremap.data.tables import Tables
 from spheremap.features.backbones.extractor import Extractor
-from spheremap.features.cache.reader import DTYPES, SCHEMA
+from spheremap.features.cache.reader import DTYPES, SCHEMA, record_shapes
 from spheremap.features.cache.shards import shard_range
 from spheremap.features.cache.views import (
     View,
@@ -198,13 +198,6 @@ def build_shard(
 def _new_shard(out: Path, ids: Sequence[bytes], views: int, grid: Grid, dim: int) -> Iterator[h5py.File]:
     """A file with room for all records, in the layout of `reader`; it becomes `out` after the block."""
     total, patches = len(ids) * views, grid[0] * grid[1]
-    shapes = {
-        "tokens": (total, patches, dim),
-        "masks": (total, patches),
-        "boxes": (total, 4),
-        "view": (total,),
-        "image_id": (total,),
-    }
     types = {**DTYPES, "image_id": f"S{max(map(len, ids), default=1)}"}
     # the file format of HDF5 1.10 has checksums for its own structures as well
     with (
@@ -212,7 +205,7 @@ def _new_shard(out: Path, ids: Sequence[bytes], views: int, grid: Grid, dim: int
         _room_for(2 * total * patches * dim, out),
         h5py.File(temporary, "w", libver=("v110", "v110")) as file,
     ):
-        for name, shape in shapes.items():
+        for name, shape in record_shapes(total, patches, dim).items():
             records = 1 if name in ("tokens", "masks") else max(1, min(total, 4096))
             # h5py wants room for a chunk, and there is none in a cache of nothing
             room = None if total else (1, *shape[1:])

@@ -15,7 +15,7 @@ import numpy as np
 
 from spheremap.base.errors import InputError
 from spheremap.base.files import atomic_path
-from spheremap.features.cache.reader import DTYPES, INDEX_SCHEMA, FeatureCache
+from spheremap.features.cache.reader import DTYPES, INDEX_SCHEMA, FeatureCache, record_shapes
 
 FILL = {"tokens": np.nan, "masks": 255, "boxes": np.nan, "view": -1}
 
@@ -38,19 +38,10 @@ def write_index(shards: Sequence[Path], out: Path) -> int:
         files = [(path.name, records) for path, records in cache.files]
         elsewhere = [path for path, _ in cache.files if path.parent.resolve() != out.parent.resolve()]
         if elsewhere:
-            raise InputError(
-                "the shards of a cache lie beside its index",
-                where=elsewhere[0],
-                expected=f"a file in {out.parent}",
-            )
-        n, patches = len(cache), cache.grid[0] * cache.grid[1]
-        shapes = {
-            "tokens": (n, patches, cache.dim),
-            "masks": (n, patches),
-            "boxes": (n, 4),
-            "view": (n,),
-            "image_id": (n,),
-        }
+            problem, expected = "the shards of a cache lie beside its index", f"a file in {out.parent}"
+            raise InputError(problem, where=elsewhere[0], expected=expected)
+        n = len(cache)
+        shapes = record_shapes(n, cache.grid[0] * cache.grid[1], cache.dim)
         longest = max((len(image_id.encode()) for image_id in cache.image_ids), default=1)
         types = {**DTYPES, "image_id": f"S{longest}"}
         kind, grid, provenance = cache.kind, cache.grid, cache.provenance
@@ -72,9 +63,8 @@ def _create_virtual(
     """Put the data sets `name` of all files one behind the other."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_obj_track_times(False)  # h5py's own function for this would leave the time in the file
-    if (
-        name in FILL
-    ):  # texts are filled with zero bytes anyway, and h5py 3.16 stores any other fill value wrongly
+    # texts are filled with zero bytes anyway, and h5py 3.16 stores any other fill value wrongly
+    if name in FILL:
         properties.set_fill_value(np.array(FILL[name], dtype))
     space = h5py.h5s.create_simple(shape)
     for path, records in files if shape[0] else ():

@@ -48,6 +48,17 @@ DTYPES = {"tokens": "float16", "masks": "uint8", "boxes": "float64", "view": "in
 _REBUILD = "delete the file and run `snakemake --cores all`"
 
 
+def record_shapes(records: int, patches: int, dim: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the data sets of a shard, or of an index, by name."""
+    return {
+        "tokens": (records, patches, dim),
+        "masks": (records, patches),
+        "boxes": (records, 4),
+        "view": (records,),
+        "image_id": (records,),
+    }
+
+
 @dataclass(frozen=True)
 class _Shard:
     """One open file with everything but its tokens in memory."""
@@ -110,9 +121,7 @@ class FeatureCache:
         self.masks = np.concatenate([shard.masks for shard in shards])
         self._shards = list(shards)
         self._starts = np.cumsum([0, *(len(shard.image_ids) for shard in shards)])
-        self._finite = np.zeros(
-            len(self.image_ids), dtype=bool
-        )  # records whose tokens were read and looked at
+        self._finite = np.zeros(len(self.image_ids), dtype=bool)  # records whose tokens were looked at
         self._first = {image_id: i for i, image_id in reversed(list(enumerate(self.image_ids)))}
         self._resources = resources
         self._folder, self._companions = companions, dict[str, FeatureCache]()
@@ -183,13 +192,7 @@ class FeatureCache:
             expect = {key: self.provenance[key] for key in ("params", "inputs")}
             cache = self._resources.enter_context(FeatureCache.open([path], expect=expect))
             if cache.kind != kind:
-                raise ProvenanceError(
-                    "a feature cache of another kind",
-                    where=path,
-                    expected=kind,
-                    found=cache.kind,
-                    fix=_REBUILD,
-                )
+                raise _refusal("a feature cache of another kind", path, kind, cache.kind)
             self._companions[kind] = cache
         return self._companions[kind]
 
@@ -252,13 +255,8 @@ class FeatureCache:
         """Refuse infinity and NaN, which no builder of ours writes; each record is looked at once."""
         for record, own in zip(records.tolist(), tokens, strict=True):
             if not self._finite[record] and not _finite(own):
-                raise ProvenanceError(
-                    f"tokens of image {self.image_ids[record]!r} in the feature cache are not finite",
-                    where=where,
-                    expected="finite numbers",
-                    found="infinity or NaN",
-                    fix=_REBUILD,
-                )
+                problem = f"tokens of image {self.image_ids[record]!r} in the feature cache are not finite"
+                raise _refusal(problem, where, "finite numbers", "infinity or NaN")
             self._finite[record] = True
 
 
@@ -281,13 +279,8 @@ def _read_index(path: Path) -> _Index | None:
             listed = json.loads(_text(file.attrs["shards"]))
             outside = [name for name, _, _ in listed if name in ("", ".", "..") or Path(name).name != name]
             if outside:
-                raise ProvenanceError(
-                    "the index of the feature cache names a file elsewhere",
-                    where=path,
-                    expected="shards beside the index",
-                    found=repr(outside[0]),
-                    fix=_REBUILD,
-                )
+                problem = "the index of the feature cache names a file elsewhere"
+                raise _refusal(problem, path, "shards beside the index", repr(outside[0]))
             return _Index(
                 path=path,
                 provenance=json.loads(_text(file.attrs["provenance"])),
@@ -305,31 +298,22 @@ def _check_index(index: _Index, shards: Sequence[_Shard]) -> None:
         check_provenance(shard.provenance, expected=index.provenance, where=shard.path, fix=_REBUILD)
         stop = start + len(shard.image_ids)
         if (number, span) != (shard.index, (start, stop)):
-            raise ProvenanceError(
-                "the index of the feature cache and its shard do not agree",
-                where=shard.path,
-                expected=f"shard {number} with records {span[0]} to {span[1] - 1}, as in {index.path}",
-                found=f"shard {shard.index} with records {start} to {stop - 1}",
-                fix=_REBUILD,
-            )
+            problem = "the index of the feature cache and its shard do not agree"
+            expected = f"shard {number} with records {span[0]} to {span[1] - 1}, as in {index.path}"
+            found = f"shard {shard.index} with records {start} to {stop - 1}"
+            raise _refusal(problem, shard.path, expected, found)
         start = stop
 
 
 def _open_shard(path: Path, stack: ExitStack) -> _Shard:
     if not path.exists():
-        raise ProvenanceError(
-            "the feature cache does not exist",
-            where=path,
-            expected="an HDF5 file",
-            found="no file",
-            fix="run `snakemake --cores all` to build it",
-        )
+        fix = "run `snakemake --cores all` to build it"
+        raise _refusal("the feature cache does not exist", path, "an HDF5 file", "no file", fix)
     try:
         file = stack.enter_context(h5py.File(path, "r"))
         attributes = dict(file.attrs)
         _check_attributes(path, attributes)
-        n_patches = int(np.prod(attributes["grid"]))
-        _check_shapes(path, file, n_patches)
+        _check_shapes(path, file, int(np.prod(attributes["grid"])))
         return _Shard(
             path=path,
             file=file,
@@ -357,14 +341,9 @@ def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
             fix="name the index alone, or all shards and no index",
         )
     if schema != SCHEMA:
-        raise ProvenanceError(
-            "not a feature cache of this version", where=path, expected=SCHEMA, found=schema, fix=_REBUILD
-        )
+        raise _refusal("not a feature cache of this version", path, SCHEMA, schema)
     if not attributes.get("complete", False):
-        raise ProvenanceError(
-            "the feature cache is incomplete", where=path, expected="all records", found="an unfinished file",
-            fix=_REBUILD,
-        )  # fmt: skip
+        raise _refusal("the feature cache is incomplete", path, "all records", "an unfinished file")
     if (kind := _text(attributes["kind"])) not in KINDS:
         raise ValueError(f"unknown kind {kind!r}")
 
@@ -389,35 +368,22 @@ def _own(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
         elif data.id.get_storage_size() < data.nbytes:
             problem = "values that are not stored"
     if problem:
-        raise ProvenanceError(
-            f"data set {name!r} of the feature cache is not as it should be",
-            where=path,
-            expected="stored numbers or fixed-length bytes, in the file itself",
-            found=problem,
-            fix=_REBUILD,
+        expected = "stored numbers or fixed-length bytes, in the file itself"
+        raise _refusal(
+            f"data set {name!r} of the feature cache is not as it should be", path, expected, problem
         )
     return data
 
 
 def _check_shapes(path: Path, file: h5py.File, n_patches: int) -> None:
     n, _, dim = _own(path, file, "tokens").shape
-    expected = {
-        "tokens": (n, n_patches, dim),
-        "masks": (n, n_patches),
-        "boxes": (n, 4),
-        "image_id": (n,),
-        "view": (n,),
-    }
-    for name, shape in expected.items():
+    for name, shape in record_shapes(n, n_patches, dim).items():
         data = _own(path, file, name)
         if data.shape != shape or data.dtype != DTYPES.get(name, data.dtype) or not data.fletcher32:
-            raise ProvenanceError(
-                f"data set {name!r} of the feature cache is not as it should be",
-                where=path,
-                expected=f"{shape} {DTYPES.get(name, 'bytes')} with fletcher32",
-                found=f"{data.shape} {data.dtype}{'' if data.fletcher32 else ' without fletcher32'}",
-                fix=_REBUILD,
-            )
+            problem = f"data set {name!r} of the feature cache is not as it should be"
+            expected = f"{shape} {DTYPES.get(name, 'bytes')} with fletcher32"
+            found = f"{data.shape} {data.dtype}{'' if data.fletcher32 else ' without fletcher32'}"
+            raise _refusal(problem, path, expected, found)
 
 
 def _check_agreement(shards: Sequence[_Shard]) -> None:
@@ -426,28 +392,22 @@ def _check_agreement(shards: Sequence[_Shard]) -> None:
         check_provenance(shard.provenance, expected=first.provenance, where=shard.path, fix=_REBUILD)
         for name in ("kind", "grid", "count"):
             if getattr(shard, name) != getattr(first, name):
-                raise ProvenanceError(
-                    f"shards of different {name} given together",
-                    where=shard.path,
-                    expected=f"{getattr(first, name)} as in {first.path}",
-                    found=str(getattr(shard, name)),
-                    fix=_REBUILD,
-                )
+                problem, expected = f"shards of different {name} given together", getattr(first, name)
+                raise _refusal(problem, shard.path, f"{expected} as in {first.path}", getattr(shard, name))
     if [shard.index for shard in shards] != list(range(first.count)):
-        raise ProvenanceError(
+        problem, expected = (
             "the shards given are not the whole feature cache",
-            where=first.path,
-            expected=f"shards 0 to {first.count - 1}, each once",
-            found=", ".join(str(shard.index) for shard in shards),
-            fix="name all shards, or run `snakemake --cores all` to build those that are missing",
+            f"shards 0 to {first.count - 1}",
         )
+        found = ", ".join(str(shard.index) for shard in shards)
+        fix = "name all shards, or run `snakemake --cores all` to build those that are missing"
+        raise _refusal(problem, first.path, f"{expected}, each once", found, fix)
 
 
 def _damaged(path: Path, error: Exception) -> ProvenanceError:
-    return ProvenanceError(
-        "the feature cache is damaged",
-        where=path,
-        expected="a whole HDF5 file with matching checksums",
-        found=str(error) or type(error).__name__,
-        fix=_REBUILD,
-    )
+    expected, found = "a whole HDF5 file with matching checksums", str(error) or type(error).__name__
+    return _refusal("the feature cache is damaged", path, expected, found)
+
+
+def _refusal(problem: str, where: Path, expected: str, found: object, fix: str = _REBUILD) -> ProvenanceError:
+    return ProvenanceError(problem, where=where, expected=expected, found=str(found), fix=fix)
