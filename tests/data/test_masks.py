@@ -27,7 +27,8 @@ from spheremap.data.masks import DetectedMasks, DetectorWeights, NoMasks, OwnMas
 from spheremap.data.masks.detections import COCO_CLASS, Detections, box_iou, choose, coco_classes
 from spheremap.data.masks.detector import CLASSES, HUB, MaskRCNNDetector, build_model, locate_weights
 from spheremap.data.masks.sheet import COLOURS, COLUMNS, TILE, Entry, choose_entries
-from spheremap.data.masks.store import Outcome, Subject
+from spheremap.data.masks.store import Outcome
+from spheremap.data.subjects import Subject
 from spheremap.data.tables import FILES, PROVENANCE, read_provenance, read_tables, write_tables
 
 SIZE = (60, 40)  # width, height

@@ -31,6 +31,7 @@ from spheremap.base.files import sha256_file
 from spheremap.cli import main
 from spheremap.config.backbone import Backbone as BackboneSpec
 from spheremap.config.backbone import ImageSizes, WeightsSpec
+from spheremap.data.subjects import Subject
 from spheremap.data.tables import Tables, write_tables
 from spheremap.features.backbones.extractor import Extractor
 from spheremap.features.backbones.weights import fetch_weights
@@ -39,7 +40,6 @@ from spheremap.features.cache.builder import (
     CacheSpec,
     FeaturesSpec,
     Kind,
-    Source,
     Summary,
     build_shard,
     select_sources,
@@ -58,7 +58,7 @@ SIZES = [(40, 30), (31, 50), (64, 64), (33, 48), (50, 20), (27, 27)]
 # ---- a world of six pictures -------------------------------------------------------------------------------
 
 
-def make_sources(folder: Path, count: int = len(SIZES)) -> list[Source]:
+def make_sources(folder: Path, count: int = len(SIZES)) -> list[Subject]:
     """Pictures of noise with a rectangle as the object; every third one has no mask."""
     generator = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,15 +72,15 @@ def make_sources(folder: Path, count: int = len(SIZES)) -> list[Source]:
         Image.fromarray(mask).save(mask_path)
         box = (3.0, 5.0, width - 3.0, height - 5.0)
         sources.append(
-            Source(f"toy/{i:04}", path, None if i % 3 == 2 else mask_path, 12, box, (width, height))
+            Subject(f"toy/{i:04}", "toy", path, None if i % 3 == 2 else mask_path, 12, box, (width, height))
         )
     return sources
 
 
-def make_tables(sources: list[Source]) -> Tables:
+def make_tables(sources: list[Subject]) -> Tables:
     """Images 0-3 are the train pairs' sources, 4 and 5 the test pair; val reuses them."""
     rows = [
-        world.image_row(source.image_id, *source.size, source.bbox, 0.0)
+        world.image_row(source.image_id, *source.size, source.box, 0.0)
         | {"path": str(source.path), "mask_path": str(source.mask_path or ""), "mask_value": 12}
         for source in sources
     ]
@@ -99,7 +99,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Source]:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Subject]:
     return make_sources(tmp_path_factory.mktemp("pictures"))
 
 
@@ -107,7 +107,7 @@ Build = Callable[..., Summary]
 
 
 @pytest.fixture(scope="module")
-def build(weights: Path, sources: list[Source]) -> Build:
+def build(weights: Path, sources: list[Subject]) -> Build:
     def run(out: Path, **changes: Any) -> Summary:
         options: dict[str, Any] = {
             "spec": SPEC, "sources": sources, "weights": weights, "kind": "views", "shard": (0, 1),
@@ -220,13 +220,13 @@ def test_mask_is_sampled_at_patch_centres() -> None:
 # ---- choosing images ---------------------------------------------------------------------------------------
 
 
-def test_views_take_train_sources_and_images_the_rest(sources: list[Source]) -> None:
+def test_views_take_train_sources_and_images_the_rest(sources: list[Subject]) -> None:
     tables = make_tables(sources)
     assert select_sources(tables, "views") == sources[:4]
     assert select_sources(tables, "images") == sources[4:]
 
 
-def test_more_shards_than_images(sources: list[Source]) -> None:
+def test_more_shards_than_images(sources: list[Subject]) -> None:
     message = r"too few images[\s\S]*at least 5[\s\S]*found: 4[\s\S]*set features.shards to 4 or less"
     with pytest.raises(InputError, match=message):
         select_sources(make_tables(sources), "views", (0, 5))
@@ -260,7 +260,7 @@ def test_a_cache_of_nothing_where_nothing_is_measured(build: Build, tmp_path: Pa
 def test_shards_are_a_partition_in_order_by_category() -> None:
     names = ["cow", "ant", "bee"] * 4 + ["ant", "ant"]
     box = (0.0, 0.0, 1.0, 1.0)
-    sources = [Source(f"{n}/{i:02}", Path(f"{i}"), None, 12, box, (1, 1)) for i, n in enumerate(names)]
+    sources = [Subject(f"{n}/{i:02}", n, Path(f"{i}"), None, 12, box, (1, 1)) for i, n in enumerate(names)]
     tables, ids = make_tables(sources), [source.image_id for source in sources]
     tables = dataclasses.replace(tables, pairs=pd.DataFrame({"split": "train", "source": ids, "target": ids}))
     for count in (1, 2, 5, 3):
@@ -304,7 +304,7 @@ def test_cuts_by_hand(sizes: list[int], edges: list[int]) -> None:
 # ---- what is in a cache ------------------------------------------------------------------------------------
 
 
-def test_records_are_what_the_extractor_says(cache_file: Path, sources: list[Source], weights: Path) -> None:
+def test_records_are_what_the_extractor_says(cache_file: Path, sources: list[Subject], weights: Path) -> None:
     extractor = Extractor(BACKBONE, weights)
     with FeatureCache.open([cache_file]) as cache:
         assert (cache.kind, cache.grid, cache.dim, len(cache)) == ("views", (2, 2), 64, 18)
@@ -322,7 +322,7 @@ def test_records_are_what_the_extractor_says(cache_file: Path, sources: list[Sou
     assert 0 < cache.masks.mean() < 1
 
 
-def test_whole_images(build: Build, tmp_path: Path, sources: list[Source]) -> None:
+def test_whole_images(build: Build, tmp_path: Path, sources: list[Subject]) -> None:
     build(tmp_path / "images.h5", kind="images")
     with FeatureCache.open([tmp_path / "images.h5"]) as cache:
         assert (cache.kind, cache.grid, len(cache)) == ("images", (3, 3), 6)
@@ -331,7 +331,7 @@ def test_whole_images(build: Build, tmp_path: Path, sources: list[Source]) -> No
 
 
 def test_the_largest_image_is_named_before_anything_is_computed(
-    build: Build, tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+    build: Build, tmp_path: Path, sources: list[Subject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = dataclasses.replace(SPEC, features=dataclasses.replace(FEATURES, fit="original"))
     larger = dataclasses.replace(sources[3], size=(1000, 20))
@@ -341,8 +341,8 @@ def test_the_largest_image_is_named_before_anything_is_computed(
     assert not (tmp_path / "images.h5").exists()
 
 
-def test_without_mask_the_box_is_the_object(sources: list[Source]) -> None:
-    source = dataclasses.replace(sources[0], mask_path=None, bbox=(10.2, 0.0, 20.0, 9.5), size=(40, 30))
+def test_without_mask_the_box_is_the_object(sources: list[Subject]) -> None:
+    source = dataclasses.replace(sources[0], mask_path=None, box=(10.2, 0.0, 20.0, 9.5), size=(40, 30))
     mask = builder._object_mask(source)
     expected = np.zeros((30, 40), dtype=bool)
     expected[0:10, 10:20] = True
@@ -360,7 +360,7 @@ def test_bytes_depend_on_nothing_but_the_work(build: Build, cache_file: Path, tm
 
 
 @pytest.fixture(scope="module")
-def shard_files(build: Build, sources: list[Source], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def shard_files(build: Build, sources: list[Subject], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("shards")
     for i, part in enumerate((sources[:1], sources[1:4], sources[4:])):
         build(folder / f"{i}.h5", sources=part, shard=(i, 3))
@@ -416,7 +416,7 @@ def test_provenance_is_compared(cache_file: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def strangers(build: Build, sources: list[Source], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def strangers(build: Build, sources: list[Subject], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two files in place of the second shard: made with other settings, and of fewer images."""
     folder = tmp_path_factory.mktemp("strangers")
     made = {"step": "cache", "params": {"block": 2}}
@@ -442,7 +442,7 @@ def test_reading_takes_no_memory_beside_the_result(large_records: FeatureCache, 
 
 @pytest.fixture(scope="module")
 def large_records(
-    build: Build, sources: list[Source], tmp_path_factory: pytest.TempPathFactory
+    build: Build, sources: list[Subject], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FeatureCache]:
     """A cache with 128 KiB of tokens per record."""
     backbone = dataclasses.replace(BACKBONE, image_size=ImageSizes(512, 48))
@@ -495,7 +495,7 @@ def test_any_program_reads_the_shards_as_one(
         assert json.loads(file.attrs["provenance"]) == cache.provenance
 
 
-def test_image_ids_of_any_length_share_an_index(build: Build, sources: list[Source], tmp_path: Path) -> None:
+def test_image_ids_of_any_length_share_an_index(build: Build, sources: list[Subject], tmp_path: Path) -> None:
     names = ["a", "a longer näme 象"]
     for i, name in enumerate(names):
         build(tmp_path / f"{i}.h5", sources=[dataclasses.replace(sources[i], image_id=name)], shard=(i, 2))
@@ -740,7 +740,7 @@ def test_tokens_too_large_for_float16(build: Build, tmp_path: Path, monkeypatch:
 
 
 @pytest.fixture
-def command(tmp_path: Path, weights: Path, sources: list[Source]) -> list[str]:
+def command(tmp_path: Path, weights: Path, sources: list[Subject]) -> list[str]:
     """Arguments of a `spheremap cache` that caches many views, so that it can be killed on the way."""
     spec = json.loads(json.dumps(dataclasses.asdict(SPEC)))
     spec["features"] |= {"views": 40, "batch": 5}
@@ -904,7 +904,7 @@ def test_memory_does_not_grow_with_the_number_of_images(build: Build, tmp_path: 
 def test_crops_are_those_of_the_parameters(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(path)
-    source = builder.Source("a/1", path, None, 1, (0.0, 0.0, 60.0, 40.0), (60, 40), (None, None))
+    source = Subject("a/1", "a", path, None, 1, (0.0, 0.0, 60.0, 40.0), (60, 40), (None, None))
     features = dataclasses.replace(FEATURES, seed=7, crop_scale=(0.1, 0.2), crop_ratio=(1.5, 2.0), views=4)
     found = [view.box.tolist() for view in builder.decode_views(source, features, "views", 32, (2, 2))]
     expected = [
@@ -918,7 +918,7 @@ def test_crops_are_those_of_the_parameters(tmp_path: Path) -> None:
 
 
 def test_mirror_images_and_a_blank_picture(
-    build: Build, tmp_path: Path, weights: Path, sources: list[Source]
+    build: Build, tmp_path: Path, weights: Path, sources: list[Subject]
 ) -> None:
     record = {"step": "cache", "params": {"block": 1}, "inputs": {"weights": "a"}}
     for kind in ("images", "mirrored", "blank"):

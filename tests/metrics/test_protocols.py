@@ -15,8 +15,9 @@ from world import FakeCache, groups_of, image_row, keypoint_row, leaves_of, make
 
 from spheremap.base.errors import InputError
 from spheremap.config.scoring import Sweep
+from spheremap.data.subjects import Subject
 from spheremap.data.tables import Tables
-from spheremap.features.cache.builder import FeaturesSpec, Source, decode_views
+from spheremap.features.cache.builder import FeaturesSpec, decode_views
 from spheremap.features.geometry import patch_centres, square_box
 from spheremap.methods.engine.queries import build_queries
 from spheremap.methods.engine.readout import Readout, best_patch, place
@@ -501,7 +502,7 @@ def test_images_are_padded_or_stretched(tmp_path) -> None:
     picture = np.zeros((20, 40, 3), dtype=np.uint8)
     picture[:, 20:] = 200
     Image.fromarray(picture).save(tmp_path / "a.png")
-    source = Source("c/a", tmp_path / "a.png", None, 1, (20, 0, 40, 20), (40, 20))
+    source = Subject("c/a", "c", tmp_path / "a.png", None, 1, (20, 0, 40, 20), (40, 20))
     features = FeaturesSpec("any", 1, (0.5, 1.5), (0.75, 1.33), 0, 1, "float32", 1, "pad")
     (padded,), (stretched,) = (
         decode_views(source, replace(features, fit=fit), "images", 16, (4, 4)) for fit in ("pad", "stretch")
@@ -520,7 +521,7 @@ def test_images_keep_their_resolution(tmp_path, width: int, height: int) -> None
     rng = np.random.default_rng(0)
     picture = rng.integers(1, 256, (height, width, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "a.png")
-    source = Source("c/a", tmp_path / "a.png", None, 1, (0, 0, width, height), (width, height))
+    source = Subject("c/a", "c", tmp_path / "a.png", None, 1, (0, 0, width, height), (width, height))
     features = FeaturesSpec("any", 1, (0.5, 1.5), (0.75, 1.33), 0, 1, "float32", 1, "original")
     (view,) = decode_views(source, features, "images", 48, (3, 3))
     assert view.pixels.shape == (48, 48, 3)

@@ -27,8 +27,9 @@ from spheremap.config import EvaluateSlice, Params, load_params
 from spheremap.config.methods import companions_of, entries_of, learning
 from spheremap.config.slices import parse
 from spheremap.data.keypoint_groups import read_keypoint_groups
+from spheremap.data.subjects import Subject
 from spheremap.data.tables import read_tables, tables_digest
-from spheremap.features.cache.builder import BLANK, CacheSpec, Kind, Source, build_shard, select_sources
+from spheremap.features.cache.builder import BLANK, CacheSpec, Kind, build_shard, select_sources
 from spheremap.features.cache.reader import FeatureCache
 from spheremap.methods import make_methods
 from spheremap.methods.engine.fitting import load_published
@@ -163,7 +164,7 @@ def _features(
     bundle: Bundle,
     spec: CacheSpec,
     kinds: Sequence[Kind],
-    sources: Sequence[Source],
+    sources: Sequence[Subject],
     tables: Mapping[str, str],
     weights: Path | None,
     device: torch.device,

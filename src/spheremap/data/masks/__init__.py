@@ -29,7 +29,8 @@ from spheremap.data.adapters.common import FileDigest, refusal
 from spheremap.data.images import load_rgb
 from spheremap.data.masks.detections import Detector, box_iou, choose, coco_classes
 from spheremap.data.masks.sheet import NAMES, Entry, count_used, draw_sheet
-from spheremap.data.masks.store import FOREGROUND, Outcome, Store, Subject, Used
+from spheremap.data.masks.store import FOREGROUND, Outcome, Store, Used
+from spheremap.data.subjects import Subject, subjects_of
 from spheremap.data.tables import IMAGES, PROVENANCE, Tables, fill_tables, read_tables, tables_digest
 
 __all__ = ["DetectedMasks", "DetectorWeights", "NoMasks", "OwnMasks", "read_masks_params", "write_masks"]
@@ -69,7 +70,7 @@ def write_masks(
     """
     _check_places(tables, out, work)
     before = read_tables(tables)
-    subjects = _subjects(before)
+    subjects = subjects_of(before.images.sort_values("image_id"))
     inputs = {**tables_digest(tables), PROVENANCE: sha256_file(tables / PROVENANCE)}
     with exclusive(work / "lock"):
         if isinstance(params, DetectedMasks):
@@ -174,22 +175,6 @@ def _outcome(used: Used, reason: str, mask: NDArray[np.bool_], subject: Subject)
 
 
 # --- tables and places --------------------------------------------------------------------------------------
-
-
-def _subjects(tables: Tables) -> list[Subject]:
-    """The images in the order of their ids."""
-    return [
-        Subject(
-            image_id=row["image_id"],
-            category=row["category"],
-            path=Path(row["path"]),
-            mask_path=Path(row["mask_path"]) if row["mask_path"] else None,
-            mask_value=row["mask_value"],
-            box=(row["x1"], row["y1"], row["x2"], row["y2"]),
-            size=(row["width"], row["height"]),
-        )
-        for row in tables.images.sort_values("image_id").to_dict("records")
-    ]
 
 
 def _content(subject: Subject) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from spheremap.data.images import load_rgb
-from spheremap.data.masks.store import Outcome, Subject
+from spheremap.data.masks.store import Outcome
+from spheremap.data.subjects import Subject
 
 COLUMNS, ROWS = 12, 2  # pictures per category
 TILE, GAP, LINE = 128, 4, 20  # pixels: side of a picture, between pictures, height of a line of text

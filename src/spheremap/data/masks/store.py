@@ -8,7 +8,6 @@ its mask, and holds the mask's SHA-256: what does not fit is found anew.
 """
 
 import dataclasses
-import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,36 +21,9 @@ from PIL import Image
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import atomic_path, read_json, sha256_file, write_json
 from spheremap.base.provenance import digest, seal, unseal
-from spheremap.data.images import load_mask
 
 FOREGROUND = 255  # value of the object in the masks written here
 Used = Literal["maskrcnn", "own", "box"]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An image as the tables describe it; `mask_path` None: it has no mask."""
-
-    image_id: str
-    category: str
-    path: Path
-    mask_path: Path | None
-    mask_value: int
-    box: tuple[float, float, float, float]
-    size: tuple[int, int]  # width, height
-
-    def mask(self) -> NDArray[np.bool_]:
-        """The object's pixels `(H, W)`: of its mask, or of the whole box, to the last pixel that it touches.
-
-        Raises:
-            InputError: if the mask cannot be read or is not of the image's size.
-        """
-        if self.mask_path is not None:
-            return load_mask(self.mask_path, self.mask_value, self.size)
-        x1, y1, x2, y2 = self.box
-        mask = np.zeros(self.size[::-1], dtype=bool)
-        mask[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)] = True
-        return mask
 
 
 @dataclass(frozen=True)

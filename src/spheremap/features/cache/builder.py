@@ -30,7 +30,8 @@ from spheremap.base.files import atomic_path
 from spheremap.base.progress import progress
 from spheremap.config import CacheSlice as CacheSpec
 from spheremap.config.backbone import Features as FeaturesSpec
-from spheremap.data.images import load_mask, load_rgb
+from spheremap.data.images import load_rgb
+from spheremap.data.subjects import Subject, subjects_of
 from spheremap.data.tables import Tables
 from spheremap.features.backbones.extractor import Extractor
 from spheremap.features.cache.reader import DTYPES, SCHEMA, record_shapes
@@ -52,20 +53,7 @@ _QUEUED = 2  # batches that may wait on either side of the backbone
 _MIRRORED = {"images": False, "mirrored": True}  # kinds of whole images
 
 
-@dataclass(frozen=True)
-class Source:
-    """One image as the tables describe it."""
-
-    image_id: str
-    path: Path
-    mask_path: Path | None  # None: the whole bounding box is the object
-    mask_value: int
-    bbox: tuple[float, float, float, float]
-    size: tuple[int, int]  # width, height
-    sha256: tuple[str | None, str | None] = (None, None)  # of image and mask, where the tables know it
-
-
-BLANK = Source("blank", Path(), None, 0, (0, 0, 0, 0), (0, 0))  # of the one record of kind "blank"
+BLANK = Subject("blank", "", Path(), None, 0, (0, 0, 0, 0), (0, 0))  # of the one record of kind "blank"
 
 
 @dataclass(frozen=True)
@@ -88,7 +76,7 @@ def select_sources(
     kind: Kind,
     shard: tuple[int, int] = (0, 1),
     measured: Collection[str] = ("val", "test"),
-) -> list[Source]:
+) -> list[Subject]:
     """The images of one shard, by category, then id.
 
     Kind "views" takes the distinct source images of the train pairs, kinds "images" and "mirrored" every
@@ -122,23 +110,12 @@ def select_sources(
             else "add pairs of these splits",
         )
     part = shard_range(images.groupby("category").size().tolist(), index, count)
-    return [
-        Source(
-            image_id=row["image_id"],
-            path=Path(row["path"]),
-            mask_path=Path(row["mask_path"]) if row["mask_path"] else None,
-            mask_value=row["mask_value"],
-            bbox=(row["x1"], row["y1"], row["x2"], row["y2"]),
-            size=(row["width"], row["height"]),
-            sha256=(tables.pictures.get(row["path"]), tables.pictures.get(row["mask_path"])),
-        )
-        for row in images.iloc[part.start : part.stop].to_dict("records")
-    ]
+    return subjects_of(images.iloc[part.start : part.stop], tables.pictures)
 
 
 def build_shard(
     spec: CacheSpec,
-    sources: Sequence[Source],
+    sources: Sequence[Subject],
     *,
     weights: Path,
     kind: Kind,
@@ -174,7 +151,7 @@ def build_shard(
         largest = max(sources, key=lambda source: max(source.size))
         whole_box(largest.size, spec.features.fit, size, grid, largest.path)
 
-    def decode(source: Source) -> list[View]:
+    def decode(source: Subject) -> list[View]:
         if kind == "blank":
             return [blank_view(extractor.mean_colour, size, grid)]
         return decode_views(source, spec.features, kind, size, grid)
@@ -224,7 +201,7 @@ def _room_for(size: int, out: Path) -> Iterator[None]:
     yield
 
 
-def decode_views(source: Source, features: FeaturesSpec, kind: Kind, size: int, grid: Grid) -> list[View]:
+def decode_views(source: Subject, features: FeaturesSpec, kind: Kind, size: int, grid: Grid) -> list[View]:
     """All network inputs of one image: its training views, or the whole image made square.
 
     Of a mirrored image the whole input is mirrored, borders and mask included: patch (row, column) shows what
@@ -255,13 +232,8 @@ def decode_views(source: Source, features: FeaturesSpec, kind: Kind, size: int, 
     return [make_view(image, mask, box, size, grid) for box in boxes]
 
 
-def _object_mask(source: Source) -> NDArray[np.bool_]:
-    if source.mask_path is None:
-        mask = np.zeros(source.size[::-1], dtype=bool)
-        x1, y1, x2, y2 = source.bbox
-        mask[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)] = True
-    else:
-        mask = load_mask(source.mask_path, source.mask_value, source.size, source.sha256[1])
+def _object_mask(source: Subject) -> NDArray[np.bool_]:
+    mask = source.mask()
     if not mask.any():
         raise InputError(
             f"image {source.image_id!r} has no foreground",
@@ -276,8 +248,8 @@ def _object_mask(source: Source) -> NDArray[np.bool_]:
 def _fill(
     file: h5py.File,
     extractor: Extractor,
-    sources: Sequence[Source],
-    decode: Callable[[Source], list[View]],
+    sources: Sequence[Subject],
+    decode: Callable[[Subject], list[View]],
     views: int,
     batch: int,
     threads: int,
