@@ -22,8 +22,9 @@ from safetensors.torch import save_file
 from torchvision.models import detection as tv
 
 from spheremap.cli import main
+from spheremap.config.data_sets import DetectedMasks, DetectorWeights, NoMasks, OwnMasks
 from spheremap.data.images import load_mask
-from spheremap.data.masks import DetectedMasks, DetectorWeights, NoMasks, OwnMasks, write_masks
+from spheremap.data.masks import write_masks
 from spheremap.data.masks.detections import COCO_CLASS, Detections, box_iou, choose, coco_classes
 from spheremap.data.masks.detector import CLASSES, HUB, MaskRCNNDetector, build_model, locate_weights
 from spheremap.data.masks.sheet import COLOURS, COLUMNS, TILE, Entry, choose_entries
@@ -366,7 +367,8 @@ MORTAL = """
 import os, signal
 from pathlib import Path
 import numpy as np
-from spheremap.data.masks import DetectedMasks, DetectorWeights, write_masks
+from spheremap.config.data_sets import DetectedMasks, DetectorWeights
+from spheremap.data.masks import write_masks
 from spheremap.data.masks.detections import Detections
 
 class Mortal:

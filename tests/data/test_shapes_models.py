@@ -156,7 +156,6 @@ def test_instances_are_normalised_and_well_formed(category: str) -> None:
     assert 12 <= len(names) == len(set(names)) <= 24
     for made in instances(category):
         mesh = made.mesh
-        assert made.category == category
         assert tuple(made.keypoints) == names
         assert (mesh.vertices.dtype, mesh.faces.dtype, mesh.colors.dtype) == ("f8", "i4", "f4")
         assert len(mesh.colors) == len(mesh.faces)

@@ -35,6 +35,7 @@ from spheremap.base.files import sha256_file, write_json
 from spheremap.base.provenance import digest, seal
 from spheremap.cli import main
 from spheremap.config import EvaluateSlice
+from spheremap.config.learning import Validation
 from spheremap.config.slices import parse
 from spheremap.data.tables import Tables, tables_digest, write_tables
 from spheremap.features.cache.space import feature_space
@@ -568,7 +569,7 @@ def test_validation_equals_the_evaluation(plain) -> None:
     cache, tables, head = make_world(0)
     rotated, other = FakeHead(head.dim, rotation=random_rotation(0)), FakeHead(head.dim)
     other.matrix = -other.matrix[::-1].copy()
-    score = make_validation(cache, tables, "test", 0.2, 0.1, 1000, 0)
+    score = make_validation(cache, tables, Validation(0.2, 0.1, 1000), 0, split="test")
     for own, results in ((head, plain), (rotated, plain), (other, scored(cache, tables, other))):
         assert score(own) == pytest.approx(leaves_of(results)["fused"]["pck_point@0.10"], abs=1e-4)
     cache.reads.clear()
@@ -578,24 +579,16 @@ def test_validation_equals_the_evaluation(plain) -> None:
 
 def test_validation_draws_pairs_by_seed() -> None:
     cache, tables, head = make_world(0, images=6)
-    scores = [make_validation(cache, tables, "test", 0.2, 0.1, 5, seed)(head) for seed in (0, 0, 1, 2, 3)]
+    settings = Validation(0.2, 0.1, 5)
+    scores = [make_validation(cache, tables, settings, seed, split="test")(head) for seed in (0, 0, 1, 2, 3)]
     assert scores[0] == scores[1]
     assert len(set(scores)) > 1
 
 
-@pytest.mark.parametrize(
-    ("split", "alpha", "pairs", "message"),
-    [
-        ("test", 0, 10, "validation settings"),
-        ("test", 0.1, 0, "validation settings"),
-        ("test", float("nan"), 10, "validation settings"),
-        ("val", 0.1, 10, "split 'val'"),  # without a common keypoint
-    ],
-)
-def test_validation_refuses_bad_settings(split: str, alpha: float, pairs: int, message: str) -> None:
+def test_validation_needs_a_common_keypoint() -> None:
     cache, tables, _ = make_world(0)
-    with pytest.raises(InputError, match=message):
-        make_validation(cache, tables, split, 0.2, alpha, pairs, 0)
+    with pytest.raises(InputError, match="split 'val'"):
+        make_validation(cache, tables, Validation(0.2, 0.1, 10), 0, split="val")
 
 
 def test_gaps_count_in_the_bins_asked_for() -> None:

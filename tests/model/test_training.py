@@ -26,7 +26,7 @@ from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.base.provenance import provenance
 from spheremap.cli import main
 from spheremap.config import learning, load_params
-from spheremap.config.learning import LOSS_WEIGHTS, PAPERS_TRAIN
+from spheremap.config.learning import LOSS_WEIGHTS, PAPERS_TRAIN, Validation
 from spheremap.data.tables import Tables, tables_digest, write_tables
 from spheremap.kernels import draw_key, draw_triplets, patch_coordinates
 from spheremap.kernels.cosine_reconstruction import reconstruction_loss
@@ -821,16 +821,16 @@ def test_the_command_bins_viewpoints_as_the_parameters_say(
 def test_the_command_validates_as_the_parameters_say(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: dict[str, Any] = {}
+    seen: list[Any] = []
 
-    def watched(cache: Any, tables: Any, **options: Any) -> Any:
-        seen.update(options)
+    def watched(cache: Any, tables: Any, *settings: Any, split: str) -> Any:
+        seen.extend([*settings, split])
         return lambda head: 0.0
 
     monkeypatch.setattr("spheremap.metrics.validation.make_validation", watched)
     project.params(steps=2, seed=3, validation={"sphere_weight": 0.45, "alpha": 0.07, "pairs": 5})
     assert project.run("watched") == 0
-    assert seen == {"split": "val", "sphere_weight": 0.45, "alpha": 0.07, "max_pairs": 5, "seed": 3}
+    assert seen == [Validation(0.45, 0.07, 5), 3, "val"]
 
 
 def test_without_validation_pairs_the_command_says_so(

@@ -39,18 +39,16 @@ from torch import Tensor
 
 from spheremap.api.protocol import Protocol
 from spheremap.api.weight import Source, SphereWeight
-from spheremap.base.cache import cache_folder
 from spheremap.base.choices import Precision
 from spheremap.base.errors import InputError, ProvenanceError
-from spheremap.base.files import atomic_path, scratch, sha256_file
-from spheremap.base.provenance import digest
+from spheremap.base.files import atomic_path, cache_folder, scratch, sha256_file
 from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.config.backbone import Backbone as BackboneSpec
 from spheremap.config.credit import METHOD, Credit
 from spheremap.config.fields import STRICT, Natural, Sha256, Share
 from spheremap.config.slices import parse
 from spheremap.features.backbones.weights import credit_of, fetch_weights
-from spheremap.features.cache.space import feature_space
+from spheremap.features.cache.space import check_trained_on
 from spheremap.metrics.sweep import Gain
 from spheremap.model.domain import Domain
 from spheremap.model.head import Head
@@ -223,7 +221,9 @@ def write_bundle(
     """
     check_exists(weights)
     digits = sha256_file(weights)
-    _check_agreement(head, backbone, digits, where)
+    features = {"params": {"backbone": dataclasses.asdict(backbone)}, "inputs": {"weights": digits}}
+    fix = "name the backbone and weights that the head was trained with"
+    check_trained_on(features, head.provenance, where, fix)
     about = About(
         dim=head.dim,
         categories=head.categories,
@@ -269,12 +269,7 @@ def read_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
     embedded = state.pop(EMBEDDED, None)
     domain = _domain(state, about, path)
     head = Head.restore(
-        state,
-        path,
-        name=about.head,
-        dim=about.dim,
-        categories=about.categories,
-        provenance=about.provenance,
+        state, path, name=about.head, dim=about.dim, categories=about.categories, provenance=about.provenance
     )
     weights = None if embedded is None else embedded.numpy().tobytes()
     return Bundle(path, about, head.to(device), None if domain is None else domain.to(device), weights)
@@ -309,22 +304,3 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             fix=_FIX,
         ) from error
     return state, content or {}
-
-
-def _check_agreement(head: Head, backbone: BackboneSpec, weights_sha256: str, where: Path) -> None:
-    """A head without provenance (the authors') is held to its width alone, when a matcher is made of it."""
-    if not head.provenance:
-        return
-    space = feature_space(
-        {"params": {"backbone": dataclasses.asdict(backbone)}, "inputs": {"weights": weights_sha256}}
-    )
-    own, trained = digest(space), head.provenance.get("inputs", {}).get("features", "none")
-    if own != trained:
-        raise ProvenanceError(
-            "the head was trained on other features",
-            where=where,
-            expected=f"a head for features of digest {own[:12]}: "
-            + ", ".join(f"{key} {value}" for key, value in space.items()),
-            found=f"digest {trained[:12]}: another backbone, weights or layer",
-            fix="name the backbone and weights that the head was trained with",
-        )

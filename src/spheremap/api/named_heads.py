@@ -5,24 +5,16 @@ backbone they were trained on; each is fetched once, and made a bundle in the us
 """
 
 import dataclasses
-import difflib
 import os
 from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from spheremap.api.bundle import (
-    SCHEMA,
-    check_exists,
-    fetch_to_cache,
-    read_bundle,
-    write_bundle,
-)
+from spheremap.api.bundle import SCHEMA, check_exists, fetch_to_cache, read_bundle, write_bundle
 from spheremap.api.protocol import Protocol
 from spheremap.api.weight import SphereWeight
-from spheremap.base.cache import cache_folder
-from spheremap.base.errors import InputError, ProvenanceError
-from spheremap.base.files import exclusive, sha256_file
+from spheremap.base.errors import InputError, ProvenanceError, did_you_mean
+from spheremap.base.files import cache_folder, exclusive, sha256_file
 from spheremap.base.provenance import digest
 from spheremap.config.backbone import Backbone
 from spheremap.config.credit import METHOD, Credit
@@ -93,12 +85,11 @@ def find_bundle(model: str | os.PathLike[str], weights: Path | None = None) -> P
     if path.exists():  # whatever reads it will say what is wrong
         return path
     names = [*shipped, *heads]
-    near = difflib.get_close_matches(str(model), names, n=1)
     raise InputError(
         "the bundle does not exist",
         where=path,
         expected=f"a file of `spheremap bundle`, or a head by name: {', '.join(names)}",
-        fix=f"did you mean {near[0]!r}?" if near else "make one with `spheremap bundle`, or correct the path",
+        fix=did_you_mean(str(model), names, "make one with `spheremap bundle`, or correct the path"),
     )
 
 

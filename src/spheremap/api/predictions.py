@@ -19,10 +19,8 @@ from spheremap.metrics.given import Given
 TEXTS = ("source", "target", "keypoint_id")
 NUMBERS = ("x", "y")
 OTHERS = ("method", "width", "height")  # that may stand there
-PICKLE_BYTES, ARRAY_BYTES = (
-    1 << 29,
-    1 << 12,
-)  # 12,234 pairs take some 30 MB; 30 keypoints in float64 720 bytes
+PICKLE_BYTES = 1 << 29  # 12,234 pairs take some 30 MB
+ARRAY_BYTES = 1 << 12  # 30 keypoints in float64 take 720 bytes
 
 
 def read_predictions(path: Path, tables: Tables) -> dict[str, Given]:

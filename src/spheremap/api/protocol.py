@@ -4,6 +4,7 @@ import dataclasses
 
 from pydantic.dataclasses import dataclass
 
+from spheremap.config import Params
 from spheremap.config.backbone import Fit
 from spheremap.config.fields import STRICT, Positive
 from spheremap.config.scoring import Odd, ReadoutKind, Sampling
@@ -30,6 +31,12 @@ class Protocol:
     window: Odd = 15
     temperature: Positive = 0.02
     sigma: Positive = 7.0
+
+    @classmethod
+    def of(cls, params: Params) -> "Protocol":
+        """That of params.yaml."""
+        own = params.evaluate
+        return cls(params.features.fit, own.source, own.readout, own.window, own.temperature, own.sigma)
 
     def make_readout(self) -> Readout:
         """The read-out that these settings describe."""

@@ -8,7 +8,6 @@ they learned.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from spheremap.api.bundle import About, Bundle, read_bundle
 from spheremap.api.named_heads import find_bundle
 from spheremap.api.project import PARAMS, make_tables
-from spheremap.base.errors import InputError, ProvenanceError
+from spheremap.base.errors import InputError, ProvenanceError, did_you_mean
 from spheremap.base.files import sha256_file
 from spheremap.base.provenance import digest, provenance
 from spheremap.base.tensors import digest_of
@@ -74,7 +73,8 @@ def score_bundle(
     check_known(dataset, params)
     path = find_bundle(path, weights)
     bundle = read_bundle(path, device)
-    settings = _settings(bundle.about, params, dataset, split, sphere_weight)
+    about = bundle.about
+    settings = _settings(about, params, dataset, split, sphere_weight)
     chosen = settings.evaluate
     names = (*chosen.methods, chosen.sweep.method)
     methods = make_methods(settings.methods, names)
@@ -85,12 +85,14 @@ def score_bundle(
         for method in methods.values()
         if isinstance(method, InDomain) and bundle.domain is not None
     }
-    spec = _cache_spec(bundle.about, params, dataset)
+    features = dataclasses.replace(
+        params.features, precision=about.precision, fit=about.protocol.fit, shards=1
+    )
+    spec = CacheSpec(features, about.backbone, dataset)
 
     folder = make_tables(dataset, threads)
     tables, digests = read_tables(folder), tables_digest(folder)
-    alike = settings.keypoint_groups
-    groups = read_keypoint_groups(alike, tables) if alike else None
+    groups = read_keypoint_groups(settings.keypoint_groups, tables)
     measured = chosen.split
     # before minutes of features, not after
     with_common_keypoint(
@@ -115,14 +117,14 @@ def score_bundle(
 
 
 def check_known(dataset: str, params: Params) -> None:
+    """Refuse a data set that params.yaml does not have."""
     known = params.datasets
     if dataset not in known:
-        near = difflib.get_close_matches(dataset, known, n=1)
         raise InputError(
             f"unknown data set {dataset!r}",
             where=PARAMS,
             expected=f"one of {', '.join(known)}",
-            fix=f"did you mean {near[0]!r}?" if near else "add an entry to `datasets`",
+            fix=did_you_mean(dataset, known, "add an entry to `datasets`"),
         )
 
 
@@ -145,19 +147,10 @@ def _settings(
     section["split"] = split or section["split"]
     protocol = dataclasses.asdict(about.protocol)
     del protocol["fit"]  # of the features
-    alike = params.datasets[dataset].keypoint_groups
     told: dict[str, Any] = {"evaluate": section | protocol, "methods": entries, "dataset": dataset}
-    told |= {"keypoint_groups": alike}
+    told["keypoint_groups"] = params.datasets[dataset].keypoint_groups
     settings: EvaluateSlice = parse(told, EvaluateSlice, where=PARAMS)
     return settings
-
-
-def _cache_spec(about: About, params: Params, dataset: str) -> CacheSpec:
-    """The section `features` with the bundle's backbone."""
-    features = dataclasses.replace(
-        params.features, precision=about.precision, fit=about.protocol.fit, shards=1
-    )
-    return CacheSpec(features, about.backbone, dataset)
 
 
 def _features(

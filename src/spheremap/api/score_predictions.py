@@ -67,8 +67,7 @@ def score_predictions(
     folder = make_tables(dataset, threads)
     tables, digests = read_tables(folder), tables_digest(folder)
     given = read_predictions(path, tables)
-    alike = params.datasets[dataset].keypoint_groups
-    groups = read_keypoint_groups(alike, tables) if alike else None
+    groups = read_keypoint_groups(params.datasets[dataset].keypoint_groups, tables)
     written = []
     for name, chosen in protocols.items():
         evaluate = settings(chosen.evaluate, list(given), split)

@@ -4,7 +4,9 @@ Every message answers four questions: what is wrong, what was expected, what cam
 The command line prints it without a traceback and exits with code 1.
 """
 
+import difflib
 import reprlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +57,9 @@ def short(value: Any) -> str:
     except ValueError:  # an integer of thousands of digits
         text = f"a {type(value).__name__} too large to print"
     return text if len(text) <= 200 else text[:200] + "…"
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """What to do about a name that is not among those known: the nearest one if any is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise

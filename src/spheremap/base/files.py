@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 _UNUSABLE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 
 
+def cache_folder() -> Path:
+    """In which fetched heads and weights are kept: $XDG_CACHE_HOME/spheremap, or ~/.cache/spheremap."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spheremap"
+
+
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
     """Yield a path beside `final` to write a file or directory to; it becomes `final` only on success.

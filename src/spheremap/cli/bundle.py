@@ -46,35 +46,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the file."""
     from spheremap.api.bundle import write_bundle
-    from spheremap.api.project import read_domain, read_project
+    from spheremap.api.project import read_domain
+    from spheremap.api.protocol import Protocol
     from spheremap.base.files import check_outputs
+    from spheremap.config import load_params
     from spheremap.model.head import load_head
 
-    project = read_project(args.params)
-    head = args.head or args.params.parent / "models" / project.dataset / "head.safetensors"
-    weights = args.weights or args.params.parent / "models" / "backbones" / f"{project.backbone}.safetensors"
+    params = load_params(args.params)
+    models, name = args.params.parent / "models", params.features.backbone
+    head = args.head or models / params.dataset / "head.safetensors"
+    weights = args.weights or models / "backbones" / f"{name}.safetensors"
     check_outputs({"--out": args.out}, [args.params, head, weights])
-    trained = load_head(head)
-    weight, why = _weight(args, head, project.sphere_weight)
-    domain = read_domain(project, head, trained.dim)
+    trained, backbone = load_head(head), params.backbones[name]
+    weight, why = _weight(args, head, float(params.methods["fused"]["sphere_weight"]))
+    domain = read_domain(params.methods, head, trained.dim)
     write_bundle(
         args.out,
         trained,
-        project.spec,
+        backbone,
         weights,
         where=head,
-        precision=project.precision,
+        precision=params.features.precision,
         weight=weight,
-        protocol=project.protocol,
+        protocol=Protocol.of(params),
         domain=domain,
-        credits=project.credits,
+        credits=params.credits(),
         embed=args.embed,
         compact=args.compact,
     )
     weights_inside, domain_inside = ("with" if inside else "without" for inside in (args.embed, domain))
     print(
         f"{args.out}: head {head}, {domain_inside} its domain, "
-        f"backbone {project.spec.model}, {weights_inside} weights"
+        f"backbone {backbone.model}, {weights_inside} weights"
     )
     print(f"{weight}{why}", file=sys.stderr)
 

@@ -92,7 +92,7 @@ def _torch() -> Iterator[tuple[str, str]]:
 
 
 def _disk() -> Iterator[tuple[str, str]]:
-    from spheremap.base.cache import cache_folder
+    from spheremap.base.files import cache_folder
 
     cache = cache_folder()
     sizes = [path.stat().st_size for path in cache.rglob("*") if path.is_file()]

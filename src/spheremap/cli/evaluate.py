@@ -41,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     workflow = parser.add_argument_group("the workflow's form", "Every input by its file.")
     workflow.add_argument(
-        "--params",
-        type=Path,
-        help="JSON with the keys `evaluate`, `methods` and `dataset`",
+        "--params", type=Path, help="JSON with the keys `evaluate`, `methods` and `dataset`"
     )
     workflow.add_argument("--tables", type=Path, help="folder of the canonical tables")
     workflow.add_argument("--images", type=Path, nargs="+", help="feature cache of whole images")
@@ -95,9 +93,7 @@ def _check_form(args: argparse.Namespace) -> None:
 
 
 def _score_bundle(args: argparse.Namespace) -> None:
-    from spheremap.api.score_bundle import (
-        score_bundle,  # it loads timm, which the workflow's form does without
-    )
+    from spheremap.api.score_bundle import score_bundle  # loads timm, which the workflow's form does without
     from spheremap.base.device import choose_device
     from spheremap.metrics.results import METRICS
     from spheremap.metrics.table import format_file
@@ -151,8 +147,7 @@ def _score_head(args: argparse.Namespace) -> None:
         )
     device = choose_device(args.device)
     tables = read_tables(args.tables)
-    alike = params.keypoint_groups
-    groups = read_keypoint_groups(alike, tables) if alike else None
+    groups = read_keypoint_groups(params.keypoint_groups, tables)
     inputs = tables_digest(args.tables)
     head = load_head(args.head, device)
     with FeatureCache.open(args.images, expect={"inputs": inputs}, companions=args.fitted) as cache:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     from spheremap.config.slices import read_slice
     from spheremap.data.tables import read_tables, tables_digest
     from spheremap.features.cache import FeatureCache
-    from spheremap.features.cache.space import check_same_space, feature_space
+    from spheremap.features.cache.space import check_same_space, digests_of
     from spheremap.methods import make_methods
     from spheremap.methods.engine.fitting import Fitting, save_fitted
     from spheremap.metrics.agreement import check_agreement
@@ -79,13 +79,7 @@ def run(args: argparse.Namespace) -> None:
                 "methods": entries_of(params.methods, [args.method]),
                 "dataset": params.dataset,
             },
-            {
-                **inputs,
-                "views": digest(views.provenance),
-                "images": digest(images.provenance),
-                "features": digest(feature_space(views.provenance)),
-                "head": sha256_file(args.head),
-            },
+            {**inputs, **digests_of(views, images), "head": sha256_file(args.head)},
         )
         fitting = Fitting(
             tables,

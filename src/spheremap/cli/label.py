@@ -29,8 +29,7 @@ def run(args: argparse.Namespace) -> None:
     import hashlib
 
     from spheremap.api.label_server import LabelServer
-    from spheremap.base.cache import cache_folder
-    from spheremap.base.files import exclusive
+    from spheremap.base.files import cache_folder, exclusive
     from spheremap.config.fields import Distinct
     from spheremap.config.slices import parse
     from spheremap.data.labels import Labels, Text, turn_upright

@@ -19,11 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the tables, and say which masks came of it; on standard error, which are wanting."""
-    from spheremap.data.masks import DetectedMasks, NoMasks, read_masks_params, write_masks
+    from spheremap.base.files import read_json
+    from spheremap.config.data_sets import DetectedMasks, Masks, NoMasks
+    from spheremap.config.slices import parse
+    from spheremap.data.masks import write_masks
     from spheremap.data.remarks import mask_remarks
     from spheremap.data.tables import read_tables
 
-    params = read_masks_params(args.params)
+    params = parse(read_json(args.params), Masks, where=args.params)
     detector = None
     if isinstance(params, DetectedMasks):
         import torch

@@ -35,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, help="file for the matches, .json or .csv (default: standard output)"
     )
     parser.add_argument(
-        "--format",
-        choices=["json", "csv"],
-        help="of the matches (default: that of --out; json without one)",
+        "--format", choices=["json", "csv"], help="of the matches (default: that of --out; json without one)"
     )
     parser.add_argument(
         "--picture", type=Path, help="draw the matches, such as matches.png; of many pairs, into this folder"

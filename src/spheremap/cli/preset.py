@@ -11,9 +11,7 @@ HELP = "write the settings of a preset into params.yaml"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "name",
-        nargs="?",
-        help="a file of the folder presets/, without its ending (default: list them)",
+        "name", nargs="?", help="a file of the folder presets/, without its ending (default: list them)"
     )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameters to change")
     parser.add_argument("--presets", type=Path, default=Path("presets"), help="folder of presets")

@@ -66,7 +66,7 @@ def _train(args: argparse.Namespace, device: "torch.device") -> None:
     from spheremap.config.slices import read_slice
     from spheremap.data.tables import read_tables, tables_digest
     from spheremap.features.cache import FeatureCache
-    from spheremap.features.cache.space import check_same_space, feature_space
+    from spheremap.features.cache.space import check_same_space, digests_of
     from spheremap.model.head import Head, save_head
     from spheremap.model.training import TrainParams, Views, train
     from spheremap.model.training.distributed import processes_here, rank, say
@@ -84,12 +84,7 @@ def _train(args: argparse.Namespace, device: "torch.device") -> None:
         record = provenance(
             "train",
             dataclasses.asdict(params),
-            {
-                **made_from["inputs"],
-                "views": digest(views_cache.provenance),
-                "images": digest(images_cache.provenance),
-                "features": digest(feature_space(views_cache.provenance)),
-            },
+            {**made_from["inputs"], **digests_of(views_cache, images_cache)},
         )
         head = Head.initialise(views_cache.dim, tables.categories, config.seed, config.head).to(device)
         views = Views(
@@ -130,16 +125,7 @@ def _validator(config: "TrainConfig", tables: "Tables", cache: "FeatureCache") -
     if tables.pairs_of("val").empty:
         say("there are no pairs of the split 'val': the last head is kept")
         return None
-    chosen = config.validation
-    return make_validation(
-        cache,
-        tables,
-        split="val",
-        sphere_weight=chosen.sphere_weight,
-        alpha=chosen.alpha,
-        max_pairs=chosen.pairs,
-        seed=config.seed,
-    )
+    return make_validation(cache, tables, config.validation, config.seed, split="val")
 
 
 def _describe(views: "Views", records: int) -> None:

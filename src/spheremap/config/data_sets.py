@@ -59,12 +59,10 @@ class DetectorWeights:
 
     source: Literal["hub", "file"] = Field(description="torchvision's own address, or a file.")
     path: str | None = Field(
-        default=None,
-        description="A state dict as torchvision publishes it (.pth), or as safetensors.",
+        default=None, description="A state dict as torchvision publishes it (.pth), or as safetensors."
     )
     sha256: Sha256 | None = Field(
-        default=None,
-        description="Of the file; null: unchecked, but recorded with the masks.",
+        default=None, description="Of the file; null: unchecked, but recorded with the masks."
     )
 
     @model_validator(mode="after")

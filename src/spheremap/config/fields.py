@@ -36,10 +36,7 @@ def need(ok: bool, expected: str) -> None:
 
 def one_of(name: str, names: Iterable[str], key: str, section: str) -> None:
     """Refuse a name that a section of params.yaml lacks."""
-    need(
-        name in names,
-        f"{key} is {name!r}, expected one of {', '.join(names)} (the entries of {section!r})",
-    )
+    need(name in names, f"{key} is {name!r}, expected one of {', '.join(names)} (the entries of {section!r})")
 
 
 Count = Annotated[int, Field(ge=1)]

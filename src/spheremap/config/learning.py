@@ -1,6 +1,5 @@
 """Section `train`: the spherical head, and how the best step of any training is chosen."""
 
-import difflib
 import math
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,16 +8,8 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from spheremap.base.choices import Precision
-from spheremap.config.fields import (
-    STRICT,
-    Count,
-    Natural,
-    NotNegative,
-    Positive,
-    Seed,
-    Share,
-    need,
-)
+from spheremap.base.errors import did_you_mean
+from spheremap.config.fields import STRICT, Count, Natural, NotNegative, Positive, Seed, Share, need
 
 Backend = Literal["auto", "reference", "triton"]
 Decay = Literal["none", "cosine"]
@@ -44,8 +35,7 @@ def _files(folder: str) -> list[str]:
 
 
 def _need_known(what: str, name: str, known: list[str]) -> None:
-    near = difflib.get_close_matches(name, known, n=1)
-    advice = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+    advice = did_you_mean(name, known, f"expected one of {', '.join(known)}")
     need(name in known, f"unknown {what} {name!r}; {advice}")
 
 

@@ -1,6 +1,5 @@
 """Parameters from files: params.yaml as DVC reads it, and the JSON slices of it that steps are handed."""
 
-import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import is_dataclass
@@ -12,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.constructor import DuplicateKeyError
 
-from spheremap.base.errors import InputError
+from spheremap.base.errors import InputError, did_you_mean
 from spheremap.base.files import read_json
 
 T = TypeVar("T")
@@ -107,8 +106,7 @@ def _complaints(errors: ValidationError, schema: dict[str, Any], key: str) -> It
             yield f"{'.'.join(place)}: moved; set {moved} instead"
         elif kind == "unexpected_keyword_argument":
             known = list(around.get("properties", {}))
-            near = difflib.get_close_matches(place[-1], known, n=1)
-            advice = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+            advice = did_you_mean(place[-1], known, f"expected one of {', '.join(known)}")
             yield f"{'.'.join(place[:-1]) or 'the top level'}: unknown parameter {place[-1]!r}; {advice}"
         elif kind.startswith("union_tag"):  # the key that tells which other keys there are
             given = f"expected one of {error['ctx']['expected_tags']}, found {error['ctx']['tag']!r}" \

@@ -29,6 +29,7 @@ MAX_JPEG_PIXELS = 300_000_000  # a JPEG is decoded at 1/2, 1/4 or 1/8 to stay be
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 # what is read; Pillow knows more, and starts Ghostscript for a file that holds PostScript, whatever its name
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")  # brands of HEIF files
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
 _SMALLER = "save a smaller copy: the network looks at less than a million pixels"
 
@@ -151,17 +152,9 @@ def _heic_hint(path: Path) -> str | None:
     """What to do about a file of a telephone that cannot be read."""
     with path.open("rb") as file:
         start = file.read(12)
-    kind = start[4:8] == b"ftyp" and start[8:] in (
-        b"heic",
-        b"heix",
-        b"heim",
-        b"heis",
-        b"hevc",
-        b"mif1",
-        b"msf1",
-    )
-    missing = "HEIF" not in photograph_formats()
-    return "it is a HEIC file: pip install pillow-heif, or save it as JPEG" if kind and missing else None
+    if start[4:8] != b"ftyp" or start[8:] not in _HEIC or "HEIF" in photograph_formats():
+        return None
+    return "it is a HEIC file: pip install pillow-heif, or save it as JPEG"
 
 
 def _open_header(file: BinaryIO) -> Image.Image:

@@ -20,9 +20,9 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from spheremap.base.errors import InputError, short
-from spheremap.base.files import atomic_path, read_json, write_csv, write_json
+from spheremap.base.files import atomic_path, write_csv, write_json
 from spheremap.config.fields import STRICT, Distinct, need
-from spheremap.config.slices import parse
+from spheremap.config.slices import parse, read_slice
 from spheremap.data.adapters.common import FileDigest, is_text, read_bytes, reading_picture
 from spheremap.data.adapters.folder import (
     BOX,
@@ -117,9 +117,7 @@ class Labels:
             raise InputError("the folder has no photographs", where=root, expected=expected)
         _check_distinct(root, self.sizes)
         stored = root / NAMES
-        names: KeypointNames = (
-            parse(read_json(stored), KeypointNames, where=stored) if stored.exists() else {}
-        )
+        names: KeypointNames = read_slice(stored, KeypointNames) if stored.exists() else {}
         self.labels: dict[str, Label] = {}
         for path, image in images.items():
             label = _label_of(image)
@@ -240,11 +238,9 @@ def _read_tables(root: Path) -> dict[str, LabelledImage]:
         InputError: for what the adapter refuses, and for tables that the page cannot keep.
     """
     if (root / "pairs.csv").exists():
+        problem, fix = "the folder has a table of pairs", "rename or remove it"
         expected = "none: pairs are drawn within the splits that are chosen on the page"
-        fix = "rename or remove it"
-        raise InputError(
-            "the folder has a table of pairs", where=root / "pairs.csv", expected=expected, fix=fix
-        )
+        raise InputError(problem, where=root / "pairs.csv", expected=expected, fix=fix)
     digests = {kind: FileDigest() for kind in ("tables", "images", "masks")}
     listed = (root / "images.csv").exists()
     images = read_images(root, None, digests, COLUMNS[2:]) if listed else {}

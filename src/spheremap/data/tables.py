@@ -172,13 +172,11 @@ def _record(directory: Path) -> dict[str, Any]:
 
 def _pictures(tables: Tables) -> pd.DataFrame:
     paths = sorted({*tables.images["path"], *tables.images["mask_path"]} - {""})
-    known = tables.pictures
-    digests = [known[path] if path in known else _sha256_if_there(Path(path)) for path in paths]
-    return pd.DataFrame({"path": paths, "sha256": digests})
-
-
-def _sha256_if_there(path: Path) -> str:
-    return sha256_file(path) if path.is_file() else ""
+    digests = dict(tables.pictures)
+    for path in paths:
+        if path not in digests:
+            digests[path] = sha256_file(Path(path)) if Path(path).is_file() else ""
+    return pd.DataFrame({"path": paths, "sha256": [digests[path] for path in paths]})
 
 
 def _read_csv(path: Path, schema: Mapping[str, str]) -> pd.DataFrame:

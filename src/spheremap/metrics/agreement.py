@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from spheremap.base.errors import InputError, ProvenanceError
-from spheremap.base.provenance import digest
 from spheremap.features.cache.reader import FeatureCache
-from spheremap.features.cache.space import feature_space
+from spheremap.features.cache.space import check_trained_on
 from spheremap.model.head import Head
 
 
@@ -30,16 +29,4 @@ def check_agreement(cache: FeatureCache, head: Head, where: Path) -> None:
             "the head was trained on features of another width",
             where=where, expected=str(cache.dim), found=str(head.dim), fix=fix,
         )  # fmt: skip
-    if not head.provenance:
-        return
-    space = feature_space(cache.provenance)
-    own, trained = digest(space), head.provenance.get("inputs", {}).get("features", "none")
-    if own != trained:
-        raise ProvenanceError(
-            "the head was trained on other features",
-            where=where,
-            expected=f"head for features of digest {own[:12]}: "
-            + ", ".join(f"{key} {value}" for key, value in space.items()),
-            found=f"digest {trained[:12]}: another backbone, weights or layer",
-            fix=fix,
-        )
+    check_trained_on(cache.provenance, head.provenance, where, fix)

@@ -102,10 +102,7 @@ def sparse_extremes(similarity: Tensor, high: Tensor, inside: Inside) -> tuple[T
 
 
 def normalise(
-    score: NDArray[np.float64],
-    low: NDArray[np.float64],
-    high: NDArray[np.float64],
-    first: NDArray[np.int64],
+    score: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64], first: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Min-max normalise scores per pair, as if all its similarities had been normalised before.
 

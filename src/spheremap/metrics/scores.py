@@ -6,7 +6,7 @@ What differs between a score, its interval and its breakdowns is the weights alo
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,7 @@ class Scores:
         design, samples = self.design(params), {}
         if params.bootstrap:
             samples = bootstrap.resample(statistics, design, params.bootstrap, params.seed)
+        interval = partial(bootstrap.interval, confidence=params.confidence, spread=design.spread)
         lines = []
         for (method, at), values in exact.items():
             group, base = groups[at], (params.baseline, at)
@@ -109,13 +110,13 @@ class Scores:
             for name, value in values.items():
                 columns = {"value": value[0]}
                 if samples:
-                    ends = self._ends(value[0], samples[method, at][name], design, params)
+                    ends = interval(value[0], samples[method, at][name])
                     columns |= dict(zip(("low", "high"), np.clip(ends, 0, 100), strict=True))
                 if method != params.baseline and params.baseline in self.measured:
                     columns["gain"] = value[0] - exact[base][name][0]
                     if samples:
                         deviating = samples[method, at][name] - samples[base][name]
-                        ends = self._ends(columns["gain"], deviating, design, params)
+                        ends = interval(columns["gain"], deviating)
                         columns |= dict(zip(("gain_low", "gain_high"), ends, strict=True))
                 lines += self._lines(key, name, columns)
         return pd.DataFrame(lines, columns=list(COLUMNS))
@@ -198,15 +199,6 @@ class Scores:
         return pck.distances(
             self.measured[method].predicted[points] * scale, self.questions.xy[points] * scale
         )
-
-    def _ends(
-        self,
-        exact: Floats,
-        samples: Floats,
-        design: bootstrap.Pairs | bootstrap.Clusters,
-        params: EvaluateParams,
-    ) -> tuple[Floats, Floats]:
-        return bootstrap.interval(exact, samples, params.confidence, design.spread)
 
 
 def _in_group(group: Group, answers: Answers) -> Statistic:

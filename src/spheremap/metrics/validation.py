@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-from spheremap.base.errors import InputError
 from spheremap.config.learning import Validation as Settings
 from spheremap.data.tables import Tables
 from spheremap.features.cache.reader import FeatureCache
@@ -71,30 +70,22 @@ class Validation:
 
 
 def make_validation(
-    cache: FeatureCache,
-    tables: Tables,
-    split: str,
-    sphere_weight: float,
-    alpha: float,
-    max_pairs: int,
-    seed: int,
+    cache: FeatureCache, tables: Tables, settings: Settings, seed: int, *, split: str
 ) -> Callable[[Head], float]:
     """Prepare the validation of a training run: a function of the head, wherever that is.
 
     Args:
         cache: features of whole images.
-        split: the split whose pairs are used, "val".
-        sphere_weight: share of the sphere in the fused similarity.
-        alpha: threshold as a share of the longer side of the target's box.
-        max_pairs: if more pairs have a keypoint in common, so many of them are drawn.
+        settings: if more pairs have a keypoint in common than they say, so many are drawn.
         seed: of that draw.
+        split: the split whose pairs are used, "val".
 
     Raises:
-        InputError: if no pair of the split has a keypoint visible in both images; for a number out of range.
+        InputError: if no pair of the split has a keypoint visible in both images.
     """
-    pairs = _some_pairs(tables, split, alpha, max_pairs, seed)
-    fused = Fused((FEATURES, SPHERE), sphere_weight)
-    return Validation(cache, tables, pairs, fused, SPHERE, alpha=alpha)
+    pairs = _some_pairs(tables, split, settings.pairs, seed)
+    fused = Fused((FEATURES, SPHERE), settings.sphere_weight)
+    return Validation(cache, tables, pairs, fused, SPHERE, alpha=settings.alpha)
 
 
 def make_fitted_validation(
@@ -116,19 +107,13 @@ def make_fitted_validation(
     if tables.pairs_of(split).empty:
         print(f"there are no pairs of the split {split!r}: what was learned last is kept", file=sys.stderr)
         return None
-    pairs = _some_pairs(tables, split, settings.alpha, settings.pairs, seed)
+    pairs = _some_pairs(tables, split, settings.pairs, seed)
     fused = Fused((method, SPHERE), settings.sphere_weight)
     score = Validation(cache, tables, pairs, fused, method, alpha=settings.alpha, head=head, device=device)
     return lambda network: score(fitted={method: network})
 
 
-def _some_pairs(tables: Tables, split: str, alpha: float, max_pairs: int, seed: int) -> pd.DataFrame:
-    if not (alpha > 0 and max_pairs >= 1):
-        raise InputError(
-            "bad validation settings",
-            expected="a positive alpha and at least one pair",
-            found=f"alpha {alpha}, {max_pairs} pairs",
-        )
+def _some_pairs(tables: Tables, split: str, max_pairs: int, seed: int) -> pd.DataFrame:
     pairs = with_common_keypoint(tables, tables.pairs_of(split), where=f"split {split!r}")
     if len(pairs) > max_pairs:
         drawn = np.random.default_rng(seed).choice(len(pairs), max_pairs, replace=False)

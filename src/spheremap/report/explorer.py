@@ -92,7 +92,9 @@ def build_explorer(
             for row, pair in weights.items()
         }
         packed, codes, step = pack(features, room)
-        error = max(error, float((_decoded(codes, step) - on_features).abs().max()))
+        source_codes, target_codes = torch.from_numpy(codes * step)
+        computed = (source_codes.T @ target_codes).float()  # as the page computes them
+        error = max(error, float((computed - on_features).abs().max()))
         pairs.append(
             {
                 "title": title,
@@ -102,7 +104,7 @@ def build_explorer(
                 "best": {row: text_of(answer.numpy().astype("<u2")) for row, answer in best.items()},
                 "features": base64.b64encode(packed).decode("ascii"),
                 "step": step,
-                "points": [text_of(part) for part in _fixed(points)],
+                "points": [text_of(np.rint(own.numpy() * POINT_STEPS).astype("<i2")) for own in points],
             }
         )
     data = {
@@ -144,16 +146,6 @@ def pack(features: Tensor, room: float) -> tuple[bytes, NDArray[np.int8], float]
         if len(packed) <= room:
             break
     return packed, codes, step
-
-
-def _decoded(codes: NDArray[np.int8], step: float) -> Tensor:
-    """Similarities `(N, N)` of source and target as the page computes them."""
-    source, target = torch.from_numpy(codes * step)
-    return (source.T @ target).float()
-
-
-def _fixed(points: Tensor) -> NDArray[np.int16]:
-    return np.rint(points.numpy() * POINT_STEPS).astype("<i2")
 
 
 def picture_of(

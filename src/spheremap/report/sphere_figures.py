@@ -28,13 +28,10 @@ def draw_sphere(sphere: KeypointSphere) -> str:
         for side, mark in _MARKS.items():
             chosen = flat[seen & (sphere.sides == side)]
             if len(chosen):
-                parts.append(f'<path class="{side}" d="{_marks(mark, chosen)}"/>')
+                marks = "".join(mark.format(x=x, y=y) for x, y in chosen)
+                parts.append(f'<path class="{side}" d="{marks}"/>')
         parts.append("</g>")
     return "".join([*parts, "</svg>"])
-
-
-def _marks(mark: str, xy: NDArray[np.float64]) -> str:
-    return "".join(mark.format(x=x, y=y) for x, y in xy)
 
 
 def _graticule(centre: NDArray[np.float64]) -> str:

@@ -5,7 +5,6 @@ entry of params.yaml says, and `read`, which takes that and returns `Ingested`.
 """
 
 import dataclasses
-import difflib
 import importlib
 import pkgutil
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass as strict
 
+from spheremap.base.errors import did_you_mean
 from spheremap.base.files import read_json
 from spheremap.base.provenance import provenance
 from spheremap.config.fields import STRICT, Split
@@ -21,12 +21,8 @@ from spheremap.data.adapters.common import Ingested, refusal
 from spheremap.data.adapters.merge_splits import merge_splits
 from spheremap.data.tables import Tables
 
-_OF_OTHERS = (
-    "download",
-    "masks",
-    "borrow",
-    "keypoint_groups",
-)  # keys of an entry that are not the adapter's concern
+# keys of an entry that are not the adapter's concern
+_OF_OTHERS = ("download", "masks", "borrow", "keypoint_groups")
 
 
 @strict(frozen=True, config=STRICT)
@@ -75,8 +71,7 @@ def read_entry(entry: dict[str, Any], where: Path | str) -> tuple[dict[str, Any]
     """Read one entry by the adapter of its layout; returns it as parsed, and the data set."""
     layout = entry.get("layout")
     if layout not in layouts():
-        near = difflib.get_close_matches(str(layout), layouts(), n=1)
-        fix = f"did you mean {near[0]!r}?" if near else "correct the entry in params.yaml"
+        fix = did_you_mean(str(layout), layouts(), "correct the entry in params.yaml")
         if layout == "shapes":
             fix = "make it with `spheremap render`"
         expected = "layout: one of " + ", ".join(layouts())

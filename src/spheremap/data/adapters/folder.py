@@ -24,7 +24,6 @@ package, so a picture that carries one is refused here: annotations made on the 
 """
 
 import csv
-import difflib
 import io
 import math
 import re
@@ -38,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spheremap.base.errors import InputError, short
+from spheremap.base.errors import InputError, did_you_mean, short
 from spheremap.config.data_sets import Folder as Params
 from spheremap.config.data_sets import Shares
 from spheremap.data.adapters.common import (
@@ -129,10 +128,7 @@ def _check_names(root: Path) -> None:
 
 
 def read_images(
-    root: Path,
-    bins: int | None,
-    digests: Mapping[str, FileDigest],
-    columns: tuple[str, ...] = IMAGE_COLUMNS,
+    root: Path, bins: int | None, digests: Mapping[str, FileDigest], columns: tuple[str, ...] = IMAGE_COLUMNS
 ) -> dict[str, LabelledImage]:
     """The rows of images.csv by the pictures' paths as written.
 
@@ -501,7 +497,7 @@ class Table:
             expected = f"columns {', '.join(required)}"
             expected += f" and any of {', '.join(optional)}" if optional else ""
             found = short(", ".join(self.columns)) if self.columns else "an empty file"
-            separated = not any(set(column) & set(";\t") for column in columns)
-            near = difflib.get_close_matches(unknown[0], known, n=1) if unknown and separated else []
-            fix = f"did you mean {near[0]!r}?" if near else "correct the header; commas separate the fields"
+            fix = "correct the header; commas separate the fields"
+            if unknown and not any(set(column) & set(";\t") for column in columns):
+                fix = did_you_mean(unknown[0], known, fix)
             raise refusal(problem, f"{self.path}, line 1", expected, found, fix)

@@ -231,7 +231,7 @@ def _read_annotation(root: Path, image_id: str, named_at: str, digest: FileDiges
         raise fields.wrong("filename", f"{name!r} with a suffix such as .jpg")
     fields.get("category", lambda v: v == category, f"{category!r} as its folder says")
     size = (fields.whole("image_width", 1, 10**6), fields.whole("image_height", 1, 10**6))
-    points = _points(fields, size)
+    points = read_points(fields, size, KEYPOINT_ID)
     return _Annotation(
         path=path,
         filename=filename,
@@ -262,18 +262,19 @@ def _box(fields: Fields, size: tuple[int, int]) -> Box:
     return x1, y1, x2, y2
 
 
-def _points(fields: Fields, size: tuple[int, int]) -> dict[str, Point]:
+def read_points(fields: Fields, size: tuple[int, int], keypoint_id: re.Pattern[str]) -> dict[str, Point]:
+    """The visible keypoints of an annotation's `kps`, by ids of a form."""
     expected = 'an object with numbers as keys ("0", "1", …), each with a point or null'
-    kps = fields.get("kps", lambda v: isinstance(v, dict) and all(map(KEYPOINT_ID.fullmatch, v)), expected)
+    kps = fields.get("kps", lambda v: isinstance(v, dict) and all(map(keypoint_id.fullmatch, v)), expected)
     of_kps = Fields(kps, fields.where, "keypoints 'kps'")
     points: dict[str, Point] = {}
-    for keypoint_id in sorted(kps, key=by_number):
-        if kps[keypoint_id] is not None:
-            x, y = of_kps.numbers(keypoint_id, 2, "[x, y] or null")
+    for number in sorted(kps, key=by_number):
+        if kps[number] is not None:
+            x, y = of_kps.numbers(number, 2, "[x, y] or null")
             if not is_inside((x, y), size):
                 fix = "correct the point, or set it to null if it cannot be seen"
-                raise outside_error(repr(keypoint_id), (x, y), size, fields.where, fix)
-            points[keypoint_id] = (x, y)
+                raise outside_error(repr(number), (x, y), size, fields.where, fix)
+            points[number] = (x, y)
     return points
 
 

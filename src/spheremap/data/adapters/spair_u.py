@@ -26,20 +26,19 @@ from pathlib import Path
 from spheremap.config.data_sets import SPairU as Params
 from spheremap.data.adapters import spair
 from spheremap.data.adapters.common import (
-    Fields,
     FileDigest,
     Ingested,
     Point,
     ingested,
     ingesting,
-    is_inside,
     keypoint_rows,
-    outside_error,
     read_annotation,
     refusal,
     require_folders,
     tell_left_out,
 )
+
+KEYPOINT_ID = re.compile(r"0|[1-9][0-9]{0,2}")
 
 
 def read(params: Params) -> Ingested:
@@ -109,19 +108,5 @@ def _read_pairs(
 
 def _read_points(folder: Path, image_id: str, size: tuple[int, int], digest: FileDigest) -> dict[int, Point]:
     """An image's visible keypoints by number."""
-
-    def are_numbered(kps: object) -> bool:
-        return isinstance(kps, dict) and all(re.fullmatch(r"0|[1-9][0-9]{0,2}", key) for key in kps)
-
     annotation = read_annotation(folder / f"{image_id}.json", digest, image_id)
-    kps = annotation.get("kps", are_numbered, 'an object with keys "0", "1", …, each a point or null')
-    fields = Fields(kps, annotation.where, "keypoints 'kps'")
-    points: dict[int, Point] = {}
-    for number, point in kps.items():
-        if point is not None:
-            x, y = fields.numbers(number, 2, "[x, y] or null")
-            if not is_inside((x, y), size):
-                fix = "correct the point, or set it to null if it cannot be seen"
-                raise outside_error(repr(number), (x, y), size, annotation.where, fix)
-            points[int(number)] = (x, y)
-    return points
+    return {int(k): point for k, point in spair.read_points(annotation, size, KEYPOINT_ID).items()}

@@ -9,7 +9,6 @@ they may be deleted.
 import os
 import re
 import shutil
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from spheremap.base.files import atomic_path, exclusive, read_json, sha256_file,
 from spheremap.config.data_sets import Download as DownloadEntry
 from spheremap.config.data_sets import Limits, RemoteFile
 from spheremap.config.fields import STRICT, Sha256
-from spheremap.config.slices import parse
+from spheremap.config.slices import read_slice
 from spheremap.data.download import drive
 from spheremap.data.download.archive import ArchiveRefused, inside, unpack
-from spheremap.data.download.client import Expected, download, shown
+from spheremap.data.download.client import Expected, download, say, shown
 
 MANIFEST = ".spheremap.json"
 OWNED = ".spheremap-fetch"  # marks a folder that may be replaced as a whole; outlives a deleted manifest
@@ -40,12 +39,7 @@ class Digest:
 
 
 def fetch_entry(
-    entry: DownloadEntry,
-    *,
-    name: str,
-    out: Path,
-    work: Path,
-    digests: Path | None = None,
+    entry: DownloadEntry, *, name: str, out: Path, work: Path, digests: Path | None = None
 ) -> dict[str, Any]:
     """Make the folder `out` hold the data set; nothing is done if it does already.
 
@@ -68,7 +62,7 @@ def fetch_entry(
         expected = {file.name: expected_of(file, f"{name}/{file.name}", digests) for file in entry.files}
         manifest = _manifest_in_place(entry, out, expected)
         if manifest is not None:
-            _say(f"{name} is in place at {out}: {manifest['files']} files, {manifest['bytes']:,} bytes")
+            say(f"{name} is in place at {out}: {manifest['files']} files, {manifest['bytes']:,} bytes")
             return manifest
         _check_replaceable(out)
         if not all((work / file.name).exists() for file in entry.files):
@@ -114,7 +108,7 @@ def _check(files: tuple[RemoteFile, ...]) -> None:
 def announce(name: str, licence: str, citation: str, homepage: str) -> None:
     """Say what a user should know before a download begins."""
     labelled = (("licence", licence), ("please cite", citation), ("see", homepage))
-    _say("\n".join([f"downloading {name}", *(f"  {label}: {text.strip()}" for label, text in labelled)]))
+    say("\n".join([f"downloading {name}", *(f"  {label}: {text.strip()}" for label, text in labelled)]))
 
 
 def fetch_file(file: RemoteFile, work: Path, expected: Expected) -> Digest:
@@ -128,7 +122,7 @@ def fetch_file(file: RemoteFile, work: Path, expected: Expected) -> Digest:
         digest = Digest(sha256_file(final), final.stat().st_size)
         if expected.size in (None, digest.size) and expected.sha256 in (None, digest.sha256):
             return digest
-        _say(f"{final} is not the file expected and is downloaded again")
+        say(f"{final} is not the file expected and is downloaded again")
         final.unlink()
     urls = (*file.urls, *([drive.ADDRESS.format(file.drive)] if file.drive else []))
     return Digest(download(urls, final, expected), final.stat().st_size)
@@ -156,8 +150,7 @@ def read_digests(path: Path) -> dict[str, Digest]:
     Raises:
         InputError: if the file is malformed.
     """
-    known: dict[str, Digest] = parse(read_json(path), dict[str, Digest], where=path) if path.exists() else {}
-    return known
+    return read_slice(path, dict[str, Digest]) if path.exists() else {}
 
 
 def trust(key: str, digest: Digest, digests: Path | None) -> None:
@@ -169,7 +162,7 @@ def trust(key: str, digest: Digest, digests: Path | None) -> None:
             known = read_digests(digests) | {key: digest}
             write_json(digests, {name: asdict(value) for name, value in known.items()})
         kept = f"written down in {digests} (commit it, if Git tracks it): every later download is compared"
-    _say(
+    say(
         f"!! nobody publishes a digest of {key}; this first download is trusted:\n"
         f"!!   sha256 {digest.sha256}, {digest.size} bytes\n!! {kept}"
     )
@@ -228,7 +221,3 @@ def _check_replaceable(out: Path) -> None:
     expected = "nothing, or a folder that `spheremap fetch` made"
     fix = "to use what is there, remove `download` from its entry in params.yaml; else move it away"
     raise InputError("the place of the data set is taken", where=out, expected=expected, found=found, fix=fix)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

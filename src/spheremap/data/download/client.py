@@ -72,7 +72,7 @@ def download(urls: Sequence[str], final: Path, expected: Expected) -> str:
                 digest = _download_from(session, partial, expected)
             except _MirrorFailed as failure:
                 failures.append(f"{shown(url)}: {failure}")
-                _say(f"{final.name}: giving up on {failures[-1]}")
+                say(f"{final.name}: giving up on {failures[-1]}")
                 continue
             partial.path.replace(final)
             partial.discard()
@@ -110,7 +110,7 @@ def _download_from(session: requests.Session, partial: "_Partial", expected: Exp
             furthest = max(furthest, partial.size())
             if failures == ATTEMPTS:
                 raise _MirrorFailed(f"{reason} ({failures} attempts)") from reason
-            _say(f"{partial.final.name}: {reason}; trying again")
+            say(f"{partial.final.name}: {reason}; trying again")
 
 
 def _transfer(session: requests.Session, partial: "_Partial", expected: Expected) -> bool:
@@ -276,5 +276,6 @@ def _validator(response: requests.Response) -> str:
     return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Tell the user, on standard error, what goes on."""
     print(message, file=sys.stderr, flush=True)

@@ -56,16 +56,18 @@ def packaged() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
-def read_keypoint_groups(file: str, tables: Tables) -> KeypointGroups:
+def read_keypoint_groups(file: str | None, tables: Tables) -> KeypointGroups | None:
     """Read the groups of a data set.
 
     Args:
-        file: the name of a file that spheremap brings, or the path of another.
+        file: the name of a file that spheremap brings, or the path of another; None: nothing is known.
         tables: the data set, whose keypoints a file of one's own must name.
 
     Raises:
         InputError: if it cannot be read, contradicts itself or names a keypoint that there is not.
     """
+    if file is None:
+        return None
     path = FOLDER / f"{file}.json" if file in packaged() else Path(file)
     if not path.is_file():
         raise InputError(

@@ -20,11 +20,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spheremap.base.files import atomic_path, exclusive, read_json, sha256_file, write_csv
+from spheremap.base.files import atomic_path, exclusive, sha256_file, write_csv
 from spheremap.base.progress import progress
 from spheremap.base.provenance import provenance
-from spheremap.config.data_sets import DetectedMasks, DetectorWeights, Masks, NoMasks, OwnMasks
-from spheremap.config.slices import parse
+from spheremap.config.data_sets import DetectedMasks, NoMasks, OwnMasks
 from spheremap.data.adapters.common import FileDigest, refusal
 from spheremap.data.images import load_rgb
 from spheremap.data.masks.detections import Detector, box_iou, choose, coco_classes
@@ -33,20 +32,8 @@ from spheremap.data.masks.store import FOREGROUND, Outcome, Store, Used
 from spheremap.data.subjects import Subject, subjects_of
 from spheremap.data.tables import IMAGES, PROVENANCE, Tables, fill_tables, read_tables, tables_digest
 
-__all__ = ["DetectedMasks", "DetectorWeights", "NoMasks", "OwnMasks", "read_masks_params", "write_masks"]
-
 MasksParams = OwnMasks | NoMasks | DetectedMasks
 _HERE = Path(__file__).parent
-
-
-def read_masks_params(path: Path) -> MasksParams:
-    """Read the entry `masks` of a data set in params.yaml from a JSON file.
-
-    Raises:
-        InputError: if it names no known source, or has keys or values that its source does not allow.
-    """
-    params: MasksParams = parse(read_json(path), Masks, where=path)
-    return params
 
 
 def write_masks(
@@ -75,7 +62,8 @@ def write_masks(
     with exclusive(work / "lock"):
         if isinstance(params, DetectedMasks):
             assert detector is not None
-            store = Store(work / "found", {"detector": dict(detector.identity), "code": _code()})
+            code = {path.name: sha256_file(path) for path in sorted(_HERE.glob("*.py"))}
+            store = Store(work / "found", {"detector": dict(detector.identity), "code": code})
             entries = _detect(params, subjects, detector, store)
             inputs["weights"] = detector.weights_sha256
         else:
@@ -87,7 +75,8 @@ def write_masks(
         with atomic_path(out) as staged:
             staged.mkdir()
             draw_sheet(entries, staged / "contact_sheet.jpg")
-            write_csv(staged / "masks.csv", _report(entries))
+            got = [{"image_id": e.subject.image_id, **dataclasses.asdict(e.outcome)} for e in entries]
+            write_csv(staged / "masks.csv", pd.DataFrame(got))
             if store is not None:
                 record["versions"]["torchvision"] = version("torchvision")
                 record["masks_sha256"], copied = _copy_masks(entries, staged)
@@ -109,11 +98,8 @@ def _own(subject: Subject) -> Entry:
     mask = subject.mask()
     if not mask.any():
         fix = "correct the mask, or choose `masks: {source: maskrcnn, …}`, which falls back to the box"
-        problem, expected = (
-            f"the mask of image {subject.image_id!r} is empty",
-            f"pixels equal to {subject.mask_value}",
-        )
-        raise refusal(problem, subject.mask_path, expected, "none", fix)
+        problem = f"the mask of image {subject.image_id!r} is empty"
+        raise refusal(problem, subject.mask_path, f"pixels equal to {subject.mask_value}", "none", fix)
     return Entry(subject, _outcome("own", "", mask, subject))
 
 
@@ -222,11 +208,6 @@ def _with_masks(before: Tables, entries: Sequence[Entry], pictures: Mapping[str,
     return Tables(images.astype(IMAGES), before.keypoints, before.pairs, pictures)
 
 
-def _report(entries: Sequence[Entry]) -> pd.DataFrame:
-    """What each image got: the columns of masks.csv."""
-    return pd.DataFrame([{"image_id": e.subject.image_id, **dataclasses.asdict(e.outcome)} for e in entries])
-
-
 def _summary(entries: Sequence[Entry]) -> str:
     counts = count_used([entry.outcome for entry in entries])
     return f"{len(entries)} images: " + ", ".join(f"{NAMES[used]} {n}" for used, n in counts.items())
@@ -238,8 +219,3 @@ def _check_places(tables: Path, out: Path, work: Path) -> None:
         if path.resolve().is_relative_to(out.resolve()):
             problem = f"{what} may not lie in the directory to write"
             raise refusal(problem, out, "two folders apart", str(path), "choose another --out")
-
-
-def _code() -> dict[str, str]:
-    """Digests of the code that finds masks."""
-    return {path.name: sha256_file(path) for path in sorted(_HERE.glob("*.py"))}

@@ -6,7 +6,6 @@ wherever it is. Where a picture shows several objects of a class, that need not 
 of the tables tells them apart.
 """
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spheremap.base.errors import InputError
+from spheremap.base.errors import InputError, did_you_mean
 
 ANY = "any"  # whatever class the detector gives
 
@@ -104,12 +103,11 @@ def coco_classes(categories: Sequence[str], given: Mapping[str, str], known: Seq
     for category, name in given.items():
         for what, value, choices in (("category", category, categories), ("class", name, [*known, ANY])):
             if value not in choices:
-                near = difflib.get_close_matches(value, choices, n=1)
                 raise InputError(
                     f"masks.classes names an unknown {what}",
                     expected="a category of the data set: a COCO class, or any",
                     found=f"{category}: {name}",
-                    fix=f"did you mean {near[0]!r}?" if near else f"one of {', '.join(choices)}",
+                    fix=did_you_mean(value, choices, f"one of {', '.join(choices)}"),
                 )
     return {category: given.get(category, COCO_CLASS.get(_plain(category), ANY)) for category in categories}
 

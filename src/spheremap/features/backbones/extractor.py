@@ -95,29 +95,23 @@ class Extractor:
             else nullcontext()
         )
         with autocast:
-            tokens = self._tokens(x) if self._facet == "token" else self._projection(x)
+            tokens = self._facet_of(x)
         return tokens[:, self._prefix :].float()
 
-    def _tokens(self, x: Tensor) -> Tensor:
-        """Output of the last block left, with prefix tokens `(B, P + N, D)`."""
-        last: list[Tensor] = []
-        hook = self._vit.blocks[-1].register_forward_hook(lambda _module, _args, output: last.append(output))
+    def _facet_of(self, x: Tensor) -> Tensor:
+        """What is taken of the last block left, with prefix tokens `(B, P + N, D)`."""
+        block, seen = self._vit.blocks[-1], list[Tensor]()
+        if self._facet == "token":
+            hook = block.register_forward_hook(lambda _module, _args, output: seen.append(output))
+        else:
+            hook = block.attn.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
         try:
             normed = self._vit.forward_features(x)
         finally:
             hook.remove()
-        return normed if self._norm else last[0]
-
-    def _projection(self, x: Tensor) -> Tensor:
-        """Query, key or value of the last block left, with prefix tokens `(B, P + N, D)`."""
-        attention = self._vit.blocks[-1].attn
-        seen: list[Tensor] = []
-        hook = attention.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
-        try:
-            self._vit.forward_features(x)
-        finally:
-            hook.remove()
-        return _project(attention, seen[0], self._facet)
+        if self._facet == "token":
+            return normed if self._norm else seen[0]
+        return _project(block.attn, seen[0], self._facet)
 
 
 def _project(attention: Any, x: Tensor, facet: str) -> Tensor:

@@ -72,10 +72,7 @@ class Summary:
 
 
 def select_sources(
-    tables: Tables,
-    kind: Kind,
-    shard: tuple[int, int] = (0, 1),
-    measured: Collection[str] = ("val", "test"),
+    tables: Tables, kind: Kind, shard: tuple[int, int] = (0, 1), measured: Collection[str] = ("val", "test")
 ) -> list[Subject]:
     """The images of one shard, by category, then id.
 
@@ -176,29 +173,21 @@ def _new_shard(out: Path, ids: Sequence[bytes], views: int, grid: Grid, dim: int
     """A file with room for all records, in the layout of `reader`; it becomes `out` after the block."""
     total, patches = len(ids) * views, grid[0] * grid[1]
     types = {**DTYPES, "image_id": f"S{max(map(len, ids), default=1)}"}
-    # the file format of HDF5 1.10 has checksums for its own structures as well
-    with (
-        atomic_path(out) as temporary,
-        _room_for(2 * total * patches * dim, out),
-        h5py.File(temporary, "w", libver=("v110", "v110")) as file,
-    ):
-        for name, shape in record_shapes(total, patches, dim).items():
-            records = 1 if name in ("tokens", "masks") else max(1, min(total, 4096))
-            # h5py wants room for a chunk, and there is none in a cache of nothing
-            room = None if total else (1, *shape[1:])
-            file.create_dataset(
-                name, shape, types[name], maxshape=room, chunks=(records, *shape[1:]), fletcher32=True,
-                track_times=False,
-            )  # fmt: skip
-        yield file
-
-
-@contextmanager
-def _room_for(size: int, out: Path) -> Iterator[None]:
-    """Say that the disk is too full for a file before it is computed: HDF5 says it late, and not of which."""
-    if shutil.disk_usage(out.parent).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
-    yield
+    with atomic_path(out) as temporary:
+        # HDF5 says late that the disk is full, and not for which file
+        if shutil.disk_usage(out.parent).free < 2 * total * patches * dim:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
+        # the file format of HDF5 1.10 has checksums for its own structures as well
+        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+            for name, shape in record_shapes(total, patches, dim).items():
+                records = 1 if name in ("tokens", "masks") else max(1, min(total, 4096))
+                # h5py wants room for a chunk, and there is none in a cache of nothing
+                room = None if total else (1, *shape[1:])
+                file.create_dataset(
+                    name, shape, types[name], maxshape=room, chunks=(records, *shape[1:]), fletcher32=True,
+                    track_times=False,
+                )  # fmt: skip
+            yield file
 
 
 def decode_views(source: Subject, features: FeaturesSpec, kind: Kind, size: int, grid: Grid) -> list[View]:

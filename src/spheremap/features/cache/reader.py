@@ -128,11 +128,7 @@ class FeatureCache:
 
     @classmethod
     def open(
-        cls,
-        paths: Sequence[Path],
-        *,
-        expect: Mapping[str, Any] | None = None,
-        companions: Path | None = None,
+        cls, paths: Sequence[Path], *, expect: Mapping[str, Any] | None = None, companions: Path | None = None
     ) -> Self:
         """Open all shards of a cache.
 

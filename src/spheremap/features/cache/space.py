@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from spheremap.base.errors import InputError, ProvenanceError
-from spheremap.base.provenance import check_provenance
+from spheremap.base.provenance import check_provenance, digest
 from spheremap.features.cache.reader import FeatureCache
 
 
@@ -51,3 +51,37 @@ def check_same_space(views: FeatureCache, images: FeatureCache, views_path: Path
         where=images_path,
         fix="delete the feature caches and run `snakemake --cores all`",
     )
+
+
+def digests_of(views: FeatureCache, images: FeatureCache) -> dict[str, str]:
+    """What provenance says of the caches that something is learned from."""
+    return {
+        "views": digest(views.provenance),
+        "images": digest(images.provenance),
+        "features": digest(feature_space(views.provenance)),
+    }
+
+
+def check_trained_on(features: Mapping[str, Any], head: Mapping[str, Any], where: Path, fix: str) -> None:
+    """Whether a head was trained on such features, by the provenance of both; one without any passes.
+
+    Args:
+        where: the head's file, for the message.
+        fix: for the message, too.
+
+    Raises:
+        ProvenanceError: if it was trained on others.
+    """
+    if not head:
+        return
+    space = feature_space(features)
+    own, trained = digest(space), head.get("inputs", {}).get("features", "none")
+    if own != trained:
+        layer = ", ".join(f"{key} {value}" for key, value in space.items())
+        raise ProvenanceError(
+            "the head was trained on other features",
+            where=where,
+            expected=f"a head for features of digest {own[:12]}: {layer}",
+            found=f"digest {trained[:12]}: another backbone, weights or layer",
+            fix=fix,
+        )

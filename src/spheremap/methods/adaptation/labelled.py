@@ -25,11 +25,8 @@ from spheremap.model.training.store import choose_store
 if TYPE_CHECKING:
     from spheremap.methods.supervised import Labelled, Supervised
 
-_RISE, _FIRST, _LAST = (
-    0.3,
-    1 / 25,
-    1 / 250_000,
-)  # of one cycle: share of the steps, rates as shares of the peak
+# of one cycle: share of the steps, rates as shares of the peak
+_RISE, _FIRST, _LAST = 0.3, 1 / 25, 1 / 250_000
 
 
 @dataclass(frozen=True)

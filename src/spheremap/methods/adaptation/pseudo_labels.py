@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from spheremap.methods.engine.descriptors import weighted_sum
@@ -91,7 +90,8 @@ def pseudo_labels(
                 p = ends.nonzero().squeeze(1)
                 asked, found = asked + len(match), found + len(p)
                 if len(p) > limit:
-                    p = p[torch.from_numpy(_some(len(p), limit, generator)).to(p.device)]
+                    some = np.sort(generator.choice(len(p), limit, replace=False))
+                    p = p[torch.from_numpy(some).to(p.device)]
                 i, j = offsets[a] + p, offsets[b] + match[p]  # among the M
                 for start, end, there in ((i, j, b), (j, i, a)):
                     parts.append((foreground.rows[start], torch.full_like(end, there), foreground.patch[end]))
@@ -130,8 +130,3 @@ def match_pair(
 def close(a: Tensor, b: Tensor, angle: float) -> Tensor:
     """Whether unit vectors `(n, 3)` are at most `angle` degrees apart, `(n,)`."""
     return (a * b).sum(dim=1) >= math.cos(math.radians(angle))
-
-
-def _some(count: int, limit: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """`limit` of the numbers below `count`, increasing."""
-    return np.sort(generator.choice(count, limit, replace=False))

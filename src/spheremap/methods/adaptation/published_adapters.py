@@ -7,8 +7,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from spheremap.base.cache import cache_folder
 from spheremap.base.errors import InputError
+from spheremap.base.files import cache_folder
 from spheremap.base.tensors import read_tensors
 from spheremap.config.slices import parse, read_params
 from spheremap.data.download.published import Published, fetch_published

@@ -26,6 +26,7 @@ from spheremap.model.head import Head
 NARROW = 4  # descriptors of so few dimensions are always kept
 
 
+@dataclass(frozen=True, eq=False)
 class Images:
     """B images of one category, as methods see them when they describe patches.
 
@@ -38,29 +39,16 @@ class Images:
         category: of the images.
     """
 
-    def __init__(
-        self,
-        ids: Sequence[str],
-        tokens: NDArray[np.float16],
-        inside: NDArray[np.bool_],
-        foreground: NDArray[np.bool_],
-        grid: Grid,
-        category: str,
-        head: Head | None,
-        fitted: Mapping[Method, nn.Module],
-        companion: Callable[[str], "Images"],
-    ) -> None:
-        self.ids, self.tokens, self.inside, self.foreground = ids, tokens, inside, foreground
-        self.grid, self.category = grid, category
-        self._head, self._fitted, self._companion = head, fitted, companion
-        self._made: dict[Hashable, Tensor] = {}
-        finite = np.isfinite(tokens).all(axis=(1, 2))
-        if not finite.all():
-            raise ProvenanceError(
-                "the feature cache holds numbers that are not finite",
-                where=f"image {ids[int(np.argmin(finite))]}",
-                fix="delete the cache file and run `snakemake --cores all` to rebuild it",
-            )
+    ids: Sequence[str]
+    tokens: NDArray[np.float16]
+    inside: NDArray[np.bool_]
+    foreground: NDArray[np.bool_]
+    grid: Grid
+    category: str
+    _head: Head | None
+    _fitted: Mapping[Method, nn.Module]
+    _companion: Callable[[str], "Images"]
+    _made: dict[Hashable, Tensor] = field(default_factory=dict)
 
     @property
     def head(self) -> Head:

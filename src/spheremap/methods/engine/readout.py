@@ -7,7 +7,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spheremap.base.errors import InputError
 from spheremap.config.scoring import ReadoutKind
 from spheremap.features.geometry import Grid
 
@@ -33,16 +32,6 @@ class Readout:
     window: int = 1
     temperature: float = 1.0
     sigma: float = 7.0
-
-    def __post_init__(self) -> None:
-        if not (self.window >= 1 and self.window % 2 == 1):
-            raise InputError("bad window of the read-out", expected="1, 3, 5, …", found=str(self.window))
-        if not 0 < self.temperature < float("inf"):
-            raise InputError(
-                "bad temperature of the read-out", expected="a number above 0", found=str(self.temperature)
-            )
-        if not 0 < self.sigma < float("inf"):
-            raise InputError("bad sigma of the read-out", expected="a number above 0", found=str(self.sigma))
 
     def __call__(self, similarity: Tensor, best: Tensor, grid: Grid) -> NDArray[np.float64]:
         """Predicted (row, column) `(R, 2)`, in patches, 0 being the centre of the first one.

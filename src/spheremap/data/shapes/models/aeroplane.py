@@ -111,7 +111,7 @@ def make(rng: np.random.Generator) -> Instance:
     _add_engines(plane, rng, plan, hull, accent)
     if plan.light or chance(rng, 0.5):
         _add_gear(plane, plan)
-    return plane.finish("aeroplane", KEYPOINTS)
+    return plane.finish(KEYPOINTS)
 
 
 def _add_fuselage(

@@ -106,7 +106,7 @@ def make(rng: np.random.Generator) -> Instance:
         steered.add(lathe([(0.0, 0.036), (0.018, 0.03)], lamp, (1, 0, 0), paint("fbf6d8"), sides=10))
         steered.mark("headlight", lamp, (1.0, 0.0, 0.0), 0.06)
     bike.place(steered, rotation_about(up, rng.uniform(-0.25, 0.25)), low)
-    return bike.finish("bicycle", KEYPOINTS)
+    return bike.finish(KEYPOINTS)
 
 
 def _frame(rng: np.random.Generator, kind: str, radius: float, tyre: float) -> Frame:

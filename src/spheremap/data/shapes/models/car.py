@@ -119,7 +119,7 @@ def make(rng: np.random.Generator) -> Instance:
     _add_wheels(car, rng, body, short_tail=kind == "pickup")
     _add_front(car, rng, body, bumper)
     _add_rear(car, rng, body, bumper, tall=kind in ("van", "estate", "offroader"))
-    return car.finish("car", KEYPOINTS)
+    return car.finish(KEYPOINTS)
 
 
 def _section(x: float, half: float, low: float, high: float) -> list[tuple[float, float, float]]:

@@ -66,7 +66,7 @@ def make(rng: np.random.Generator) -> Instance:
     _add_back(chair, rng, plan)
     if chance(rng, 0.5):
         _add_arms(chair, rng, plan)
-    return chair.finish("chair", KEYPOINTS)
+    return chair.finish(KEYPOINTS)
 
 
 def _add_seat(chair: Assembly, rng: np.random.Generator, plan: Plan) -> None:

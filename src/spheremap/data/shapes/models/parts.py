@@ -20,7 +20,6 @@ class Instance:
     instance lacks the part.
     """
 
-    category: str
     mesh: Mesh
     keypoints: dict[str, Array]
 
@@ -67,7 +66,7 @@ class Assembly:
         for name, mark in other.marks.items():
             self.marks[name] = Mark(rotation @ mark.point + shift, rotation @ mark.outward, mark.reach)
 
-    def finish(self, category: str, names: Sequence[str]) -> Instance:
+    def finish(self, names: Sequence[str]) -> Instance:
         """Centre and scale the assembly and put every marked keypoint onto its surface."""
         mesh = merge(self.parts)
         centre = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2.0
@@ -82,7 +81,7 @@ class Assembly:
             on_ray = distance <= 2.0 * reach
             keypoints[name] = start - distance * mark.outward if on_ray else closest_point(triangles, point)
         assert len(keypoints) == len(names), f"marked but not listed: {sorted(set(self.marks) - set(names))}"
-        return Instance(category, mesh, keypoints)
+        return Instance(mesh, keypoints)
 
 
 def paint(code: str) -> Array:

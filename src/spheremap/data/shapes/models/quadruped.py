@@ -115,7 +115,7 @@ def make(rng: np.random.Generator) -> Instance:
     turn = rotation_about((0, 0, 1), rng.uniform(-0.3, 0.3)) @ rotation_about((0, 1, 0), build.head_pitch)
     animal.place(head, turn, poll)
     _add_tail(animal, rng, build, coat, dark, height)
-    return animal.finish("quadruped", KEYPOINTS)
+    return animal.finish(KEYPOINTS)
 
 
 def _patched(mesh: Mesh, rng: np.random.Generator, kind: str, other: Array, scale: float) -> Mesh:
