@@ -30,7 +30,7 @@ REGISTRY = Path(__file__).with_name("published_heads.yaml")
 SHIPPED = Path(__file__).with_name("shipped_heads")
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class PublishedHead(Published):
     """A state dict in the authors' layout, and what a bundle needs to say of it.
 
@@ -116,7 +116,7 @@ def _make_bundle(name: str, head: PublishedHead, weights: Path | None) -> Path:
     with exclusive(folder / "lock"):
         expected = expected_of(file, name, digests, REGISTRY.name)
         if not checkpoint.exists():
-            announce(name, head.licence, head.citation, head.homepage)
+            announce(name, head)
         fetched = fetch_file(file, folder, expected)
         own = None if weights is None else sha256_file(weights)
         made_of = [SCHEMA, dataclasses.asdict(head), fetched.sha256, own]

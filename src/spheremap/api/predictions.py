@@ -29,7 +29,10 @@ def read_predictions(path: Path, tables: Tables) -> dict[str, Given]:
     Raises:
         InputError: if the file cannot be read, or lacks a column.
     """
-    frame, similarity = _read(path, tables)
+    try:
+        frame, similarity = _read(path, tables)
+    except OSError as error:
+        raise InputError("cannot read the file", where=path, found=error.strerror or str(error)) from error
     if not {*TEXTS, *NUMBERS} <= set(frame.columns):
         raise InputError(
             "columns are missing",
@@ -78,8 +81,6 @@ def _read(path: Path, tables: Tables) -> tuple[pd.DataFrame, Any]:
     try:
         # places as texts at first, since not all of pandas' ways to read numbers are exact
         return pd.read_csv(path, dtype=dict.fromkeys((*TEXTS, *NUMBERS, "method"), str)), None
-    except OSError as error:
-        raise InputError("cannot read the file", where=path, found=error.strerror or str(error)) from error
     except (ValueError, EOFError, zlib.error) as error:
         raise InputError("not a CSV table", where=path, found=str(error)) from error
 
@@ -88,8 +89,6 @@ def _from_npz(path: Path) -> tuple[pd.DataFrame, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except OSError as error:
-        raise InputError("cannot read the file", where=path, found=error.strerror or str(error)) from error
     except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError("not a file of arrays", where=path, found=str(error)) from error
     similarity = arrays.pop("similarity", None)
@@ -117,11 +116,7 @@ def _from_geoaware(path: Path, tables: Tables) -> pd.DataFrame:
     Places are (x, y) in a square of `resize_resolution` pixels, the picture in its middle, shifted by whole
     pixels (Zhang et al. 2024, pck_train.py and utils/utils_dataset.py).
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError("cannot read the file", where=path, found=error.strerror or str(error)) from error
-    records = read_pickle(content, path, kind=list, most=PICKLE_BYTES, array=ARRAY_BYTES)
+    records = read_pickle(path.read_bytes(), path, kind=list, most=PICKLE_BYTES, array=ARRAY_BYTES)
     known = set(tables.images["image_id"])
     names, widths, heights = (tables.images[name].tolist() for name in ("image_id", "width", "height"))
     sizes = dict(zip(names, zip(widths, heights, strict=True), strict=True))

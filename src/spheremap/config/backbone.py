@@ -9,8 +9,6 @@ from spheremap.base.choices import Fit, Precision
 from spheremap.config.fields import STRICT, Ascending, Count, Name, Natural, Positive, Seed, Sha256, need
 
 Facet = Literal["token", "query", "key", "value"]
-# timm also takes addresses (hf-hub:…) and folders (local-dir:…), and obeys the settings that it finds there
-TimmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)")]
 # pinned and nothing else: the text becomes an argument of pip
 Requirement = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*$(?!\n)")
@@ -66,7 +64,8 @@ class ImageSizes:
 class ModelSpec:
     """A frozen ViT."""
 
-    model: TimmName = Field(description="Name of a ViT in timm, with or without the tag of its weights.")
+    # timm also takes addresses (hf-hub:…) and folders (local-dir:…), and obeys the settings that are there
+    model: Name = Field(description="Name of a ViT in timm, with or without the tag of its weights.")
     weights: WeightsSpec = Field(description="Where its weights come from.")
 
 

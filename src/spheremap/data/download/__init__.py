@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from spheremap.base.errors import InputError
 from spheremap.base.files import atomic_path, exclusive, read_json, sha256_file, write_json
 from spheremap.config.data_sets import Download as DownloadEntry
-from spheremap.config.data_sets import Limits, RemoteFile
+from spheremap.config.data_sets import Limits, RemoteFile, Terms
 from spheremap.config.fields import STRICT, Sha256
 from spheremap.config.slices import read_slice
 from spheremap.data.download import drive
@@ -66,7 +66,7 @@ def fetch_entry(
             return manifest
         _check_replaceable(out)
         if not all((work / file.name).exists() for file in entry.files):
-            announce(name, entry.licence, entry.citation, entry.homepage)
+            announce(name, entry)
         fetched = {file.name: fetch_file(file, work, expected[file.name]) for file in entry.files}
         with atomic_path(out) as folder:
             folder.mkdir()
@@ -105,9 +105,9 @@ def _check(files: tuple[RemoteFile, ...]) -> None:
 # --- the files ----------------------------------------------------------------------------------------------
 
 
-def announce(name: str, licence: str, citation: str, homepage: str) -> None:
+def announce(name: str, terms: Terms) -> None:
     """Say what a user should know before a download begins."""
-    labelled = (("licence", licence), ("please cite", citation), ("see", homepage))
+    labelled = (("licence", terms.licence), ("please cite", terms.citation), ("see", terms.homepage))
     say("\n".join([f"downloading {name}", *(f"  {label}: {text.strip()}" for label, text in labelled)]))
 
 

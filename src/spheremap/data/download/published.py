@@ -5,28 +5,22 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from spheremap.base.files import exclusive
-from spheremap.config.data_sets import RemoteFile
-from spheremap.config.fields import STRICT, Sha256, Text
+from spheremap.config.data_sets import RemoteFile, Terms
+from spheremap.config.fields import STRICT, Sha256
 from spheremap.data.download import announce, expected_of, fetch_file
 
 
-@dataclass(frozen=True, config=STRICT)
-class Published:
-    """A published file.
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Published(Terms):
+    """A published file; its terms are shown before the first download.
 
     Attributes:
         urls: mirrors, in the order tried.
         sha256: as published; None: that of the first download is kept.
-        licence: shown before the first download, as citation and homepage are.
-        citation: of those who trained it, and of the method.
-        homepage: of both.
     """
 
     urls: tuple[str, ...]
     sha256: Sha256 | None
-    licence: Text
-    citation: Text
-    homepage: Text
 
 
 def fetch_published(name: str, entry: Published, folder: Path, registry: Path) -> Path:
@@ -39,6 +33,6 @@ def fetch_published(name: str, entry: Published, folder: Path, registry: Path) -
     file = RemoteFile(f"{name}.pth", entry.urls, sha256=entry.sha256, unpack=False)
     with exclusive(folder / "lock"):
         if not (folder / file.name).exists():
-            announce(name, entry.licence, entry.citation, entry.homepage)
+            announce(name, entry)
         fetch_file(file, folder, expected_of(file, name, None, registry.name))
     return folder / file.name

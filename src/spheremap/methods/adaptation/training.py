@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spheremap.base.errors import SpheremapError
 from spheremap.base.progress import progress
 from spheremap.methods.engine.fitting import Fitted, Fitting, Validator
-from spheremap.model.training.state import TrainState, load_state, save_state
+from spheremap.model.training.state import Trainable, TrainState, load_state, save_state
 
 
 class Schedule(Protocol):
@@ -29,19 +29,6 @@ class Schedule(Protocol):
 
     @property
     def save_every(self) -> int: ...
-
-
-class Network(Protocol):
-    """A network that can be trained and kept."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        ...
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """The parameters by name."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +52,7 @@ class Course:
 
 
 def fit(
-    network: Network,
+    network: Trainable,
     optimiser: torch.optim.Adam,
     course: Course,
     schedule: Schedule,
@@ -125,7 +112,7 @@ def _log(state: TrainState, course: Course) -> dict[str, str]:
     return {name: f"{value:.3g}" for name, value in row.items()}
 
 
-def _examine(network: Network, state: TrainState, validator: Validator | None) -> None:
+def _examine(network: Trainable, state: TrainState, validator: Validator | None) -> None:
     """Measure the validation score; remember the network if it is the best."""
     _require_finite(state)
     if validator is None:
