@@ -5,7 +5,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Bottleneck(nn.Module):
+class Network(nn.Module):
+    """A network of which all parameters are trained (`spheremap.model.training.state.Trainable`)."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """All parameters by name."""
+        return dict(self.named_parameters())
+
+
+class Bottleneck(Network):
     """`x + r f(LN(x))` with r the root mean square of token x and f two linear layers about a GELU.
 
     The last layer begins at zero: an untrained adapter returns the tokens themselves, digit for digit. The
@@ -28,12 +41,3 @@ class Bottleneck(nn.Module):
         x = tokens.float()
         scale = x.square().mean(dim=-1, keepdim=True).sqrt()
         return x + scale * self.up(F.gelu(self.down(F.layer_norm(x, x.shape[-1:]))))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self.down.weight.device
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """All parameters by name."""
-        return dict(self.named_parameters())

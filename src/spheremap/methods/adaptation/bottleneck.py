@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spheremap.methods.adaptation.adapter import Network
 from spheremap.methods.engine.comparison import Images
 
 GROUPS = 32
@@ -27,7 +28,7 @@ class NormedConv(nn.Conv2d):
         return self.norm(super().forward(x))
 
 
-class GridBottleneck(nn.Module):
+class GridBottleneck(Network):
     """`relu(x + f(x))` with f three convolutions of side 1, 3, 1, a quarter of the channels in the middle.
 
     Its state dict is named as one block of the published files.
@@ -50,15 +51,6 @@ class GridBottleneck(nn.Module):
     def of_tokens(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Tokens `(B, N, D)` of any float type to float32 of the same shape."""
         return self(tokens.float().transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self.conv1.weight.device
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """All parameters by name."""
-        return dict(self.named_parameters())
 
 
 @torch.inference_mode()
