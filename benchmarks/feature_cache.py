@@ -27,8 +27,8 @@ from spheremap.features.cache.builder import (
 def cache_spec(work: Workload, batch: int, precision: str = "float32", shards: int = 1) -> CacheSpec:
     """Parameters of a cache of a backbone with random weights."""
     features = FeaturesSpec(
-        backbone="random", views=1, crop_scale=(0.5, 1.5), crop_ratio=(0.75, 4 / 3), seed=0, batch=batch,
-        precision=precision, shards=shards, fit="pad",  # type: ignore[arg-type]
+        backbone="random", views=1, mirror=False, crop_scale=(0.5, 1.5), crop_ratio=(0.75, 4 / 3), seed=0,
+        batch=batch, precision=precision, shards=shards, fit="pad",  # type: ignore[arg-type]
     )  # fmt: skip
     return CacheSpec(features, backbone_spec(work), "synthetic")
 

@@ -74,7 +74,13 @@ def read_chain(preset: Path) -> Chain:
     )
     of_view, of_image = (side**2 for side in sides)
     return Chain(
-        vit.embed_dim, backbone.block + 1, of_view, of_image, features.views, train.batch, train.steps
+        vit.embed_dim,
+        backbone.block + 1,
+        of_view,
+        of_image,
+        features.views_per_image,
+        train.batch,
+        train.steps,
     )
 
 

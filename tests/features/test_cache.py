@@ -47,10 +47,10 @@ from spheremap.features.cache.builder import (
 from spheremap.features.cache.index import write_index
 from spheremap.features.cache.shards import shard_range
 from spheremap.features.cache.views import make_view, random_resized_crop, view_generator
-from spheremap.features.geometry import square_box
+from spheremap.features.geometry import patch_centres, square_box
 
 BACKBONE = BackboneSpec("test_vit", WeightsSpec("random", seed=0), 1, False, "token", ImageSizes(32, 48))
-FEATURES = FeaturesSpec("tiny", 3, (0.5, 1.5), (0.75, 4 / 3), 0, 4, "float32", 1, "pad")
+FEATURES = FeaturesSpec("tiny", 3, False, (0.5, 1.5), (0.75, 4 / 3), 0, 4, "float32", 1, "pad")
 SPEC = CacheSpec(FEATURES, BACKBONE, "toys")
 SIZES = [(40, 30), (31, 50), (64, 64), (33, 48), (50, 20), (27, 27)]
 
@@ -320,6 +320,31 @@ def test_records_are_what_the_extractor_says(cache_file: Path, sources: list[Sub
     assert tokens.dtype == np.float16
     assert cache.masks.dtype == bool
     assert 0 < cache.masks.mean() < 1
+
+
+def test_mirrored_views_follow_those_that_they_mirror(sources: list[Subject]) -> None:
+    mirror = dataclasses.replace(FEATURES, mirror=True)
+    for source in sources:
+        plain = builder.decode_views(source, FEATURES, "views", 32, (2, 2))
+        made = builder.decode_views(source, mirror, "views", 32, (2, 2))
+        assert len(made) == mirror.views_per_image == 6
+        for view, same, mirrored in zip(plain, made[:3], made[3:], strict=True):
+            np.testing.assert_array_equal(same.pixels, view.pixels)
+            np.testing.assert_array_equal(mirrored.pixels, view.pixels[:, ::-1])
+            np.testing.assert_array_equal(mirrored.mask.reshape(2, 2), view.mask.reshape(2, 2)[:, ::-1])
+            # each patch is said to show the place that it shows
+            centres = patch_centres(view.box, (2, 2)).reshape(2, 2, 2)
+            np.testing.assert_allclose(patch_centres(mirrored.box, (2, 2)).reshape(2, 2, 2), centres[:, ::-1])
+
+
+def test_a_cache_knows_its_mirrored_views(build: Build, tmp_path: Path) -> None:
+    build(
+        tmp_path / "views.h5",
+        spec=dataclasses.replace(SPEC, features=dataclasses.replace(FEATURES, mirror=True)),
+    )
+    with FeatureCache.open([tmp_path / "views.h5"]) as cache:
+        assert cache.mirrored.tolist() == [False, False, False, True, True, True] * 6
+        assert cache.view.tolist() == [0, 1, 2, 3, 4, 5] * 6
 
 
 def test_whole_images(build: Build, tmp_path: Path, sources: list[Subject]) -> None:

@@ -235,6 +235,7 @@ class Toy:
         pairs = 6
         self.grid, self.dim, self.mark = GRID, dim, mark
         self.image_ids = [f"toy/{i:02d}" for i in range(images)]
+        self.mirrored = np.zeros(images, dtype=bool)
         looks = rng.normal(size=(pairs, dim - 3))
         place = rng.normal(size=(2 * pairs, 3))
         place /= np.linalg.norm(place, axis=1, keepdims=True)

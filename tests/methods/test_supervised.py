@@ -86,6 +86,17 @@ def test_points_are_those_that_a_view_shows() -> None:
     assert len({len(points.ids) for points in found}) > 3
 
 
+def test_points_of_a_mirrored_view_are_mirrored() -> None:
+    cache, tables = labelled_world(cropped=0.5)
+    plain = points_of(cache, tables)
+    cache.boxes = cache.boxes[:, [2, 1, 0, 3]]
+    for points, mirrored in zip(plain, points_of(cache, tables), strict=True):
+        assert mirrored.ids.tolist() == points.ids.tolist()
+        row, column = points.place.T
+        np.testing.assert_allclose(mirrored.place, np.stack([row, GRID[1] - 1 - column], axis=1), atol=1e-9)
+        np.testing.assert_allclose(mirrored.share.sum(axis=1), 1, atol=1e-6)
+
+
 def slow_losses(
     network: Labelled,
     refined: np.ndarray,

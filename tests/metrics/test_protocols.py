@@ -496,7 +496,7 @@ def test_images_are_padded_or_stretched(tmp_path) -> None:
     picture[:, 20:] = 200
     Image.fromarray(picture).save(tmp_path / "a.png")
     source = Subject("c/a", "c", tmp_path / "a.png", None, 1, (20, 0, 40, 20), (40, 20))
-    features = FeaturesSpec("any", 1, (0.5, 1.5), (0.75, 1.33), 0, 1, "float32", 1, "pad")
+    features = FeaturesSpec("any", 1, False, (0.5, 1.5), (0.75, 1.33), 0, 1, "float32", 1, "pad")
     (padded,), (stretched,) = (
         decode_views(source, replace(features, fit=fit), "images", 16, (4, 4)) for fit in ("pad", "stretch")
     )
@@ -515,7 +515,7 @@ def test_images_keep_their_resolution(tmp_path, width: int, height: int) -> None
     picture = rng.integers(1, 256, (height, width, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "a.png")
     source = Subject("c/a", "c", tmp_path / "a.png", None, 1, (0, 0, width, height), (width, height))
-    features = FeaturesSpec("any", 1, (0.5, 1.5), (0.75, 1.33), 0, 1, "float32", 1, "original")
+    features = FeaturesSpec("any", 1, False, (0.5, 1.5), (0.75, 1.33), 0, 1, "float32", 1, "original")
     (view,) = decode_views(source, features, "images", 48, (3, 3))
     assert view.pixels.shape == (48, 48, 3)
     assert (view.box[2:] - view.box[:2]).tolist() == [48, 48]

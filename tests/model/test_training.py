@@ -63,6 +63,7 @@ class FakeCache:
         self.azimuths = dict(zip(names, rng.integers(0, 8, images) * 45.0, strict=True))
         self.image_ids = [name for name in names for _ in range(views)]
         self.view = np.tile(np.arange(views), images)
+        self.mirrored = np.zeros(images * views, dtype=bool)
         self.grid, self.dim, self.reads = GRID, DIM, 0
         basis = rng.normal(size=(2, 3, DIM))
         places = patch_coordinates(GRID).numpy() / 5 * 2 - 1  # (row, column) in [-1, 1]
@@ -207,6 +208,26 @@ def test_batches_hold_what_the_cache_and_the_tables_say() -> None:
     ]
     expected = [np.nan] + [np.radians(cache.azimuths[name]) for name in names[1:]]
     np.testing.assert_allclose(batch.azimuth.numpy(), expected, rtol=1e-6)
+
+
+def test_a_mirrored_view_is_seen_from_the_other_side() -> None:
+    cache = FakeCache()
+    cache.mirrored[1::2] = True
+    of_view = make_views(cache).azimuth.reshape(-1, 2)
+    seen_from = np.radians(list(cache.azimuths.values()))
+    np.testing.assert_allclose(of_view[:, 0], seen_from)
+    np.testing.assert_allclose(of_view[:, 1], -seen_from % (2 * np.pi), atol=1e-9)
+
+
+def test_mirrored_views_show_a_category_from_more_sides() -> None:
+    cache = FakeCache()
+    tables = cache.tables()
+    of_azimuths = dataclasses.replace(
+        tables, images=tables.images.assign(azimuth=np.repeat([45.0, 135.0, 45.0], 2))
+    )
+    assert not make_views(cache, tables=of_azimuths).all_round.any()
+    cache.mirrored[1::2] = True
+    assert make_views(cache, tables=of_azimuths).all_round.all()
 
 
 def test_features_beyond_the_budget_are_read_batch_by_batch() -> None:

@@ -92,6 +92,9 @@ class Features:
 
     backbone: Name = Field(description="Which entry of `backbones` to use.")
     views: Count = Field(description="Random crops cached per training image.")
+    mirror: bool = Field(
+        description="Whether each crop is cached mirrored as well, at the mirrored azimuth; the paper: no."
+    )
     crop_scale: Ascending[Positive] = Field(
         description="Least and greatest area of a crop, as a share of the image's."
     )
@@ -106,3 +109,8 @@ class Features:
     fit: Fit = Field(
         description="How whole images become square: black borders, stretched, or at their size in black."
     )
+
+    @property
+    def views_per_image(self) -> int:
+        """Views cached per training image."""
+        return self.views * (2 if self.mirror else 1)

@@ -2,7 +2,8 @@
 
 Every record of a feature cache carries a `box` (x0, y0, x1, y1) in original pixels: the region that was
 resized onto the whole network input. Padding makes the box larger than the image, so that x0 and y0 may be
-negative. Pixel coordinates are continuous: the image spans [0, width] × [0, height].
+negative; of a mirrored view x0 is the right edge, and x1 the left one. Pixel coordinates are continuous: the
+image spans [0, width] × [0, height].
 """
 
 import numpy as np

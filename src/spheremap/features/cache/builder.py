@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -143,7 +143,7 @@ def build_shard(
     extractor = Extractor(spec.backbone, weights, device=device, precision=spec.features.precision)
     size = spec.backbone.image_size.train if kind == "views" else spec.backbone.image_size.eval
     grid = extractor.grid(size)
-    views = spec.features.views if kind == "views" else 1
+    views = spec.features.views_per_image if kind == "views" else 1
     if kind in _MIRRORED and sources:  # the largest image tells at once whether all fit
         largest = max(sources, key=lambda source: max(source.size))
         whole_box(largest.size, spec.features.fit, size, grid, largest.path)
@@ -193,7 +193,8 @@ def _new_shard(out: Path, ids: Sequence[bytes], views: int, grid: Grid, dim: int
 def decode_views(source: Subject, features: FeaturesSpec, kind: Kind, size: int, grid: Grid) -> list[View]:
     """All network inputs of one image: its training views, or the whole image made square.
 
-    Of a mirrored image the whole input is mirrored, borders and mask included: patch (row, column) shows what
+    With `features.mirror` the views follow once more as mirrored ones, with boxes from right to left. Of a
+    mirrored image the whole input is mirrored, borders and mask included: patch (row, column) shows what
     (row, columns - 1 - column) shows of the image itself. Its box stays that of the image.
 
     Raises:
@@ -218,7 +219,10 @@ def decode_views(source: Subject, features: FeaturesSpec, kind: Kind, size: int,
         )
         for view in range(features.views)
     )  # fmt: skip
-    return [make_view(image, mask, box, size, grid) for box in boxes]
+    made = [make_view(image, mask, box, size, grid) for box in boxes]
+    if features.mirror:
+        made += [replace(view.mirrored(grid), box=view.box[[2, 1, 0, 3]]) for view in made]
+    return made
 
 
 def _object_mask(source: Subject) -> NDArray[np.bool_]:

@@ -105,6 +105,7 @@ class FeatureCache:
         image_ids: image of each record, n entries.
         view: view number of each record, `(n,)`; zeros but for kind "views".
         boxes: `(n, 4)` float64, see `spheremap.features.geometry`.
+        mirrored: `(n,)` bool, true for mirrored views.
         masks: `(n, N)` bool, true where the patch centre lies on the object.
         provenance: how the cache was made.
     """
@@ -118,6 +119,7 @@ class FeatureCache:
         self.image_ids = [image_id for shard in shards for image_id in shard.image_ids]
         self.view = np.concatenate([shard.view for shard in shards])
         self.boxes = np.concatenate([shard.boxes for shard in shards])
+        self.mirrored = self.boxes[:, 0] > self.boxes[:, 2]
         self.masks = np.concatenate([shard.masks for shard in shards])
         self._shards = list(shards)
         self._starts = np.cumsum([0, *(len(shard.image_ids) for shard in shards)])

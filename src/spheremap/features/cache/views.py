@@ -23,7 +23,7 @@ class View:
     Attributes:
         pixels: `(S, S, 3)` uint8.
         mask: `(N,)` bool, true where the patch centre lies on the object.
-        box: `(4,)` float64, the region shown, in original pixels.
+        box: `(4,)` float64, the region shown, in original pixels, see `spheremap.features.geometry`.
     """
 
     pixels: NDArray[np.uint8]

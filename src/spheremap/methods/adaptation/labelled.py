@@ -114,10 +114,10 @@ def points_of(cache: FeatureCache, tables: Tables) -> list[Points]:
     for image_id, box in zip(cache.image_ids, cache.boxes, strict=True):
         rows = by_image.get(image_id, empty)
         xy = rows[["x", "y"]].to_numpy(dtype=np.float64)
-        inside = ((xy >= box[:2]) & (xy < box[2:])).all(axis=1)
-        xy = xy[inside]
-        patch, share = sample_patches(xy, box, cache.grid, "bilinear")
-        place = ((xy - box[:2]) / (box[2:] - box[:2]))[:, ::-1] * cache.grid - 0.5
+        where = (xy - box[:2]) / (box[2:] - box[:2])  # shares of width and height
+        inside = ((where >= 0) & (where < 1)).all(axis=1)
+        patch, share = sample_patches(xy[inside], box, cache.grid, "bilinear")
+        place = where[inside, ::-1] * cache.grid - 0.5
         ids = rows["keypoint_id"].to_numpy(dtype=object)[inside]
         found.append(Points(ids, patch, share, place))
     return found

@@ -56,7 +56,8 @@ class Views:
         usable: records that have foreground, the ones trained on; the others could not influence any loss.
         grid, dim: as in the cache.
         category: of every record, its number among the head's.
-        azimuth: of every record, radians, the centre of its bin; NaN where unknown.
+        azimuth: of every record, radians, the centre of its bin, on the other side for mirrored views; NaN
+            where unknown.
         all_round: of every record, whether the views of its category are known from at least `ALL_ROUND`
             azimuths. From two opposite ones nobody can tell which way it rises.
         image: of every record, the number of its image.
@@ -113,7 +114,8 @@ class Views:
                 fix="check mask_path and mask_value in images.csv",
             )
         self.category = np.array([categories.index(name) for name in images["category"]])
-        self.azimuth = bin_centre(images["azimuth"].to_numpy(np.float64), bins)
+        azimuth = images["azimuth"].to_numpy(np.float64)
+        self.azimuth = bin_centre(np.where(cache.mirrored, -azimuth, azimuth), bins)
         views = pd.DataFrame({"category": self.category, "azimuth": self.azimuth})
         azimuths = views.groupby("category")["azimuth"].nunique()
         self.all_round = azimuths.loc[self.category].to_numpy() >= ALL_ROUND

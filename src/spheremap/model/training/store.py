@@ -22,6 +22,7 @@ class ViewCache(Protocol):
     grid: tuple[int, int]
     dim: int
     image_ids: list[str]
+    mirrored: NDArray[np.bool_]
     masks: NDArray[np.bool_]
 
     def tokens(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float16]:
