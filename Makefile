@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: env announce demo test test-slow faults lint audit bench docs leaderboard wheel lock
+.PHONY: env announce demo test test-slow coverage faults lint audit bench docs leaderboard wheel lock
 
 # uv installs in a minute what takes pip four; where it cannot (it does not read pip's configuration), pip does
 env: .venv/ready
@@ -37,7 +37,7 @@ demo: announce env
 	@echo '  spheremap preset                       other settings; docs/quick-start.md goes on from here'
 
 # threads that wait for each other leave the processor to other tests: with two workers on two cores 4 times as fast
-test test-slow faults: export OMP_WAIT_POLICY = PASSIVE
+test test-slow coverage faults: export OMP_WAIT_POLICY = PASSIVE
 
 test: env
 	pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
@@ -45,6 +45,10 @@ test: env
 # what `make test` leaves out
 test-slow: env
 	pytest -n auto --dist loadfile --no-loadscope-reorder -m slow
+
+# what all tests together run of the code, commands and workflow included; lists the lines left out
+coverage: env
+	pytest -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 
 # kills and harms a tiny project in every way, 25 kills of each command; counts at the end
 faults: env
