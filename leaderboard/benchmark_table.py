@@ -57,8 +57,10 @@ def read_table() -> pd.DataFrame:
 def enter(data_set: str, rows: pd.DataFrame) -> None:
     """Put the lines of a data set in the place of those that were made here before."""
     table = read_table()
-    others = table[(table["source"] != RUN_HERE) | (table["data_set"] != data_set)]
-    write_csv(TABLE, pd.concat([others, rows[COLUMNS]], ignore_index=True))
+    own = (table["source"] == RUN_HERE) & (table["data_set"] == data_set)
+    place = int(own.to_numpy().argmax()) if own.any() else len(table)
+    parts = [table[:place], rows[COLUMNS], table[place:][~own[place:]]]
+    write_csv(TABLE, pd.concat(parts, ignore_index=True))
 
 
 def run_rows(

@@ -105,13 +105,15 @@ def test_lines_of_a_data_set_take_the_place_of_its_former_ones(
 ) -> None:
     monkeypatch.setattr(benchmark_table, "TABLE", tmp_path / "b.csv")
     benchmark_table.write_csv(benchmark_table.TABLE, table)
-    here = table[table["source"] == benchmark_table.RUN_HERE]
-    name = here["data_set"].iloc[0]
-    benchmark_table.enter(name, here[here["data_set"] == name].head(1))
-    after = benchmark_table.read_table()
-    assert len(after[(after["source"] == benchmark_table.RUN_HERE) & (after["data_set"] == name)]) == 1
-    others = table[~((table["source"] == benchmark_table.RUN_HERE) & (table["data_set"] == name))]
-    pd.testing.assert_frame_equal(after[:-1], others.reset_index(drop=True))
+    here = table["source"] == benchmark_table.RUN_HERE
+    own = here & (table["data_set"] == table["data_set"][here].iloc[0])
+    name, first = table["data_set"][own].iloc[0], own.to_numpy().argmax()
+    benchmark_table.enter(name, table[own].tail(1))
+    expected = pd.concat([table[:first], table[own].tail(1), table[first:][~own[first:]]])
+    pd.testing.assert_frame_equal(benchmark_table.read_table(), expected.reset_index(drop=True))
+    new = table[own].head(2).assign(data_set="new")
+    benchmark_table.enter("new", new)
+    assert benchmark_table.read_table()["data_set"].tolist()[-2:] == ["new", "new"]
 
 
 @pytest.mark.slow
