@@ -36,6 +36,7 @@ class Views:
         self.grid, self.dim = grid, dim
         self.image_ids = [f"category{i % categories:02d}/{i:05d}" for i in range(count)]
         self.masks = ellipses(count, grid, rng)
+        self.mirrored = np.zeros(count, dtype=bool)
         patches = grid[0] * grid[1]
         noise = rng.standard_normal((patches + count - 1, dim), dtype=np.float32).astype(np.float16)
         # drawn once and shifted by a patch from view to view: drawing and memory are for one view only

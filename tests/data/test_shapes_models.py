@@ -127,14 +127,14 @@ def test_a_mark_goes_to_the_outer_surface() -> None:
     assembly.add(box((2, 2, 2), (5, 5, 5), GREY))
     assembly.mark("top", (5.2, 5.0, 5.9), (0, 0, 1), 0.5)
     assembly.mark("edge", (9.0, 5.0, 5.0), (0, 0, 1), 0.5)  # its ray misses: the nearest point of the surface
-    made = assembly.finish("block", ("edge", "absent", "top"))
+    made = assembly.finish(("edge", "absent", "top"))
     scale = 1 / np.sqrt(3)
     assert list(made.keypoints) == ["edge", "absent", "top"]
     np.testing.assert_allclose(made.keypoints["top"], np.array([0.2, 0.0, 1.0]) * scale)
     np.testing.assert_allclose(made.keypoints["edge"], np.array([1.0, 0.0, 0.0]) * scale, atol=1e-12)
     assert np.isnan(made.keypoints["absent"]).all()
     with pytest.raises(AssertionError, match=r"not listed.*edge"):
-        assembly.finish("block", ("top",))
+        assembly.finish(("top",))
 
 
 def test_paint_decodes_srgb() -> None:
