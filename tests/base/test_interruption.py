@@ -63,6 +63,19 @@ def test_it_is_raised_anew_until_it_falls_outside_callbacks() -> None:
     assert calls == [1, 1]
 
 
+def test_an_error_that_a_library_makes_of_it_does_not_hide_it() -> None:
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("this file is damaged") from None
+
+    with pytest.raises(KeyboardInterrupt) as caught, lasting_interrupts():
+        work()
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_other_errors_in_callbacks_are_reported_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[type[BaseException]] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: reported.append(unraisable.exc_type))
