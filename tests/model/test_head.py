@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.model.head import Foreground, Head, Prototypes, SphereMapper, sphere_points
 from spheremap.model.head.dense import linear, linear_gelu, perceptron
+from spheremap.model.head.mapper import attend
 
 
 def count(module: nn.Module) -> int:
@@ -241,3 +242,27 @@ def test_matrix_products_follow_autocast_and_double_precision() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(torch.randn(3, 8), layer.weight).dtype == torch.bfloat16
     assert linear(torch.randn(3, 8).double(), layer.weight.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("most", [0, 2**24])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_attention_is_the_mean_of_values_by_the_softmax_of_products(
+    monkeypatch: pytest.MonkeyPatch, precision: torch.dtype, most: int
+) -> None:
+    monkeypatch.setattr("spheremap.model.head.mapper._MAX_WEIGHTS", most)
+    torch.manual_seed(5)
+    inputs = [torch.randn(2, 3, n, 64).to(precision) for n in (5, 7, 7)]
+
+    def literal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return torch.softmax(q @ k.transpose(-2, -1) / 8, dim=-1) @ v
+
+    results = []
+    for compute, kind in ((attend, precision), (literal, torch.float64)):
+        qkv = [x.to(kind).requires_grad_() for x in inputs]
+        y = compute(*qkv)
+        gradients = torch.autograd.grad(y, qkv, torch.linspace(-1, 1, y.numel(), dtype=kind).view(y.shape))
+        results.append([y.detach(), *gradients])
+    tolerance = 1e-5 if precision is torch.float32 else 2e-2
+    for found, expected in zip(*results, strict=True):
+        assert found.dtype == precision
+        torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)

@@ -124,7 +124,8 @@ def test_pods_that_share_nothing_give_the_scores_of_a_local_run(
     local = Project.copy(root, tmp_path / "local", TINY)
     local.run("snakemake", "--cores", "1")
     project = Project.copy(root, tmp_path / "project", TINY)
-    environment = project.environment() | {"PATH": f"{no_pip(tmp_path)}:{project.environment()['PATH']}"}
+    environment = project.warm_environment()
+    environment["PATH"] = f"{no_pip(tmp_path)}:{environment['PATH']}"
     environment = {name: value for name, value in environment.items() if name not in KEYS}
     with api_server(tmp_path / "pods", environment) as (pods, config):
         monkeypatch.setenv("KUBECONFIG", str(config))
