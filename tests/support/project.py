@@ -58,11 +58,9 @@ class Project:
         return os.environ | dict.fromkeys(names, "test@example.org") | {"PATH": path}
 
     def warm_environment(self) -> dict[str, str]:
-        """The same, with commands of `spheremap` that start at once; not where coverage is measured."""
-        measured = any(name.startswith("COVERAGE_PROCESS") for name in os.environ)
+        """The same, with commands of `spheremap` that start at once."""
         environment = self.environment()
-        path = environment["PATH"]
-        return environment | ({} if measured else {"PATH": f"{warm.folder()}{os.pathsep}{path}"})
+        return environment | {"PATH": f"{warm.folder()}{os.pathsep}{environment['PATH']}"}
 
     def run(self, *command: str, ok: bool = True) -> str:
         """Run a command in the project; returns what it printed."""

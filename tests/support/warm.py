@@ -20,7 +20,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-PRELOADED = ("h5py", "matplotlib.pyplot", "pandas", "scipy.stats", "spheremap.cli", "timm", "torchvision")
+PRELOADED = ("h5py", "matplotlib.pyplot", "pandas", "scipy.stats", "timm", "torchvision")
 
 _STAND_IN = """\
 #!{python} -IS
@@ -88,6 +88,7 @@ def _run(connection: socket.socket) -> None:
     os.chdir(started["folder"])
     os.environ.clear()
     os.environ |= started["environment"]
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["spheremap", *started["arguments"]]
     try:
