@@ -20,7 +20,7 @@ from trial import Step, Trial, cases, repeated, size_of
 pytestmark = pytest.mark.slow
 
 MIB = 2**20
-# step -> folders that it writes to
+# step -> folders that it writes to; the last is full first (the state of training outweighs the head)
 FOLDERS = {
     "render": ("data/shapes",),
     "weights": ("models/backbones",),
@@ -67,7 +67,7 @@ def test_full_disk(name: str, made: Project, steps: dict[str, Step], tmp_path: P
         room = int(rng.uniform(0, 0.9) * sum(size_of(trial.folder / name) for name in step.outputs))
         trial.delete(step.outputs)
         mount("-o", f"remount,size={shutil.disk_usage(disk).used + room}", str(disk))
-        trial.finish(step).refused("the disk is full", FOLDERS[name][0])
+        trial.finish(step).refused("the disk is full", FOLDERS[name][-1])
         mount("-o", f"remount,size={512 * MIB}", str(disk))
         trial.redo(step)
 
