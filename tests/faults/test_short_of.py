@@ -85,7 +85,7 @@ def test_read_only_folder(name: str, folder: str, trial: Trial, rng: Random) -> 
 
 
 @repeated(0.2)
-@cases("name", ["cache images", "train"], short=["train"])
+@pytest.mark.parametrize("name", ["cache images", "train"])
 def test_file_that_may_not_grow(name: str, trial: Trial, rng: Random) -> None:
     step = trial.steps[name]
     largest = max(size_of(trial.folder / output) for output in step.outputs)

@@ -58,7 +58,7 @@ class Project:
         return os.environ | dict.fromkeys(names, "test@example.org") | {"PATH": path}
 
     def warm_environment(self) -> dict[str, str]:
-        """The same, with commands of `spheremap` that start at once."""
+        """The same, with commands that start at once."""
         environment = self.environment()
         return environment | {"PATH": f"{warm.folder()}{os.pathsep}{environment['PATH']}"}
 

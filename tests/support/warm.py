@@ -1,8 +1,8 @@
-"""`spheremap` without the seconds that its imports take: a fork of a process that has made them.
+"""Commands without the seconds that their imports take: forks of a process that has made them.
 
-The tests' workflows start hundreds of commands. A stand-in for `spheremap`, first on their PATH, hands what
-it was started with to a server of this test process, which forks, and waits for the exit code. A command
-whose stand-in is gone ends at once, as if it had been killed with it.
+The tests' workflows start hundreds of commands. A stand-in for each, first on their PATH, hands what it was
+started with to a server of this test process, which forks, and waits for the exit code. A command whose
+stand-in is gone ends at once, as if it had been killed with it.
 """
 
 import atexit
@@ -20,8 +20,14 @@ import tempfile
 import threading
 from pathlib import Path
 
-PRELOADED = ("h5py", "matplotlib.pyplot", "pandas", "scipy.stats", "timm", "torchvision")
+COMMANDS = {"dvc": "dvc.cli", "snakemake": "snakemake.cli", "spheremap": "spheremap.cli"}
+# not spheremap itself, which may be another copy
+PRELOADED = (
+    *("dvc.cli", "dvc.cli.parser", "dvc.repo", "snakemake.cli", "snakemake.workflow"),
+    *("h5py", "matplotlib.pyplot", "pandas", "scipy.stats", "timm", "torchvision"),
+)
 
+_FORKS = multiprocessing.get_context("fork")
 _STAND_IN = """\
 #!{python} -IS
 import json, os, socket, sys
@@ -29,7 +35,7 @@ import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 socket.send_fds(server, [b"."], [0, 1, 2])
-started = {{"arguments": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
+started = {{"words": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ)}}
 server.sendall(json.dumps(started).encode() + b"\\n")
 sys.exit(int(server.makefile().readline() or 137))
 """
@@ -37,21 +43,22 @@ sys.exit(int(server.makefile().readline() or 137))
 
 @functools.cache
 def folder() -> Path:
-    """Where the stand-in lies; starts the server on the first call, for as long as this process lives."""
+    """Where the stand-ins lie; starts the server on the first call, for as long as this process lives."""
     made = tempfile.TemporaryDirectory(prefix="spheremap-")
     atexit.register(made.cleanup)
     address = str(Path(made.name, "socket"))
-    stand_in = Path(made.name, "bin", "spheremap")
-    stand_in.parent.mkdir()
-    stand_in.write_text(_STAND_IN.format(python=sys.executable, address=address))
-    stand_in.chmod(0o755)
+    stand_ins = Path(made.name, "bin")
+    stand_ins.mkdir()
+    for name in COMMANDS:
+        (stand_ins / name).write_text(_STAND_IN.format(python=sys.executable, address=address))
+        (stand_ins / name).chmod(0o755)
     server = subprocess.Popen(
         [sys.executable, __file__, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     atexit.register(server.kill)
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n"
-    return stand_in.parent
+    return stand_ins
 
 
 def _serve(address: str) -> None:
@@ -63,11 +70,10 @@ def _serve(address: str) -> None:
     listener.listen(64)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    forks = multiprocessing.get_context("fork")
     while True:
         connection, _ = listener.accept()
         multiprocessing.active_children()  # reaps those that have ended
-        forks.Process(target=_run, args=(connection,)).start()
+        _FORKS.Process(target=_answer, args=(connection,)).start()
         connection.close()
 
 
@@ -76,32 +82,32 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _run(connection: socket.socket) -> None:
-    """In the fork: become the command, run it and send its exit code."""
+def _answer(connection: socket.socket) -> None:
+    """Run the command in a fork, and send its exit code when it has let go of all it held."""
     _, streams, _, _ = socket.recv_fds(connection, 1, 3)
     started = json.loads(connection.makefile().readline())
+    command = _FORKS.Process(target=_become, args=(connection, streams), kwargs=started)
+    command.start()
+    command.join()
+    with contextlib.suppress(BrokenPipeError):  # the stand-in was killed
+        connection.sendall(f"{command.exitcode}\n".encode())
+
+
+def _become(
+    connection: socket.socket, streams: list[int], words: list[str], folder: str, environment: dict[str, str]
+) -> None:
     threading.Thread(target=_end_with_stand_in, args=(connection,), daemon=True).start()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
     os.setsid()
-    os.chdir(started["folder"])
+    os.chdir(folder)
     os.environ.clear()
-    os.environ |= started["environment"]
+    os.environ |= environment
     sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = ["spheremap", *started["arguments"]]
-    try:
-        code = importlib.import_module("spheremap.cli").main(started["arguments"])
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        code = 1
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(BrokenPipeError):
-            stream.flush()
-    connection.sendall(f"{code or 0}\n".encode())
+    sys.argv = words
+    sys.exit(importlib.import_module(COMMANDS[Path(words[0]).name]).main())
 
 
 def _end_with_stand_in(connection: socket.socket) -> None:
