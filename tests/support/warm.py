@@ -20,10 +20,11 @@ import tempfile
 import threading
 from pathlib import Path
 
-COMMANDS = {"dvc": "dvc.cli", "snakemake": "snakemake.cli", "spheremap": "spheremap.cli"}
+# not snakemake, which keeps the folder that it was loaded in
+COMMANDS = {"dvc": "dvc.cli", "spheremap": "spheremap.cli"}
 # not spheremap itself, which may be another copy
 PRELOADED = (
-    *("dvc.cli", "dvc.cli.parser", "dvc.repo", "snakemake.cli", "snakemake.workflow"),
+    *("dvc.cli", "dvc.cli.parser", "dvc.repo"),
     *("h5py", "matplotlib.pyplot", "pandas", "scipy.stats", "timm", "torchvision"),
 )
 
