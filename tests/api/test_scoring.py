@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from layouts_folder import write_folder
+from layouts_folder import FOLDER, write_folder
 from project import Project
 from studio import run
 
@@ -20,15 +20,6 @@ from spheremap.metrics.table import format_file
 Capture = pytest.CaptureFixture[str]
 
 SCORES = ("metrics.json", "scores.csv", "weight_sweep.csv", "predictions.csv.gz")
-FOLDER = {
-    "layout": "folder",
-    "bins": None,
-    "shares": {"train": 0.34, "val": 0.33, "test": 0.33},
-    "max_pairs": 20,
-    "min_shared_keypoints": 1,
-    "seed": 0,
-    "masks": {"source": "own"},
-}
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 import pytest
 from project import Project
+from warm import LIBRARIES
 
 REPEATS = int(os.environ.get("FAULT_REPEATS", "0"))  # of each kill in the long form; 0: the short form
 PATIENCE = 600  # seconds after which a command counts as hanging
@@ -37,7 +38,7 @@ COMMANDS = (
 )
 
 _FORKS = get_context("forkserver")
-_FORKS.set_forkserver_preload(["h5py", "matplotlib.pyplot", "pandas", "scipy.stats", "timm", "torchvision"])
+_FORKS.set_forkserver_preload([*LIBRARIES])
 _seconds: dict[str, float] = {}
 
 

@@ -6,6 +6,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+# entry of `datasets` without its root
+FOLDER = {
+    "layout": "folder",
+    "bins": None,
+    "shares": {"train": 0.4, "val": 0.3, "test": 0.3},
+    "max_pairs": 20,
+    "min_shared_keypoints": 1,
+    "seed": 0,
+    "masks": {"source": "own"},
+}
 POINTS = {"front": (0.1, 0.5), "roof": (0.5, 0.2), "back": (0.9, 0.5), "wheel": (0.3, 0.85)}
 
 

@@ -22,11 +22,8 @@ from pathlib import Path
 
 # not snakemake, which keeps the folder that it was loaded in
 COMMANDS = {"dvc": "dvc.cli", "spheremap": "spheremap.cli"}
-# not spheremap itself, which may be another copy
-PRELOADED = (
-    *("dvc.cli", "dvc.cli.parser", "dvc.repo"),
-    *("h5py", "matplotlib.pyplot", "pandas", "scipy.stats", "timm", "torchvision"),
-)
+# what spheremap imports; not itself, which may be another copy
+LIBRARIES = ("h5py", "matplotlib.pyplot", "pandas", "scipy.stats", "timm", "torchvision")
 
 _FORKS = multiprocessing.get_context("fork")
 _STAND_IN = """\
@@ -63,7 +60,7 @@ def folder() -> Path:
 
 
 def _serve(address: str) -> None:
-    for name in PRELOADED:
+    for name in ("dvc.cli.parser", "dvc.repo", *LIBRARIES):
         importlib.import_module(name)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     listener = socket.socket(socket.AF_UNIX)

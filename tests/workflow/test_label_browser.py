@@ -12,19 +12,15 @@ from typing import Any
 
 import pytest
 from browser import chromium
-from layouts_folder import POINTS, draw
+from layouts_folder import FOLDER, POINTS, draw
 from project import Project
 from tiny import TINY
 
 COUNT = 8
-ENTRY = {
-    "layout": "folder",
+ENTRY = FOLDER | {
     "root": "data/raw/mugs",
-    "bins": None,
     "shares": {"train": 0.7, "val": 0.1, "test": 0.2},
-    "max_pairs": 20,
     "min_shared_keypoints": 2,
-    "seed": 0,
     "masks": {"source": "none"},
 }
 

@@ -15,21 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from layouts_folder import write_folder
+from layouts_folder import FOLDER, write_folder
 from PIL import Image
 from project import Project, stages_run
 from studio import run
 from tiny import TINY
 
-FOLDER = {
-    "layout": "folder",
-    "bins": None,
-    "shares": {"train": 0.4, "val": 0.3, "test": 0.3},
-    "max_pairs": 20,
-    "min_shared_keypoints": 1,
-    "seed": 0,
-    "masks": {"source": "own"},
-}
 TABLES = ("images", "keypoints", "pairs", "pictures")
 SCORES = ("results/metrics.json", "results/scores.csv", "results/predictions.csv.gz")
 

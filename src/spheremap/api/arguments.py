@@ -1,4 +1,4 @@
-"""Command-line arguments that the commands for one's own photographs share."""
+"""Command-line arguments that several commands share."""
 
 import argparse
 import sys
@@ -37,6 +37,24 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Fit),
         help="how a photograph becomes the square input: pad (black borders), stretch, or original "
         "(resolution, black around) (default: bundle's)",
+    )
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what training reads, and where and within what it runs."""
+    parser.add_argument("--tables", type=Path, required=True, help="directory of canonical tables")
+    parser.add_argument("--views", type=Path, nargs="+", required=True, help="cache of training views")
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="cache of whole images")
+    parser.add_argument("--work", type=Path, required=True, help="directory that lets a killed run resume")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of this machine (default: 1)")
+    parser.add_argument(
+        "--memory",
+        type=float,
+        default=4.0,
+        metavar="GIB",
+        help="main memory of this machine for features (default: 4); those that need more are read batch by "
+        "batch; half of the free memory of a GPU is used first",
     )
 
 

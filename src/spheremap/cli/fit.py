@@ -13,27 +13,14 @@ STATE = "state.safetensors"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    from spheremap.api.arguments import DEVICE_HELP
+    from spheremap.api.arguments import add_training_arguments
 
     parser.add_argument("--method", required=True, metavar="NAME", help="entry of `methods` that is fitted")
     parser.add_argument("--params", type=Path, required=True, help="JSON with `methods` and `dataset`")
-    parser.add_argument("--tables", type=Path, required=True, help="directory of canonical tables")
-    parser.add_argument("--views", type=Path, nargs="+", required=True, help="cache of training views")
-    parser.add_argument("--images", type=Path, nargs="+", required=True, help="cache of whole images")
+    add_training_arguments(parser)
     parser.add_argument("--head", type=Path, required=True, help="trained sphere head")
     parser.add_argument("--out", type=Path, required=True, help="what was learned, to write (safetensors)")
     parser.add_argument("--curve", type=Path, required=True, help="CSV of the course of training to write")
-    parser.add_argument("--work", type=Path, required=True, help="directory that lets a killed run resume")
-    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument(
-        "--memory",
-        type=float,
-        default=4.0,
-        metavar="GIB",
-        help="features up to this size are held in main memory, larger ones are read batch by batch "
-        "(default: 4); half of the free memory of a GPU is used first",
-    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -19,29 +19,16 @@ STATE = "state.safetensors"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    from spheremap.api.arguments import DEVICE_HELP
+    from spheremap.api.arguments import add_training_arguments
 
     parser.add_argument("--params", type=Path, required=True, help="JSON with `train` and `dataset`")
-    parser.add_argument("--tables", type=Path, required=True, help="directory of canonical tables")
-    parser.add_argument("--views", type=Path, nargs="+", required=True, help="cache of training views")
-    parser.add_argument("--images", type=Path, nargs="+", required=True, help="cache of whole images")
+    add_training_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="head to write (safetensors)")
     parser.add_argument("--losses", type=Path, required=True, help="CSV of the losses to write")
     parser.add_argument(
         "--diagnostics", type=Path, required=True, help="CSV of the sphere's diagnostics to write"
     )
     parser.add_argument("--validation", type=Path, required=True, help="CSV of validation scores to write")
-    parser.add_argument("--work", type=Path, required=True, help="directory that lets a killed run resume")
-    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of this machine (default: 1)")
-    parser.add_argument(
-        "--memory",
-        type=float,
-        default=4.0,
-        metavar="GIB",
-        help="main memory of this machine for features (default: 4); those that need more are read batch by "
-        "batch; half of the free memory of a GPU is used first",
-    )
 
 
 def run(args: argparse.Namespace) -> None:

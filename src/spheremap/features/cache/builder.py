@@ -178,17 +178,17 @@ def _new_shard(out: Path, ids: Sequence[bytes], views: int, grid: Grid, dim: int
         # HDF5 says late, and not for which file, that the disk is full or a file too large
         largest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
         rooms = {errno.ENOSPC: shutil.disk_usage(out.parent).free, errno.EFBIG: largest}
-        for number, room in rooms.items():
-            if room != resource.RLIM_INFINITY and room < 2 * total * patches * dim:
+        for number, free in rooms.items():
+            if free != resource.RLIM_INFINITY and free < 2 * total * patches * dim:
                 raise OSError(number, os.strerror(number), str(out))
         # the file format of HDF5 1.10 has checksums for its own structures as well
         with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
             for name, shape in record_shapes(total, patches, dim).items():
                 records = 1 if name in ("tokens", "masks") else max(1, min(total, 4096))
                 # h5py wants room for a chunk, and there is none in a cache of nothing
-                space = None if total else (1, *shape[1:])
+                room = None if total else (1, *shape[1:])
                 file.create_dataset(
-                    name, shape, types[name], maxshape=space, chunks=(records, *shape[1:]), fletcher32=True,
+                    name, shape, types[name], maxshape=room, chunks=(records, *shape[1:]), fletcher32=True,
                     track_times=False,
                 )  # fmt: skip
             yield file
