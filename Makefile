@@ -42,9 +42,9 @@ test test-slow coverage faults: export OMP_WAIT_POLICY = PASSIVE
 test: env
 	pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
-# what `make test` leaves out
+# what `make test` leaves out; the longest first, so that no worker is left alone with them
 test-slow: env
-	pytest -n auto --dist loadfile --no-loadscope-reorder -m slow
+	pytest -n auto --dist loadfile --no-loadscope-reorder -m slow tests/workflow tests
 
 # what all tests together run of the code, commands and workflow included; lists the lines left out
 coverage: env

@@ -680,6 +680,15 @@ def test_charts_are_drawn_for_both_themes_and_leave_settings_alone() -> None:
     assert "45°" in texts_of(drawn)
 
 
+def test_the_dark_theme_follows_from_the_light_one() -> None:
+    """Charts are drawn in light colours, which are replaced one by one."""
+    assert figures.LIGHT.keys() == figures.DARK.keys()
+    pairs = {(figures.LIGHT[name], figures.DARK[name]) for name in figures.LIGHT}
+    assert len({light for light, _ in pairs}) == len(pairs)
+    line = " ".join(figures.LIGHT.values())
+    assert figures._in_dark(line) == " ".join(figures.DARK.values())
+
+
 @pytest.mark.parametrize("count", [1, 4, 5, 12])
 def test_every_curve_has_a_colour_of_its_own(count: int) -> None:
     names = ["total", *(f"loss_{i}" for i in range(count))]

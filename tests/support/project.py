@@ -77,12 +77,15 @@ class Project:
         )
         return done.stdout
 
-    def start(self, *command: str) -> "subprocess.Popen[str]":
-        """Start a command as the head of its own process group, so that all of it can be killed."""
+    def start(self, *command: str, warm: bool = False) -> "subprocess.Popen[str]":
+        """Start a command as the head of its own process group, so that all of it can be killed.
+
+        If `warm`, what it starts are forks, which are not of that group but end with their stand-ins.
+        """
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env=self.environment(),
+            env=self.warm_environment() if warm else self.environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             text=True,

@@ -20,8 +20,12 @@ import tempfile
 import threading
 from pathlib import Path
 
-# not snakemake, which keeps the folder that it was loaded in
-COMMANDS = {"dvc": "dvc.cli", "spheremap": "spheremap.cli"}
+COMMANDS = {"dvc": "dvc.cli", "snakemake": "snakemake.cli", "spheremap": "spheremap.cli"}
+# what dvc and snakemake import; not snakemake.workflow, which keeps the folder that it was loaded in
+PARTS = (
+    "dvc.cli.parser", "dvc.repo",
+    "snakemake.scheduling.job_scheduler", "snakemake.persistence", "snakemake.parser", "snakemake.report",
+)  # fmt: skip
 # what spheremap imports; not itself, which may be another copy
 LIBRARIES = ("h5py", "matplotlib.pyplot", "pandas", "scipy.stats", "timm", "torchvision")
 
@@ -60,7 +64,7 @@ def folder() -> Path:
 
 
 def _serve(address: str) -> None:
-    for name in ("dvc.cli.parser", "dvc.repo", *LIBRARIES):
+    for name in (*PARTS, *LIBRARIES):
         importlib.import_module(name)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     listener = socket.socket(socket.AF_UNIX)

@@ -8,6 +8,7 @@ import pages
 import pandas as pd
 import pytest
 import yaml
+from project import Project
 from studio import run
 
 from spheremap.base.files import sha256_file
@@ -120,8 +121,15 @@ def test_lines_of_a_data_set_take_the_place_of_its_former_ones(
 def test_spheremap_score_gives_the_table_s_lines(
     table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The data set is drawn; values, intervals, gains, geometry-aware points."""
+    """The test split is drawn; values, intervals, gains, geometry-aware points."""
     lay_project(tmp_path / "project")
+    only_test = {"train": 0, "val": 0}
+    Project(tmp_path / "project").edit(
+        {
+            "datasets.shapes.instances": {"test": 5, **only_test},
+            "datasets.shapes.pairs": {"test": 160, **only_test},
+        }
+    )
     monkeypatch.chdir(tmp_path / "project")
     here = table[(table["source"] == benchmark_table.RUN_HERE) & (table["data_set"] == "shapes")]
     stored = {

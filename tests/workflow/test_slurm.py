@@ -22,7 +22,7 @@ ARGUMENTS = (
     "--default-resources", "runtime=30", f"slurm_partition={PARTITION}",
     "--slurm-no-account",
     "--slurm-status-command", "squeue",
-    "--slurm-init-seconds-before-status-checks", "2",
+    "--slurm-init-seconds-before-status-checks", "5",  # 10 more each time that no job has ended
 )  # fmt: skip
 PRODUCTS = (
     "data/shapes/canonical/images.csv",
@@ -75,7 +75,7 @@ def test_killed_jobs_are_run_again_and_the_bytes_are_those_of_a_local_run(
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
     project = Project.copy(root, tmp_path / "project", PARAMS)
-    run = project.start("snakemake", *ARGUMENTS)
+    run = project.start("snakemake", *ARGUMENTS, warm=True)
 
     def alive() -> bool:
         return run.poll() is None

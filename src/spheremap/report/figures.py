@@ -4,6 +4,7 @@ import base64
 import io
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,13 @@ from matplotlib.transforms import Affine2D
 from spheremap.report.confusion import Confusion
 from spheremap.report.names import readable
 
-Theme = Mapping[str, str]
-LIGHT: Theme = {
+# what has one colour in the light theme has one in the dark theme as well
+LIGHT = {
     "paper": "#ffffff", "ink": "#16191d", "muted": "#5c6672", "grid": "#dde1e6",
     "features": "#0072b2", "sphere": "#9a6fb0", "fused": "#d55e00", "chance": "#8a929b",
     "series-1": "#0072b2", "series-2": "#d55e00", "series-3": "#009e73", "series-4": "#b0609a",
 }  # fmt: skip
-DARK: Theme = {
+DARK = {
     "paper": "#14171a", "ink": "#eceff2", "muted": "#a2acb7", "grid": "#343a41",
     "features": "#56b4e9", "sphere": "#c79fdb", "fused": "#ff8f4a", "chance": "#868f99",
     "series-1": "#56b4e9", "series-2": "#ff8f4a", "series-3": "#2fc79b", "series-4": "#e59acb",
@@ -78,15 +79,11 @@ class LegendEntry:
 
 def legend(methods: Sequence[str]) -> dict[str, LegendEntry]:
     """How each method is drawn in the charts by gap and by category."""
-    light, dark = (_lines(methods, theme) for theme in (LIGHT, DARK))
     return {
         method: LegendEntry(
-            light[method]["color"],
-            dark[method]["color"],
-            _DASHES[light[method]["linestyle"]],
-            _polygon(light[method]["marker"]),
+            look["color"], _in_dark(look["color"]), _DASHES[look["linestyle"]], _polygon(look["marker"])
         )
-        for method in methods
+        for method, look in _lines(methods).items()
     }
 
 
@@ -101,8 +98,8 @@ def by_gap(frame: pd.DataFrame, metric: str, methods: Sequence[str], bins: int) 
     the group `method-NAME`.
     """
 
-    def draw(axes: Axes, theme: Theme) -> None:
-        for method, look in _lines(methods, theme).items():
+    def draw(axes: Axes) -> None:
+        for method, look in _lines(methods).items():
             own = frame[frame["method"] == method].sort_values("gap")
             axes.plot(own["gap"], own[metric], gid=f"method-{method}", **look)
         gaps = sorted(frame["gap"].unique())
@@ -120,12 +117,12 @@ def by_category(frame: pd.DataFrame, metric: str, methods: Sequence[str]) -> Dra
     wide = frame.pivot(index="category", columns="method", values=metric)[list(methods)]
     wide = wide.sort_index(ascending=False)
 
-    def draw(axes: Axes, theme: Theme) -> None:
+    def draw(axes: Axes) -> None:
         height = np.arange(len(wide))
-        for method, look in _lines(methods, theme).items():
+        for method, look in _lines(methods).items():
             marker = look | {"linestyle": "none", "markersize": 7}
             axes.plot(wide[method], height, gid=f"method-{method}", **marker)
-        axes.set_yticks(height, list(wide.index), color=theme["ink"])
+        axes.set_yticks(height, list(wide.index), color=LIGHT["ink"])
         axes.set_ylim(-0.6, len(wide) - 0.4)
         axes.set_xlim(0, 1.06 * max(wide.max().max(), 1.0))
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=_ROUND))
@@ -143,7 +140,7 @@ def confusion(matrix: Confusion, rows: Sequence[str]) -> Drawing:
         for number, name in zip(matrix.ids, matrix.names, strict=True)
     ]
 
-    def draw(figure: Figure, theme: Theme) -> None:
+    def draw(figure: Figure) -> None:
         panels = figure.subplots(1, len(rows), squeeze=False)[0]
         for axes, row in zip(panels, rows, strict=True):
             cells = np.zeros((count, count + 1, 4))
@@ -157,7 +154,7 @@ def confusion(matrix: Confusion, rows: Sequence[str]) -> Drawing:
             axes.set_xticks(range(count + 1), [*matrix.ids, "none"], fontsize=5, rotation=90)
             axes.set_yticks(range(count), entitled if axes is panels[0] else matrix.ids, fontsize=5.5)
             axes.grid(visible=False)
-            axes.spines[:].set(visible=True, color=theme["grid"])
+            axes.spines[:].set(visible=True, color=LIGHT["grid"])
             axes.set_xlabel("predicted on", fontsize=7)
 
     return _drawing(draw, (3.4 * len(rows), 0.8 + 0.115 * count))
@@ -168,10 +165,10 @@ def curves(
 ) -> Drawing:
     """Columns of a table, chosen and named by `labels`, against its column `step`; "total" in ink."""
 
-    def draw(axes: Axes, theme: Theme) -> None:
-        looks = iter(_series(len(labels), theme))
+    def draw(axes: Axes) -> None:
+        looks = iter(_series(len(labels)))
         for column, label in labels.items():
-            look = {"color": theme["ink"]} if column == "total" else next(looks)
+            look = {"color": LIGHT["ink"]} if column == "total" else next(looks)
             axes.plot(frame["step"], frame[column], label=label, linewidth=1.8, **look)
         axes.set_ylim(bottom=lower, top=upper)
         _steps(axes)
@@ -186,10 +183,10 @@ def validation(frame: pd.DataFrame) -> Drawing:
     best = trained.iloc[int(trained["pck_point"].argmax())] if len(trained) else frame.iloc[-1]
     kept = f"kept: step {best['step']:g}, {best['pck_point']:.1f} %"
 
-    def draw(axes: Axes, theme: Theme) -> None:
-        axes.plot(frame["step"], frame["pck_point"], color=theme["fused"], marker="o", markersize=4)
+    def draw(axes: Axes) -> None:
+        axes.plot(frame["step"], frame["pck_point"], color=LIGHT["fused"], marker="o", markersize=4)
         ring: Any = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "linestyle": "none"}
-        axes.plot(best["step"], best["pck_point"], color=theme["ink"], label=kept, **ring)
+        axes.plot(best["step"], best["pck_point"], color=LIGHT["ink"], label=kept, **ring)
         axes.margins(y=0.2)
         _steps(axes)
         _percent(axes)
@@ -197,21 +194,21 @@ def validation(frame: pd.DataFrame) -> Drawing:
     return _chart(draw)
 
 
-def _series(count: int, theme: Theme) -> list[dict[str, Any]]:
+def _series(count: int) -> list[dict[str, Any]]:
     """Looks of so many curves: the theme's colours; from there on dashed, along a map of colours."""
-    themed: list[dict[str, Any]] = [{"color": theme[name]} for name in _SERIES[:count]]
+    themed: list[dict[str, Any]] = [{"color": LIGHT[name]} for name in _SERIES[:count]]
     # without the ends of the map, which are too dark for a dark page
     further = matplotlib.colormaps["turbo"](np.linspace(0.1, 0.9, max(0, count - len(_SERIES))))
     return themed + [{"color": to_hex(colour), "linestyle": "--"} for colour in further]
 
 
-def _lines(rows: Sequence[str], theme: Theme) -> dict[str, dict[str, Any]]:
+def _lines(rows: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Looks of methods: fixed ones for those known here, for others as for curves."""
     others = [row for row in rows if row not in _MARKERS and row not in _FURTHER]
     # the first two are the colours of features and fused
     taken = {"series-1", "series-2", *(_FURTHER[row][0] for row in rows if row in _FURTHER)}
-    series = _series(len(others) + len(_SERIES), theme)
-    free = [look for look in series if look["color"] not in {theme[name] for name in taken}]
+    series = _series(len(others) + len(_SERIES))
+    free = [look for look in series if look["color"] not in {LIGHT[name] for name in taken}]
     looks: dict[str, dict[str, Any]] = {
         row: {"marker": marker, "linestyle": "-", **look}
         for row, look, marker in zip(others, free, itertools.cycle(_OTHERS), strict=False)  # more than enough
@@ -219,8 +216,8 @@ def _lines(rows: Sequence[str], theme: Theme) -> dict[str, dict[str, Any]]:
     for row in set(rows).difference(others):
         paper = row, _MARKERS.get(row), "--" if row == "chance" else "-"
         colour, marker, line = _FURTHER.get(row, paper)
-        looks[row] = {"color": theme[colour], "marker": marker, "linestyle": line}
-    return {row: {**looks[row], "markeredgecolor": theme["paper"]} for row in rows}
+        looks[row] = {"color": LIGHT[colour], "marker": marker, "linestyle": line}
+    return {row: {**looks[row], "markeredgecolor": LIGHT["paper"]} for row in rows}
 
 
 def _percent(axes: Axes) -> None:
@@ -233,31 +230,42 @@ def _steps(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=_ROUND, integer=True))
 
 
-def _chart(draw: Callable[[Axes, Theme], None], *, height: float = _HEIGHT) -> Drawing:
+def _chart(draw: Callable[[Axes], None], *, height: float = _HEIGHT) -> Drawing:
     """One chart, with a legend of what is labelled."""
 
-    def draw_all(figure: Figure, theme: Theme) -> None:
+    def draw_all(figure: Figure) -> None:
         axes = figure.subplots()
-        draw(axes, theme)
+        draw(axes)
         handles, texts = axes.get_legend_handles_labels()
         if texts:
             columns = 3 if max(map(len, texts)) > 12 else 4
-            figure.legend(handles, texts, loc="outside upper left", ncols=columns, labelcolor=theme["ink"])
+            figure.legend(handles, texts, loc="outside upper left", ncols=columns, labelcolor=LIGHT["ink"])
 
     return _drawing(draw_all, (4.4, height))
 
 
-def _drawing(draw: Callable[[Figure, Theme], None], size: tuple[float, float]) -> Drawing:
-    return Drawing(light=_svg(draw, size, LIGHT), dark=_svg(draw, size, DARK))
+def _drawing(draw: Callable[[Figure], None], size: tuple[float, float]) -> Drawing:
+    svg = _svg(draw, size)
+    return Drawing(light=_uri(svg), dark=_uri(_in_dark(svg)))
 
 
-def _svg(draw: Callable[[Figure, Theme], None], size: tuple[float, float], theme: Theme) -> str:
+def _svg(draw: Callable[[Figure], None], size: tuple[float, float]) -> str:
     of_muted = ("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     of_ink = ("axes.titlecolor", "text.color")
-    colours: Any = dict.fromkeys(of_muted, theme["muted"]) | dict.fromkeys(of_ink, theme["ink"])
-    with matplotlib.rc_context({**colours, "grid.color": theme["grid"]}, fname=_STYLE):
+    colours: Any = dict.fromkeys(of_muted, LIGHT["muted"]) | dict.fromkeys(of_ink, LIGHT["ink"])
+    with matplotlib.rc_context({**colours, "grid.color": LIGHT["grid"]}, fname=_STYLE):
         figure = Figure(figsize=size)
-        draw(figure, theme)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        draw(figure)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return text.getvalue()
+
+
+def _in_dark(text: str) -> str:
+    """Light colours as those of the dark theme: drawing once more would take as long again."""
+    dark = {LIGHT[name]: DARK[name] for name in LIGHT}
+    return re.sub("|".join(dark), lambda found: dark[found[0]], text)
+
+
+def _uri(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
