@@ -62,12 +62,12 @@ class Project:
         environment = self.environment()
         return environment | {"PATH": f"{warm.folder()}{os.pathsep}{environment['PATH']}"}
 
-    def run(self, *command: str, ok: bool = True) -> str:
-        """Run a command in the project; returns what it printed."""
+    def run(self, *command: str, ok: bool = True, warm: bool = True) -> str:
+        """Run a command in the project, as a fork if `warm`; returns what it printed."""
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=self.warm_environment(),
+            env=self.warm_environment() if warm else self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -90,8 +90,10 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def kubernetes(project: Project, *arguments: str, ok: bool = True) -> str:
+    storage = ("--default-storage-prefix", PREFIX)
+    # not as a fork: the library has read where its settings are when it was loaded
     return project.run(
-        "snakemake", "--workflow-profile", "kubernetes", "--default-storage-prefix", PREFIX, *arguments, ok=ok
+        "snakemake", "--workflow-profile", "kubernetes", *storage, *arguments, ok=ok, warm=False
     )
 
 
