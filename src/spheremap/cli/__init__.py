@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     speaker = " ".join(["spheremap", *arguments[:1]])
-    # read by PyTorch: large arrays on large pages (Linux), which makes caching and training about a tenth faster
+    # read by PyTorch: large arrays on large pages (Linux); caching and training are about a tenth faster
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         with lasting_interrupts():
