@@ -123,13 +123,8 @@ def test_spheremap_score_gives_the_table_s_lines(
 ) -> None:
     """The test split is drawn; values, intervals, gains, geometry-aware points."""
     lay_project(tmp_path / "project")
-    only_test = {"train": 0, "val": 0}
-    Project(tmp_path / "project").edit(
-        {
-            "datasets.shapes.instances": {"test": 5, **only_test},
-            "datasets.shapes.pairs": {"test": 160, **only_test},
-        }
-    )
+    counts = ("instances.train", "instances.val", "pairs.train", "pairs.val")
+    Project(tmp_path / "project").edit({f"datasets.shapes.{count}": 0 for count in counts})
     monkeypatch.chdir(tmp_path / "project")
     here = table[(table["source"] == benchmark_table.RUN_HERE) & (table["data_set"] == "shapes")]
     stored = {
