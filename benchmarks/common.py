@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from spheremap.base.device import choose_device
+from spheremap.base.device import choose_device, deterministic
 from spheremap.base.files import write_csv
 
 RESULTS = Path(__file__).parent / "results"
@@ -64,7 +64,8 @@ def run(
 ) -> None:
     """Measure; write `<name>.csv` with the hardware beside every row, and print it without."""
     options = read_options(doc, arguments, repeats)
-    table = pd.DataFrame(measure(options))
+    with deterministic():  # as the workflow's steps run
+        table = pd.DataFrame(measure(options))
     if "runs" in table:
         table["runs"] = table["runs"].astype("Int64")  # empty where nothing was timed
     for column in table.select_dtypes("float"):

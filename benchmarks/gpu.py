@@ -42,7 +42,7 @@ def measure(options: Options) -> Iterator[Row]:
             arguments = {"state_path": Path(folder) / name, "identity": "", "validator": None}
             loop = partial(train, head, views, config, **arguments)
             seconds = common.seconds_of(loop, options.device)
-    note = f"features {views.place}, {precision}, with logging and one saved state"
+    note = f"features {views.held}, {precision}, with logging and one saved state"
     rate = f"steps per second over {count} steps of the training loop"
     yield {"measure": rate, "value": count / seconds, "note": note}
     schedule = seconds / count * SCHEDULE / 60

@@ -19,7 +19,8 @@ import torch
 from common import Options, Row, Timing, Workload
 from torch import Tensor
 
-from spheremap.kernels import Backend, cosine_reconstruction, draw_key, patch_coordinates, sphere_geometry
+from spheremap.base.choices import Backend
+from spheremap.kernels import cosine_reconstruction, draw_key, patch_coordinates, sphere_geometry
 
 COLD = 256e6  # bytes of inputs to go round: several times what GPUs cache
 GRAPH_CALLS = 64  # calls in a graph, at least

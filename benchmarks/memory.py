@@ -44,7 +44,7 @@ def train_some(options: Options, path: Path, count: int, config: TrainConfig, me
         head = Head.initialise(cache.dim, described.categories, 0).to(device)
         views = Views(cache, tables, head.categories, bins=8, memory=memory, device=device)
         train(head, views, config, state_path=path.parent / "state", identity="", validator=None)
-        return views.place
+        return views.held
 
 
 main = partial(common.run, "memory", __doc__, measure)

@@ -16,7 +16,7 @@ from spheremap.api import Matcher, load
 from spheremap.api.pairs import pairs_with, read_pairs
 from spheremap.base.errors import InputError
 from spheremap.data.images import load_photograph
-from spheremap.features.geometry import inside_picture, patches_of_picture, square_box
+from spheremap.features.geometry import patch_centres, patches_of_picture, square_box
 
 
 def model(studio: Studio) -> tuple[object, ...]:
@@ -105,7 +105,7 @@ def test_matches_lie_in_the_photograph(studio: Studio, readout: str) -> None:
     source = matcher.describe(studio.photographs[0])
     target = matcher.describe(studio.photographs[3])  # so narrow that no patch has its centre in it
     width, height = target.photograph.size
-    inside = source.centres[inside_picture(source.box, source.grid, source.photograph.size)]
+    inside = source.centres[patches_of_picture(source.box, source.grid, source.photograph.size)]
     beyond = matcher.match(source, target, inside, padding=True)
     found = matcher.match(source, target, inside)
     for method, xy in found.target_xy.items():
@@ -125,7 +125,9 @@ def test_without_padding_nothing_changes(studio: Studio) -> None:
 @pytest.mark.parametrize("size", [(100, 50), (50, 100), (64, 64)])
 def test_patches_of_a_picture_are_those_inside(size: tuple[int, int]) -> None:
     box = square_box(*size)
-    np.testing.assert_array_equal(patches_of_picture(box, (8, 8), size), inside_picture(box, (8, 8), size))
+    centres = patch_centres(box, (8, 8))
+    inside = np.all((centres >= 0) & (centres <= size), axis=1)
+    np.testing.assert_array_equal(patches_of_picture(box, (8, 8), size), inside)
 
 
 def test_a_picture_narrower_than_a_patch_has_its_nearest_patches() -> None:

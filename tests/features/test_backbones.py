@@ -128,6 +128,16 @@ def test_rotary_model(tmp_path: Path) -> None:
     torch.testing.assert_close(tokens, query, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("name", "patch"), [("vit_tiny_r_s16_p8_224", 32), ("test_vit", 16)])
+def test_a_patch_is_what_a_token_sees_of_the_picture(tmp_path: Path, name: str, patch: int) -> None:
+    """A hybrid ViT divides the feature map of a convolutional network, not the picture, into patches."""
+    spec = BackboneSpec(name, WeightsSpec("random", seed=0), 0, False, "token", ImageSizes(64, 64))
+    extractor = Extractor(spec, make(spec, tmp_path))
+    assert extractor.patch == patch
+    rows, columns = extractor.grid(64)
+    assert extractor(pictures(64)).shape[1] == rows * columns
+
+
 def test_later_blocks_are_not_computed(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     forward = timm.models.vision_transformer.Block.forward

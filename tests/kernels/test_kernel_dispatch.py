@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 import torch
 
 from spheremap.base.errors import InputError
-from spheremap.kernels import cosine_reconstruction, dispatch, use_triton
+from spheremap.kernels import cosine_reconstruction, dispatch, require_compiler, use_triton
 
 CPU = torch.ones(2, 3)
 
@@ -68,3 +69,17 @@ def test_package_works_where_triton_is_missing(root: Path) -> None:
         "assert losses.isfinite().all()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(root / "src")})
+
+
+def test_a_gpu_without_a_compiler_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(InputError, match=r"C compiler.*Python\.h") as error:
+        require_compiler()
+    assert "train.backend" in str(error.value)
+    (tmp_path / "Python.h").touch()
+    (tmp_path / "gcc").touch(mode=0o755)
+    require_compiler()

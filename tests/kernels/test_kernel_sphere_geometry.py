@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from kernel_checks import DEVICE, FLOATS, assert_agrees, broken, relative_error
 from torch import Tensor
 
-from spheremap.base.errors import InputError
 from spheremap.kernels import draw_key, draw_triplets, patch_coordinates, sphere_geometry
 from spheremap.kernels.philox import below, philox
 from spheremap.kernels.sphere_geometry import drawn, fused, reference
@@ -159,14 +158,6 @@ def test_key_must_not_change_before_the_backward_pass() -> None:
     rest[-1][1] += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
-
-
-def test_unfit_shapes_are_refused() -> None:
-    points, places, offsets, counts, key = scene(9, [10])
-    with pytest.raises(InputError, match="do not fit"):
-        sphere_geometry(points, places[1:], offsets, counts, key)
-    with pytest.raises(InputError, match="do not fit"):
-        sphere_geometry(points, places, offsets, counts, key[:1])
 
 
 # --- the draw

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from world import make_world, methods
 
-from spheremap.features.geometry import inside_picture
+from spheremap.features.geometry import patches_of_picture
 from spheremap.methods.engine.comparison import Comparison
 from spheremap.methods.engine.fitting import Fitting
 from spheremap.methods.engine.queries import build_queries
@@ -19,7 +19,7 @@ from spheremap.model.domain import Domain, summarise
 
 def test_the_lower_share_of_a_pair_scales_the_weight() -> None:
     cache, tables, head = make_world(0)
-    inside = [inside_picture(box, cache.grid, box[:2] + box[2:]) for box in cache.boxes]
+    inside = [patches_of_picture(box, cache.grid, box[:2] + box[2:]) for box in cache.boxes]
     summaries = summarise(torch.from_numpy(cache.data), torch.from_numpy(np.stack(inside)))
     domain = Domain(cache.dim, 2)
     domain.mean = summaries.mean(dim=0)
@@ -51,7 +51,7 @@ def test_it_learns_from_training_views_and_validation_images(tmp_path: Path) -> 
     )
     fitted = METHOD.fit(fitting)
     sizes = tables.images.set_index("image_id").loc[cache.image_ids, ["width", "height"]].to_numpy()
-    inside = [inside_picture(box, cache.grid, size) for box, size in zip(cache.boxes, sizes, strict=True)]
+    inside = [patches_of_picture(box, cache.grid, size) for box, size in zip(cache.boxes, sizes, strict=True)]
     summaries = summarise(torch.from_numpy(cache.data), torch.from_numpy(np.stack(inside)))
     val = (tables.images.set_index("image_id").loc[cache.image_ids, "split"] == "val").to_numpy()
     expected = Domain.fit(summaries, summaries[torch.tensor(val)], METHOD.components)

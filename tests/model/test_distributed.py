@@ -143,7 +143,7 @@ def test_shards_take_turns_on_the_gpus(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(torch, "empty", lambda *_, device: device)  # nothing is put on a GPU here
     for name in ("auto", "cuda"):
-        assert [choose_device(name, turn=shard).index for shard in range(4)] == expected
-    assert choose_device("cuda:1", turn=2).index == 1  # a name that leaves nothing open
+        assert [choose_device(name, process=shard).index for shard in range(4)] == expected
+    assert choose_device("cuda:1", process=2).index == 1  # a name that leaves nothing open
     assert choose_device("cuda").index is None
-    assert choose_device("cpu", turn=2).type == "cpu"
+    assert choose_device("cpu", process=2).type == "cpu"

@@ -28,8 +28,7 @@ from spheremap.cli import main
 from spheremap.config import learning, load_params
 from spheremap.config.learning import LOSS_WEIGHTS, PAPERS_TRAIN, Validation
 from spheremap.data.tables import Tables, tables_digest, write_tables
-from spheremap.kernels import draw_key, draw_triplets, patch_coordinates
-from spheremap.kernels.cosine_reconstruction import reconstruction_loss
+from spheremap.kernels import cosine_reconstruction, draw_key, draw_triplets, patch_coordinates
 from spheremap.kernels.sphere_geometry import distance_loss, orientation_loss
 from spheremap.model import losses
 from spheremap.model.head import Head, load_head
@@ -44,7 +43,7 @@ from spheremap.model.training import (
 )
 from spheremap.model.training.batches import Batch, batches, noisy, records_of_step
 from spheremap.model.training.diagnostics import Diagnostics, cell_of
-from spheremap.model.training.step import Losses, Networks, build_losses, in_graphs
+from spheremap.model.training.step import Losses, Networks, build_losses, compile_for_cuda_graphs
 
 GRID, DIM = (6, 6), 128
 CATEGORIES = ["box", "cone"]
@@ -140,7 +139,7 @@ def compute_losses(
     """Means of the losses of one step, `(4,)`."""
     losses = Losses(head, config)
     if compiled:
-        in_graphs(losses)
+        compile_for_cuda_graphs(losses, in_one_piece=True)
     return losses(batch, key)[0]
 
 
@@ -234,7 +233,7 @@ def test_features_beyond_the_budget_are_read_batch_by_batch() -> None:
     held, streamed = FakeCache(), FakeCache()
     size = streamed.data.nbytes / 2**30
     in_memory, from_disk = make_views(held, memory=size), make_views(streamed, memory=0.99 * size)
-    assert (in_memory.place, from_disk.place) == ("held in memory", "read from disk batch by batch")
+    assert (in_memory.held, from_disk.held) == ("held in memory", "read from disk batch by batch")
     assert (held.reads, streamed.reads) == (12, 0)
     options: dict[str, Any] = {"batch": 4, "seed": 0, "first": 2, "last": 7}
     pairs = list(zip(batches(in_memory, **options), batches(from_disk, **options), strict=True))
@@ -270,7 +269,7 @@ def test_a_gpu_gets_the_batches_of_the_cpu(monkeypatch: pytest.MonkeyPatch, plac
         monkeypatch.setattr(store, "DEVICE_SHARE", 0.0)
     memory = 0.0 if place.startswith("read") else 1.0
     views = Views(cache, cache.tables(), CATEGORIES, bins=8, memory=memory, device="cuda")
-    assert views.place == place
+    assert views.held == place
     options: dict[str, Any] = {"batch": 4, "seed": 0, "first": 1, "last": 7}
     for found, expected in zip(batches(views, **options), batches(make_views(), **options), strict=True):
         assert found.tokens.device.type == "cuda"
@@ -565,7 +564,11 @@ def test_training_is_adam_on_the_weighted_losses(tmp_path: Path) -> None:
         triplets = [draw_triplets(own.offsets, own.counts, 6, key, stream) for stream in (0, 1)]
         places = patch_coordinates(GRID)[own.patch]
         losses = (
-            reconstruction_loss(batch.tokens[own.image, own.patch], head.prototypes(points, batch.category)),
+            cosine_reconstruction(
+                batch.tokens[own.image, own.patch],
+                head.prototypes(points, batch.category),
+                backend="reference",
+            )[0],
             distance_loss(points, places, *triplets[0], 0.15)[0],
             orientation_loss(points, places, *triplets[1], 0.3)[0],
             relative_viewpoint(mean_directions(points, own.image, 4), batch.azimuth, own.counts > 0)[0],
@@ -968,6 +971,19 @@ def test_upright_needs_no_viewpoint() -> None:
         found.append(loss.item())
     assert found[-1] < 0.5 * found[0]
     assert before < diagnostics(head)["upright"] <= 1
+
+
+def test_a_collapsed_sphere_is_warned_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One point has no chirality; the other categories must not speak for it."""
+    head = Head.initialise(DIM, CATEGORIES, seed=0)
+    for parameter in head.mapper.parameters():
+        torch.nn.init.zeros_(parameter)
+    config = dataclasses.replace(CONFIG, steps=1, learning_rate=1e-12)
+    state = tmp_path / "state.safetensors"
+    train(head, make_views(), config, state_path=state, identity="a", validator=None)
+    text = capsys.readouterr().err
+    assert f"warning: chirality is undefined ({', '.join(CATEGORIES)})" in text
+    assert "or more" not in text
 
 
 def test_noise_depends_on_seed_step_and_view_alone() -> None:

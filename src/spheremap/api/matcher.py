@@ -20,7 +20,7 @@ from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.data.images import Photograph, as_photograph, load_photograph
 from spheremap.features.backbones.extractor import Extractor
 from spheremap.features.cache.views import make_view, whole_box
-from spheremap.features.geometry import Grid, inside_picture, patch_centres, patches_of_picture
+from spheremap.features.geometry import Grid, patch_centres, patches_of_picture
 from spheremap.methods.engine.descriptors import interpolate, unit, weighted_sum
 from spheremap.methods.engine.readout import best_patch, place
 from spheremap.methods.engine.sampling import sample_patches
@@ -159,7 +159,7 @@ class Matcher:
             )
         share = 1.0
         if self._domain is not None:
-            inside = torch.from_numpy(inside_picture(box, self._grid, photograph.size)[None]).to(
+            inside = torch.from_numpy(patches_of_picture(box, self._grid, photograph.size)[None]).to(
                 tokens.device
             )
             share = float(self._domain.share(summarise(tokens, inside)))
@@ -255,7 +255,7 @@ class Matcher:
         target_xy, there = self._places(fused, b)
         back = fused.masked_fill(a.padding[:, None], -torch.inf).argmax(dim=0)[there].cpu()
         rows, columns = a.grid
-        inside = inside_picture(a.box, a.grid, a.photograph.size)
+        inside = patches_of_picture(a.box, a.grid, a.photograph.size)
         return Warp(
             source=a.photograph,
             target=b.photograph,

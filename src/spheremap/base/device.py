@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 import torch
@@ -18,7 +18,8 @@ def fast_bfloat16(device: torch.device) -> bool:
     long again as in float32 (docs/performance.md). Without any of these instructions PyTorch crawls.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
     if able.get("amx_bf16") or able.get("bf16"):
         return True
@@ -32,12 +33,12 @@ def settle_precision(precision: Precision, device: torch.device) -> Literal["flo
     return "bfloat16" if fast_bfloat16(device) else "float32"
 
 
-def choose_device(name: str, turn: int | None = None) -> torch.device:
+def choose_device(name: str, process: int | None = None) -> torch.device:
     """The device of that name; "auto" is a GPU if there is one, else the CPU.
 
     Args:
         name: auto, cpu, cuda or cuda:N.
-        turn: number of a process among those that may run side by side, counted from 0. Where the name leaves
+        process: number of one among those that may run side by side, counted from 0. Where the name leaves
             open which GPU, they take turns; without a number it is the first.
 
     Raises:
@@ -45,10 +46,12 @@ def choose_device(name: str, turn: int | None = None) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and turn is not None:
-        name = f"cuda:{turn % max(torch.cuda.device_count(), 1)}"
+    if name == "cuda" and process is not None:
+        name = f"cuda:{process % max(torch.cuda.device_count(), 1)}"
     try:
         device = torch.device(name)
+        if device.type == "mps":
+            raise RuntimeError("Apple's GPUs are not supported")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
@@ -58,6 +61,11 @@ def choose_device(name: str, turn: int | None = None) -> torch.device:
             fix="correct --device, or `device` in params.yaml",
         ) from error
     return device
+
+
+def exact_convolutions() -> AbstractContextManager[None]:
+    """Convolutions in float32 that are computed in float32, which GPUs do not by default, and repeatably."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     from spheremap.features.cache.builder import CacheSpec, build_shard, select_sources
 
     spec = read_slice(args.params, CacheSpec)
-    params, device = read_json(args.params), choose_device(args.device, turn=args.shard[0])
+    params, device = read_json(args.params), choose_device(args.device, process=args.shard[0])
     # the precision that is used, so that shards of different machines are not taken for one cache
     params["features"]["precision"] = settle_precision(spec.features.precision, device)
     torch.set_num_threads(max(1, args.threads))

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     """Fit the method, or go on fitting it, and write what it learned and the course of training."""
     import torch
 
-    from spheremap.base.device import choose_device, deterministic
+    from spheremap.base.device import choose_device, deterministic, exact_convolutions
     from spheremap.base.files import exclusive, sha256_file, write_csv
     from spheremap.base.provenance import digest, provenance
     from spheremap.config import FitSlice
@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> None:
     with (
         exclusive(args.work / "lock"),
         deterministic(),
+        exact_convolutions(),
         FeatureCache.open(args.views, expect={"inputs": inputs}) as views,
         FeatureCache.open(args.images, expect={"inputs": inputs}) as images,
     ):

@@ -119,6 +119,6 @@ def _describe(views: "Views", records: int) -> None:
     from spheremap.model.training.distributed import say, world_size
 
     by = "" if world_size() == 1 else f", {world_size()} processes"
-    say(f"{len(views.usable)} training views, {views.place}{by}")
+    say(f"{len(views.usable)} training views, {views.held}{by}")
     if len(views.usable) < records:
         say(f"{records - len(views.usable)} views without foreground are left out")

@@ -7,11 +7,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from spheremap.base.choices import Precision
+from spheremap.base.choices import Backend, Precision
 from spheremap.base.errors import did_you_mean
 from spheremap.config.fields import STRICT, Count, Natural, NotNegative, Positive, Seed, Share, need
 
-Backend = Literal["auto", "reference", "triton"]
 Decay = Literal["none", "cosine"]
 Keep = Literal["best", "last"]
 
@@ -94,16 +93,21 @@ class Train:
         description="Factor of each loss, by the name of its file in model/losses; 0: only measured."
     )
     noise: NotNegative = Field(
-        description="On the tokens that the mapper sees, in their standard deviations; 0: none (the paper's)."
+        description="Noise on the tokens that the mapper sees, as a share of each view's standard deviation; "
+        "0: none (the paper's)."
     )
     triplets: Count = Field(
-        description="Triplets of patches per view, for the distance and the orientation loss."
+        description="Triplets of patches per view, for each of the losses distance and orientation; "
+        "order and upright take the sides of as many."
     )
     distance_margin: NotNegative = Field(description="Margin of the distance loss.")
     orientation_threshold: Annotated[float, Field(ge=0, lt=1)] = Field(
-        description="Absolute determinant below which a triplet does not count in the orientation loss."
+        description="Absolute determinant below which a triplet does not count, in the orientation loss "
+        "and in its diagnostic."
     )
-    viewpoint_bins: Count = Field(description="Azimuth bins of the viewpoint loss.")
+    viewpoint_bins: Count = Field(
+        description="Azimuth bins of the losses viewpoint and anchor, and of chirality."
+    )
     log_every: Count = Field(description="Steps between two rows of the losses.")
     validate_every: Count = Field(
         description="Steps between two validations; diagnostics are taken then, too."

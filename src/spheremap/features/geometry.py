@@ -57,11 +57,3 @@ def patches_of_picture(
     centres = patch_centres(box, grid)
     beyond = np.maximum(-centres, centres - np.asarray(size)).max(axis=1).clip(min=0)
     return np.asarray(beyond <= beyond.min())
-
-
-def inside_picture(
-    box: NDArray[np.floating], grid: Grid, size: tuple[float, float] | NDArray[np.floating]
-) -> NDArray[np.bool_]:
-    """Patches `(rows * columns,)` whose centres lie in a picture of this (width, height), not in padding."""
-    centres = patch_centres(box, grid)
-    return np.all((centres >= 0) & (centres <= np.asarray(size)), axis=1)

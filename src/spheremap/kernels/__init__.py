@@ -5,16 +5,15 @@ that they can be compiled and captured. No GPU is needed to import this package,
 """
 
 from spheremap.kernels.cosine_reconstruction import cosine_reconstruction
-from spheremap.kernels.dispatch import BACKENDS, Backend, use_triton
+from spheremap.kernels.dispatch import require_compiler, use_triton
 from spheremap.kernels.sphere_geometry import draw_key, draw_triplets, patch_coordinates, sphere_geometry
 
 __all__ = [
-    "BACKENDS",
-    "Backend",
     "cosine_reconstruction",
     "draw_key",
     "draw_triplets",
     "patch_coordinates",
+    "require_compiler",
     "sphere_geometry",
     "use_triton",
 ]

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spheremap.base.errors import InputError
-from spheremap.kernels.dispatch import Backend, launch, reduce_partials, storage_type, tl, triton, use_triton
+from spheremap.base.choices import Backend
+from spheremap.kernels.dispatch import launch, reduce_partials, storage_type, tl, triton, use_triton
+from spheremap.kernels.vectors import masked_mean
 
 
 def cosine_reconstruction(
@@ -34,18 +35,10 @@ def cosine_reconstruction(
         vector counts as orthogonal to all and gets no gradient.
 
     Raises:
-        InputError: if the shapes do not fit together, or the backend cannot run on these tensors.
+        InputError: if the backend cannot run on these tensors.
     """
-    of_rows = features.shape[:1] if rows is None else rows.shape
-    if features.shape[1:] != reconstruction.shape[1:] or of_rows != reconstruction.shape[:1]:
-        raise InputError(
-            "features and reconstruction do not fit together",
-            expected="features (R, D), reconstruction (M, D), rows (M,), or R = M without rows",
-            found=", ".join(
-                str(None if tensor is None else tuple(tensor.shape))
-                for tensor in (features, reconstruction, rows)
-            ),
-        )
+    assert features.shape[1:] == reconstruction.shape[1:]
+    assert (features if rows is None else rows).shape[:1] == reconstruction.shape[:1]
     features = features.detach()
     if use_triton(backend, features, reconstruction):
         mean, count, _ = fused(features, reconstruction, rows)
@@ -60,33 +53,13 @@ def reference(features: Tensor, reconstruction: Tensor, rows: Tensor | None = No
     """Define the operator: same arguments and results. Takes float64 as well."""
     reconstruction = reconstruction.to(torch.promote_types(reconstruction.dtype, torch.float32))
     if rows is None:
-        count = torch.tensor(len(reconstruction), device=reconstruction.device)
-        return reconstruction_loss(features, reconstruction), count
-    # padding is taken as perfect: the cosine of an axis with itself is 1, exactly
-    padding = (rows < 0).unsqueeze(-1)
-    axis = torch.arange(features.shape[-1], device=features.device) == 0  # (D,)
-    picked = torch.where(padding, axis.to(features.dtype), F.embedding(rows.clamp_min(0), features))
-    reconstruction = torch.where(padding, axis.to(reconstruction.dtype), reconstruction)
-    count = (rows >= 0).sum()
-    return reconstruction_loss(picked, reconstruction) * (len(rows) / count.clamp_min(1)), count
-
-
-def reconstruction_loss(features: Tensor, reconstruction: Tensor) -> Tensor:
-    """Mean of `1 - cos` between foreground features and what the prototypes make of their sphere points.
-
-    Args:
-        features: `(M, D)` tokens of all foreground patches of the batch, any float type, no gradient needed.
-        reconstruction: `(M, D)`, its type is the type of the computation.
-
-    Returns:
-        Scalar in [0, 2]; 0 without foreground. A zero vector counts as orthogonal and gets no gradient.
-    """
-    features = features.to(reconstruction.dtype)
+        rows = torch.arange(len(reconstruction), device=reconstruction.device)
+    features = F.embedding(rows.clamp_min(0), features).to(reconstruction.dtype)
     lengths = torch.linalg.vector_norm(features, dim=-1) * torch.linalg.vector_norm(reconstruction, dim=-1)
     usable = lengths != 0  # true for NaN, which must show
     dots = torch.linalg.vecdot(features, reconstruction)
     cosine = torch.where(usable, dots / torch.where(usable, lengths, 1.0), 0.0)
-    return (1 - cosine).sum() / max(len(cosine), 1)
+    return masked_mean(1 - cosine, rows >= 0)
 
 
 # --- Triton
@@ -121,7 +94,7 @@ def cosine_forward(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
 ) -> None:
-    """Sum of 1 - cos over a block of rows, and the factors of its gradient: d cos / dr = x f - y r."""
+    """Sum of 1 - cos over a block of rows, and the factors of its gradient, f / (|f| |r|) - r cos / |r|²."""
     row, source, counts = locate(rows, count, PICKED, BLOCK_ROWS)
     dots = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), tl.float32)
     squares_f = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), tl.float32)

@@ -7,15 +7,17 @@ compiled anew when one happens to be a multiple of 16, perhaps within the captur
 import contextlib
 import importlib.util
 import os
-from typing import Any, Literal
+import shutil
+import sysconfig
+from pathlib import Path
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from spheremap.base.choices import Backend
 from spheremap.base.errors import InputError
 
-Backend = Literal["auto", "reference", "triton"]
-BACKENDS: tuple[Backend, ...] = ("auto", "reference", "triton")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)  # what the Triton programs read
 
 
@@ -45,8 +47,8 @@ def use_triton(backend: Backend, *tensors: Tensor) -> bool:
     Raises:
         InputError: if the backend is unknown, or `triton` cannot run on these tensors.
     """
-    if backend not in BACKENDS:
-        raise InputError("unknown backend", expected=" or ".join(BACKENDS), found=str(backend))
+    if backend not in get_args(Backend):
+        raise InputError("unknown backend", expected=" or ".join(get_args(Backend)), found=str(backend))
     if backend == "reference":
         return False
     on_cuda = all(tensor.device.type == "cuda" for tensor in tensors)
@@ -75,6 +77,20 @@ def use_triton(backend: Backend, *tensors: Tensor) -> bool:
             fix="choose backend 'auto' or 'reference'; TRITON_INTERPRET=1 runs the kernels slowly on the CPU",
         )
     return True
+
+
+def require_compiler() -> None:
+    """Raise an InputError where Triton cannot build the C module that starts its programs on a GPU."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    missing = [] if compiler else ["a C compiler (gcc or clang)"]
+    if not header.is_file():
+        missing.append(f"Python's headers ({header})")
+    if missing:
+        raise InputError(
+            "training on a GPU needs " + " and ".join(missing),
+            fix="install them (on Debian and Ubuntu gcc and python3-dev), or set train.backend: reference",
+        )
 
 
 def storage_type(like: Tensor) -> torch.dtype:

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spheremap.base.errors import InputError
-from spheremap.kernels.dispatch import Backend, launch, reduce_partials, storage_type, tl, triton, use_triton
+from spheremap.base.choices import Backend
+from spheremap.kernels.dispatch import launch, reduce_partials, storage_type, tl, triton, use_triton
 from spheremap.kernels.philox import below, philox, split_words
 from spheremap.kernels.vectors import EPSILON, masked_mean, unit
 
@@ -110,16 +110,11 @@ def sphere_geometry(
         triplets that count. The gradient is that of the points alone.
 
     Raises:
-        InputError: if the shapes do not fit together, or the backend cannot run on these tensors.
+        InputError: if the backend cannot run on these tensors.
     """
     shapes = [tuple(tensor.shape) for tensor in (points, coordinates, offsets, counts, key)]
     (total, images) = points.shape[0], counts.shape[0]
-    if shapes != [(total, 3), (total, 2), (images,), (images,), (3,)]:
-        raise InputError(
-            "the packed points and their index do not fit together",
-            expected="points (M, 3), coordinates (M, 2), offsets (B,), counts (B,), key (3,)",
-            found=", ".join(map(str, shapes)),
-        )
+    assert shapes == [(total, 3), (total, 2), (images,), (images,), (3,)]
     if use_triton(backend, points, coordinates):
         return fused(points, coordinates.float(), offsets, counts, key, per_image, margin, threshold)
     return reference(points, coordinates, offsets, counts, key, per_image, margin, threshold)
@@ -525,8 +520,10 @@ def geometry_draw(
 
 def _options(per_image: int, **options: Any) -> dict[str, Any]:
     block = triton.next_power_of_2(per_image)
+    # more than four triplets to a thread do not fit its registers; most runs need one warp
+    warps = max(1, min(8, block // 128))
     # which triplets count must not depend on how a sum is rounded
-    return {"T": per_image, "BLOCK_T": block, "enable_fp_fusion": False, **options}
+    return {"T": per_image, "BLOCK_T": block, "num_warps": warps, "enable_fp_fusion": False, **options}
 
 
 def forward(
@@ -543,7 +540,7 @@ def forward(
     partials = torch.empty(len(counts), 2, 2, dtype=torch.float32, device=points.device)
     launch(
         geometry_forward, (len(counts),), points, coordinates, offsets, counts, key, partials, margin,
-        threshold, **_options(per_image, num_warps=1),
+        threshold, **_options(per_image),
     )  # fmt: skip
     return reduce_partials(partials)
 
@@ -576,7 +573,7 @@ def draw(offsets: Tensor, counts: Tensor, per_image: int, key: Tensor, stream: i
     triplets = torch.empty(len(counts) * per_image, 3, dtype=torch.int64, device=offsets.device)
     launch(
         geometry_draw, (len(counts),), offsets, counts, key, triplets,
-        **_options(per_image, STREAM=stream, num_warps=1),
+        **_options(per_image, STREAM=stream),
     )  # fmt: skip
     return triplets
 

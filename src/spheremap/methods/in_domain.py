@@ -14,7 +14,7 @@ from torch import Tensor
 from spheremap.base.progress import progress
 from spheremap.config.fields import Count, Share
 from spheremap.features.cache.reader import FeatureCache
-from spheremap.features.geometry import inside_picture
+from spheremap.features.geometry import patches_of_picture
 from spheremap.methods.engine.comparison import Block, Images, Pair
 from spheremap.methods.engine.fitting import Fitted, Fitting
 from spheremap.methods.engine.method import PARAMETERS, Method
@@ -84,6 +84,6 @@ def _summaries(cache: FeatureCache, records: NDArray[np.integer], sizes: pd.Data
     size = sizes.loc[cache.image_ids].to_numpy()
     found = []
     for batch in progress(batches, total=len(batches), desc="domain", unit="batches"):
-        inside = np.stack([inside_picture(cache.boxes[i], cache.grid, size[i]) for i in batch])
+        inside = np.stack([patches_of_picture(cache.boxes[i], cache.grid, size[i]) for i in batch])
         found.append(summarise(torch.from_numpy(cache.tokens(batch)), torch.from_numpy(inside)))
     return torch.cat(found)

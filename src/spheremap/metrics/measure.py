@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from spheremap.base.progress import progress
 from spheremap.config.scoring import Candidates, KapLabels
-from spheremap.features.geometry import Grid, inside_picture, patch_centres
+from spheremap.features.geometry import Grid, patch_centres, patches_of_picture
 from spheremap.methods.engine.comparison import Comparison
 from spheremap.methods.engine.method import Method
 from spheremap.methods.engine.queries import Queries
@@ -108,7 +108,7 @@ def outside_of(box: NDArray[np.float64], grid: Grid, candidates: Candidates) -> 
     """Patches `(N,)` that are no candidates; the box of a whole picture is centred on it."""
     if candidates == "all":
         return np.zeros(grid[0] * grid[1], dtype=bool)
-    return ~inside_picture(box, grid, box[:2] + box[2:])
+    return ~patches_of_picture(box, grid, box[:2] + box[2:])
 
 
 def patch_labels(

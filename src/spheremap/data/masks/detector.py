@@ -24,6 +24,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import FrozenBatchNorm2d
 
+from spheremap.base.device import exact_convolutions
 from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
 from spheremap.config.data_sets import DetectedMasks, DetectorWeights
@@ -88,7 +89,7 @@ class MaskRCNNDetector:
         """The objects in a picture `(H, W, 3)`; a mask is enlarged to the picture only when asked for."""
         size = image.shape[:2]
         pixels = torch.from_numpy(image).to(self._device).permute(2, 0, 1).float() / 255  # (3, H, W)
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        with exact_convolutions():
             # the steps of the model's own `forward`, but for pasting: 100 masks of a large photograph at its
             # full size take gigabytes, and one of them is wanted
             images, _ = self._model.transform([pixels])

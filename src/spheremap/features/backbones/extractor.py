@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spheremap.base.choices import Precision
-from spheremap.base.device import settle_precision
+from spheremap.base.device import exact_convolutions, settle_precision
 from spheremap.base.errors import InputError
 from spheremap.config.backbone import Backbone as BackboneSpec
 from spheremap.features.backbones.weights import load_vit
@@ -48,7 +48,7 @@ class Extractor:
         if spec.facet != "token" and not hasattr(getattr(vit.blocks[spec.block], "attn", None), "qkv"):
             raise InputError(f"{spec.model} has no facet {spec.facet!r}", expected="facet: token")
         self.device = torch.device(device)
-        self.patch = int(vit.patch_embed.patch_size[0])
+        self.patch = int(vit.patch_embed.feat_ratio())
         self.precision = settle_precision(precision, self.device)
         self._facet = spec.facet
         self._norm = spec.norm
@@ -94,7 +94,7 @@ class Extractor:
             if self.precision == "bfloat16"
             else nullcontext()
         )
-        with autocast:
+        with autocast, exact_convolutions():
             tokens = self._facet_of(x)
         return tokens[:, self._prefix :].float()
 

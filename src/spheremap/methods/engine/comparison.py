@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.features.cache.reader import FeatureCache
-from spheremap.features.geometry import Grid, inside_picture
+from spheremap.features.geometry import Grid, patches_of_picture
 from spheremap.methods.engine.descriptors import at_unit_length, interpolate, weighted_sum
 from spheremap.methods.engine.method import Method
 from spheremap.methods.engine.queries import Queries
@@ -296,7 +296,7 @@ class _Reader:
         ids = [cache.image_ids[i] for i in records]
         boxes = cache.boxes[records]
         # the box of a whole image is centred on it: the sum of its corners is the image's size
-        inside = np.stack([inside_picture(box, cache.grid, box[:2] + box[2:]) for box in boxes])
+        inside = np.stack([patches_of_picture(box, cache.grid, box[:2] + box[2:]) for box in boxes])
 
         def companion(kind: str) -> Images:
             other = self._cache.companion(kind)

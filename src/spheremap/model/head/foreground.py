@@ -36,12 +36,7 @@ class Foreground:
     width: int
 
     @classmethod
-    def from_masks(
-        cls,
-        masks: NDArray[np.bool_],
-        device: torch.device | str = "cpu",
-        pad_to: tuple[int, int] | None = None,
-    ) -> "Foreground":
+    def from_masks(cls, masks: NDArray[np.bool_], pad_to: tuple[int, int] | None = None) -> "Foreground":
         """Index the true entries of patch masks `(B, N)`, with M and width multiples of `pad_to` if given."""
         masks = np.asarray(masks, dtype=bool)
         image, patch = np.nonzero(masks)
@@ -54,17 +49,15 @@ class Foreground:
             width += pad_to[1] - width % pad_to[1]  # at least one more, so that every image has a free slot
         slots = image * width + np.arange(len(image)) - offsets[image]
 
-        def place(array: NDArray[np.int64], filling: int | None = None) -> Tensor:
-            if filling is not None:
-                array = np.pad(array, (0, padding), constant_values=filling)
-            return torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)
+        def padded(array: NDArray[np.int64], filling: int) -> Tensor:
+            return torch.from_numpy(np.pad(array, (0, padding), constant_values=filling))
 
         return cls(
-            rows=place(image * masks.shape[1] + patch, -1),
-            image=place(image, len(masks)),
-            patch=place(patch, 0),
-            counts=place(counts),
-            offsets=place(offsets),
-            slots=place(slots, width - 1),
+            rows=padded(image * masks.shape[1] + patch, -1),
+            image=padded(image, len(masks)),
+            patch=padded(patch, 0),
+            counts=torch.from_numpy(counts),
+            offsets=torch.from_numpy(offsets),
+            slots=padded(slots, width - 1),
             width=width,
         )

@@ -15,7 +15,7 @@ def loss(outputs: Outputs) -> tuple[Tensor, Tensor]:
     columns = [directions, batch.azimuth, batch.foreground.counts > 0]
     if outputs.config.weights.get("anchor"):
         columns.append(batch.all_round)
-    return relative_viewpoint(*gather_views(batch.whole, *columns))
+    return relative_viewpoint(*gather_views(batch.global_batch, *columns))
 
 
 def mean_directions(points: Tensor, image: Tensor, images: int) -> Tensor:

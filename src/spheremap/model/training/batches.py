@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,7 +37,7 @@ class Batch:
         azimuth: `(B,)` float32 radians, the centre of the view's bin; NaN where unknown.
         all_round: `(B,)` bool, views of categories that are seen from all round, see `Views`.
         coordinates: `(N, 2)` image positions of the patches, see `patch_coordinates`.
-        whole: views that all processes have together in this batch.
+        global_batch: views that all processes have together in this batch.
     """
 
     tokens: Tensor
@@ -46,7 +47,7 @@ class Batch:
     azimuth: Tensor
     all_round: Tensor
     coordinates: Tensor
-    whole: int
+    global_batch: int
 
 
 class Views:
@@ -61,7 +62,7 @@ class Views:
         all_round: of every record, whether the views of its category are known from at least `ALL_ROUND`
             azimuths. From two opposite ones nobody can tell which way it rises.
         image: of every record, the number of its image.
-        place: where the tokens are kept, see `store.choose_store`.
+        held: where the tokens are, in words, see `store.choose_store`.
         device: where batches are put.
 
     Args:
@@ -98,8 +99,8 @@ class Views:
                 fix="delete the cache and run `snakemake --cores all`",
             )
         images = images.loc[cache.image_ids]
-        strangers = sorted(set(images["category"]) - set(categories))
-        if strangers:
+        unknown_categories = sorted(set(images["category"]) - set(categories))
+        if unknown_categories:
             raise InputError(
                 "the head lacks categories of the training views",
                 expected=", ".join(sorted(set(images["category"]))),
@@ -122,8 +123,12 @@ class Views:
         self.image = np.unique(cache.image_ids, return_inverse=True)[1]
         self._masks = cache.masks
         self._store = choose_store(cache, device, memory)
-        self.place, self.device = self._store.place, self._store.device
+        self.held, self.device = self._store.held, self._store.device
         self._coordinates = patch_coordinates(self.grid, self.device)
+        self._known = [
+            torch.from_numpy(of).to(self.device)
+            for of in (self.category, self.azimuth.astype(np.float32), self.all_round)
+        ]
 
     def batch(
         self,
@@ -140,22 +145,21 @@ class Views:
         """
         own = records[part]
         on_host = Foreground.from_masks(self._masks[own], pad_to=pad_to)
-        category = torch.from_numpy(np.append(self.category[own], 0))[on_host.image]  # padding has 0
-        azimuth = torch.from_numpy(self.azimuth[own]).view(torch.int64)  # bits, to travel along
-        all_round = torch.from_numpy(self.all_round[own].astype(np.int64))
-        *index, category, azimuth, all_round = upload(
-            [*(getattr(on_host, name) for name in _INDEX), category, azimuth, all_round], self.device
+        *index, record = upload(
+            [*(getattr(on_host, name) for name in _INDEX), torch.from_numpy(own)], self.device
         )
+        foreground = Foreground(**dict(zip(_INDEX, index, strict=True)), width=on_host.width)
+        category, azimuth, all_round = (known[record] for known in self._known)
         tokens = self._store.gather(own)
         return Batch(
             tokens=tokens,
             seen=tokens,
-            foreground=Foreground(**dict(zip(_INDEX, index, strict=True)), width=on_host.width),
-            category=category,
-            azimuth=azimuth.view(torch.float64).float(),
-            all_round=all_round.bool(),
+            foreground=foreground,
+            category=F.pad(category, (0, 1))[foreground.image],  # padding has 0
+            azimuth=azimuth,
+            all_round=all_round,
             coordinates=self._coordinates,
-            whole=len(records),
+            global_batch=len(records),
         )
 
 

@@ -52,7 +52,7 @@ class Diagnostics:
         """How far views of a category agree on what is up, from 0 to 1: the length of the mean `upward`."""
         found = {}
         for category, (records, _) in self._of_category.items():
-            points, rows, _ = self._places(head, records, axis=0)
+            points, rows, _ = self._points_and_positions(head, records, axis=0)
             each = [upward(*of) for of in zip(points, rows, strict=True)]
             found[head.categories[category]] = float(torch.stack(each).mean(0).norm())
         return found
@@ -67,20 +67,24 @@ class Diagnostics:
         for category, (_, records) in self._of_category.items():
             if not len(records):
                 continue
-            points, columns, azimuth = self._places(head, records, axis=1)
+            points, columns, azimuth = self._points_and_positions(head, records, axis=1)
             axis = rising_axis(torch.stack([unit(of.mean(0)) for of in points]), azimuth)
             each = [image_chirality(*of, axis) for of in zip(points, columns, strict=True)]
             found[head.categories[category]] = float(torch.stack(each).nanmean())
         return found
 
-    def _places(
+    def _points_and_positions(
         self, head: Head, records: NDArray[np.integer], axis: int
     ) -> tuple[Sequence[Tensor], Sequence[Tensor], Tensor]:
         """Of some views the points, their rows (axis 0) or columns (1), view by view, and the azimuths."""
         batch = self._views.batch(records)
         counts = batch.foreground.counts.tolist()
-        places = batch.coordinates[batch.foreground.patch][:, axis]
-        return head.mapper(batch.tokens, batch.foreground).split(counts), places.split(counts), batch.azimuth
+        positions = batch.coordinates[batch.foreground.patch][:, axis]
+        return (
+            head.mapper(batch.tokens, batch.foreground).split(counts),
+            positions.split(counts),
+            batch.azimuth,
+        )
 
     @torch.inference_mode()
     def __call__(self, head: Head) -> dict[str, float]:

@@ -148,7 +148,7 @@ def join(device: str) -> Iterator[torch.device]:
         yield choose_device(device)
         return
     local = int(os.environ["LOCAL_RANK"])
-    chosen = choose_device(device, turn=local)
+    chosen = choose_device(device, process=local)
     if chosen.type == "cuda":
         if chosen.index != local:
             raise InputError(

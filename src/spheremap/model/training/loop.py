@@ -1,5 +1,6 @@
 """The training loop (Mariotti et al. 2024, Section 4: Adam on the weighted sum of the losses)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from spheremap.model.training.distributed import check_same, mean_over_processes
 from spheremap.model.training.state import TrainState, load_state, save_state
 from spheremap.model.training.step import build_losses
 
-TURNED = 0.5  # below it a category's sphere counts as turned (chirality) or turned in part (upright)
+LEAST = 0.5  # below it a category's sphere counts as turned (chirality) or turned in part (upright)
 
 Validator = Callable[[Head], float]  # the higher the better; must not change the head
 
@@ -30,7 +31,7 @@ class TrainResult:
     """What training leaves: the head is the one passed in, with the parameters to keep.
 
     `best_step` is the step they come from. Each row of `losses` has means over the steps since the row before
-    (step, epoch, total, and a column for each loss; the total is theirs, with the weights of the row's step),
+    (step, epoch, total, and a column for each loss; the total is their weighted sum),
     of `diagnostics` the diagnostics of a step (`MEASURES`), of `validation` its score.
     """
 
@@ -125,7 +126,7 @@ def train(
 
     state.restore_best(head)
     if rank() == 0:
-        _tell_turned(diagnostics, head)
+        _report_sphere(diagnostics, head)
     return TrainResult(
         best_step=state.best_step,
         losses=pd.DataFrame(state.losses, columns=["step", "epoch", "total", *config.weights]),
@@ -178,18 +179,21 @@ def _examine(
         state.note_score(float(validator(head)), head, keep=state.step > 0 and config.keep == "best")
 
 
-def _tell_turned(diagnostics: Diagnostics, head: Head) -> None:
+def _report_sphere(diagnostics: Diagnostics, head: Head) -> None:
     for measure, by_category, means in (
         ("chirality", diagnostics.chirality(head), "parts slide over the sphere as the camera moves"),
         ("upright", diagnostics.upright(head), "some views may be turned by half a turn against the others"),
     ):
-        turned = [f"{name} {value:.2f}" for name, value in by_category.items() if value < TURNED]
-        if turned:
+        undefined = [name for name, value in by_category.items() if math.isnan(value)]
+        low = [f"{name} {value:.2f}" for name, value in by_category.items() if value < LEAST]
+        if undefined:
+            say(f"warning: {measure} is undefined ({', '.join(undefined)}): all points are one")
+        if low:
             say(
-                f"warning: {measure} below {TURNED} ({', '.join(turned)}): {means}, so that matching gains "
+                f"warning: {measure} below {LEAST} ({', '.join(low)}): {means}, so that matching gains "
                 "little; see docs/concepts.md"
             )
-        elif by_category:
+        elif by_category and not undefined:
             say(f"{measure} {min(by_category.values()):.2f} or more in each category")
 
 

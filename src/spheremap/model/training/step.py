@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from spheremap.config import Train as TrainConfig
-from spheremap.kernels import draw_triplets, sphere_geometry, use_triton
+from spheremap.kernels import draw_triplets, require_compiler, sphere_geometry, use_triton
 from spheremap.kernels.sphere_geometry import STREAMS
 from spheremap.model.head import Head
 from spheremap.model.losses import find_loss
@@ -124,11 +124,19 @@ def build_losses(
     losses = Losses(head, config)
     by_graphs = head.device.type == "cuda" and use_triton(config.backend, torch.empty(0, device=head.device))
     if by_graphs:
-        in_graphs(losses if world_size() == 1 else losses.networks)
+        require_compiler()
+        compile_for_cuda_graphs(losses if world_size() == 1 else losses.networks)
     pad_to = (max(1, batch * patches // _TOKENS), max(1, patches // _QUERIES) if by_graphs else 1)
     return (losses if world_size() == 1 else DistributedDataParallel(losses)), pad_to
 
 
-def in_graphs(module: nn.Module) -> None:
-    """Compile a module together with its gradient, for CUDA graphs; its next call overwrites its results."""
-    module.compile(fullgraph=True, mode="reduce-overhead")
+def compile_for_cuda_graphs(module: nn.Module, *, in_one_piece: bool = False) -> None:
+    """Compile a module together with its gradient; its next call overwrites its results.
+
+    Args:
+        module: its parameters are on a GPU.
+        in_one_piece: refuse what cannot be compiled; else that runs as it is, between the pieces.
+    """
+    # a graph for each of some thirty shapes is meant, and no reason for PyTorch to warn
+    options = {"triton.cudagraphs": True, "triton.cudagraph_dynamic_shape_warn_limit": None}
+    module.compile(fullgraph=in_one_piece, options=options)

@@ -33,7 +33,7 @@ class ViewCache(Protocol):
 class TokenStore(Protocol):
     """Source of batches on one device; on a GPU without making the host wait for it."""
 
-    place: str  # for the user
+    held: str  # where, in words
     device: torch.device
 
     def gather(self, records: NDArray[np.integer]) -> Tensor:
@@ -63,7 +63,7 @@ class Held:
 
     def __init__(self, cache: ViewCache, device: torch.device) -> None:
         self.device = device
-        self.place = "held in memory" if device.type == "cpu" else "held on the GPU"
+        self.held = "held in memory" if device.type == "cpu" else "held on the GPU"
         shape = (len(cache.image_ids), cache.grid[0] * cache.grid[1], cache.dim)
         self._tokens = torch.empty(shape, dtype=torch.float16, device=device)
         _read_all(cache, lambda start, part: self._tokens[start : start + len(part)].copy_(part))
@@ -78,7 +78,7 @@ class Pinned:
     """All tokens in pinned main memory, from which a GPU copies a batch record by record."""
 
     def __init__(self, cache: ViewCache, device: torch.device) -> None:
-        self.device, self.place = device, "held in pinned memory"
+        self.device, self.held = device, "held in pinned memory"
         self._record = (cache.grid[0] * cache.grid[1], cache.dim)
         count = len(cache.image_ids)
         self._per_block = max(1, _BLOCK // (2 * self._record[0] * self._record[1]))
@@ -108,7 +108,7 @@ class OnDisk:
     """Tokens read from the cache batch by batch: memory does not grow with the cache."""
 
     def __init__(self, cache: ViewCache, device: torch.device) -> None:
-        self.device, self.place = device, "read from disk batch by batch"
+        self.device, self.held = device, "read from disk batch by batch"
         self._cache = cache
 
     def gather(self, records: NDArray[np.integer]) -> Tensor:
