@@ -13,7 +13,6 @@ from torch import Tensor
 
 from spheremap.base.choices import Backend
 from spheremap.kernels.dispatch import launch, reduce_partials, storage_type, tl, triton, use_triton
-from spheremap.kernels.vectors import masked_mean
 
 
 def cosine_reconstruction(
@@ -59,7 +58,11 @@ def reference(features: Tensor, reconstruction: Tensor, rows: Tensor | None = No
     usable = lengths != 0  # true for NaN, which must show
     dots = torch.linalg.vecdot(features, reconstruction)
     cosine = torch.where(usable, dots / torch.where(usable, lengths, 1.0), 0.0)
-    return masked_mean(1 - cosine, rows >= 0)
+    keep = rows >= 0
+    count = keep.sum()
+    # over all rows first: in this order the sums round as they did when published heads were trained
+    mean = torch.where(keep, 1 - cosine, 0.0).sum() / max(len(rows), 1)
+    return mean * (len(rows) / count.clamp_min(1)), count
 
 
 # --- Triton
