@@ -16,8 +16,8 @@ from PIL import Image
 
 from spheremap.config.backbone import Backbone as BackboneSpec
 from spheremap.config.backbone import ImageSizes, WeightsSpec
-from spheremap.data.adapters.voc import VOC_CLASS_IDS
 from spheremap.data.tables import Tables
+from spheremap.data.voc import VOC_CLASS_IDS
 from spheremap.features.backbones.extractor import Extractor
 from spheremap.features.backbones.weights import fetch_weights
 from spheremap.features.cache.reader import DTYPES, SCHEMA

@@ -9,7 +9,7 @@ import yaml
 from studio import ROOT, Studio, make_studio, run
 from tiny import BACKBONE
 
-from spheremap.api import read_bundle
+from spheremap.api.bundle import read_bundle
 from spheremap.base.about import HOMEPAGE, PAPER
 from spheremap.config import load_params
 from spheremap.config.backbone import ModelSpec, WeightsSpec

@@ -22,6 +22,7 @@ from spheremap.base.files import (
     check_outputs,
     exclusive,
     read_json,
+    refuse_foreign,
     scratch,
     sha256_file,
     write_csv,
@@ -203,6 +204,20 @@ def test_outputs_that_would_replace_what_is_needed(tmp_path: Path) -> None:
     for path in (tmp_path, Path("/dev/null"), Path()):
         with pytest.raises(InputError, match="cannot write to this path"):
             check_outputs({"--out": path}, [photograph])
+
+
+def test_folders_of_others_are_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    refuse_foreign(out, ours=False)
+    (out / "masks/cat").mkdir(parents=True)
+    refuse_foreign(out, ours=False)  # as Snakemake makes them
+    (out / "masks/cat/a.png").touch()
+    refuse_foreign(out, ours=False, rest=("masks",))
+    refuse_foreign(out, ours=True)
+    (tmp_path / "link").symlink_to(out)
+    for path in (out, out / "masks/cat/a.png", tmp_path / "link"):
+        with pytest.raises(InputError, match="will not replace"):
+            refuse_foreign(path, ours=False, rest=("masks/dog",))
 
 
 def test_json_there_and_back(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from small_sets import SMALL, DataSet, Small
 
 from spheremap.base.errors import InputError
 from spheremap.data import adapters
-from spheremap.data.adapters.common import short
+from spheremap.data.adapter_tools import FileDigest, read_annotation, short
 from spheremap.data.tables import SCHEMAS, read_tables, validate, write_tables
 
 
@@ -60,7 +60,7 @@ def test_missing_files_are_named(small: Small, data: DataSet) -> None:
     content = picture.read_bytes()
     for damage in (b"", content[:20], b"\x00" * 100):
         picture.write_bytes(damage)
-        data.refused("unreadable image", picture)
+        data.refused("the image", picture)
     picture.unlink()
     data.refused(picture.stem)
 
@@ -102,6 +102,12 @@ def test_values_are_told_in_a_few_characters() -> None:
         assert text.removesuffix("…").isascii()
         assert text.isprintable()
         assert 2 < len(text) <= 201
+
+
+def test_a_repeated_key_is_named_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"kps": 1, "bndbox": 2, "kps": 3}')
+    with pytest.raises(InputError, match=r"(?s)^(?!.*bndbox).*'kps'"):
+        read_annotation(tmp_path / "a.json", FileDigest())
 
 
 # --- a new layout -------------------------------------------------------------------------------------------

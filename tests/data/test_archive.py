@@ -156,7 +156,7 @@ def test_hostile_archives_leave_nothing_behind(tmp_path: Path, why: str) -> None
     # neither the folder nor a rest of it, no download, no digest; and nothing beside them
     assert sorted(tmp_path.iterdir()) == [tmp_path / "data", served, work]
     assert list((tmp_path / "data").iterdir()) == []
-    assert sorted(work.iterdir()) == [work / "lock"]
+    assert sorted(work.iterdir()) == [work / ".lock"]
     assert not Path("/tmp/evil").exists()
 
 

@@ -66,7 +66,7 @@ def test_reads_every_column(data: DataSet, capsys: pytest.CaptureFixture[str]) -
     assert points["visible"].sum() == sum(record[name] != MISSING for name in KEYPOINT_NAMES)
     # antlers are annotated in no picture of this data set, so no image has rows of them
     assert "left_antler_end" not in points.index
-    assert "pictures with several animals left out: 2" in capsys.readouterr().err
+    assert "2 pictures with several animals left out" in capsys.readouterr().err
 
 
 def test_names_are_those_of_the_repository() -> None:
@@ -116,7 +116,7 @@ def test_boxes_that_cannot_be_used_as_they_are(data: DataSet, capsys: pytest.Cap
     for bad in ([-1, -1, -1, -1], [10, 10, -1, 20], [40, 10, 20, 30], [200, 5, 300, 30], [5, 5, 5, 9]):
         edit(data, lambda r, bad=bad: r["a1"].update(bbox=bad))
         assert box() == about
-        assert "taken about the keypoints: 1" in capsys.readouterr().err
+        assert "1 boxes that are missing or empty" in capsys.readouterr().err
     edit(data, lambda r: r["a1"].pop("bbox"))
     assert box() == about
 
@@ -129,7 +129,7 @@ def test_boxes_that_cannot_be_used_as_they_are(data: DataSet, capsys: pytest.Cap
 def test_pictures_without_keypoints_are_left_out(data: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
     edit(data, lambda r: r.update(a1={"bbox": [1, 2, 3, 4], "nose": [5, -1]}))
     assert NAME not in set(data.read().images["image_id"])
-    assert "without a keypoint left out: 1" in capsys.readouterr().err
+    assert "1 pictures without a keypoint" in capsys.readouterr().err
 
 
 def test_keypoints_outside_the_picture(data: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,13 +138,13 @@ def test_keypoints_outside_the_picture(data: DataSet, capsys: pytest.CaptureFixt
     points = data.read(outside="hide").keypoints.set_index(["image_id", "name"])
     assert points.loc[(NAME, "nose"), "visible"] == 0
     assert math.isnan(points.loc[(NAME, "nose"), "x"])
-    assert "outside their pictures hidden: 1" in capsys.readouterr().err
+    assert "1 keypoints outside their pictures hidden" in capsys.readouterr().err
 
 
 def test_entries_that_are_not_animals(data: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
     edit(data, lambda r: r.update(image="antelope_10001.jpg"))
     assert NAME in set(data.read().images["image_id"])
-    assert "not animals ignored: 1" in capsys.readouterr().err
+    assert "1 entries that are not animals" in capsys.readouterr().err
 
 
 # --- bad input ----------------------------------------------------------------------------------------------

@@ -432,15 +432,32 @@ def test_a_second_fetch_does_nothing(fetch: Fetch, capsys: pytest.CaptureFixture
     assert "CC BY" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("damage", ["manifest", "file", "content", "more"])
+@pytest.mark.parametrize("damage", ["manifest", "file", "content", "empty manifest"])
 def test_a_changed_folder_is_unpacked_again_without_the_network(fetch: Fetch, damage: str) -> None:
     assert fetch.run() == 0
-    name = {"manifest": MANIFEST, "more": "set/c.png"}.get(damage, "set/a.png")
+    name = MANIFEST if "manifest" in damage else "set/a.png"
     if damage in ("manifest", "file"):  # Snakemake deletes the manifest before it runs a rule again
         (fetch.out / name).unlink()
     else:
-        (fetch.out / name).write_bytes(b"")
+        (fetch.out / name).write_bytes(b"{}" if "manifest" in damage else b"")
     fetch.again()
+
+
+def test_what_a_user_adds_stays(fetch: Fetch) -> None:
+    assert fetch.run() == 0
+    (fetch.out / "notes.txt").write_text("mine")
+    assert fetch.run() == 0
+    assert (fetch.out / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"name": "../up.txt"}, {"name": "/up.txt"}, {"name": ".lock"}, {"name": "set.zip"}, {"urls": []}],
+)
+def test_files_without_a_name_or_an_address_of_their_own(fetch: Fetch, changes: dict[str, Any]) -> None:
+    fetch.entry["files"][1] |= changes
+    assert fetch.run() == 1
+    assert not fetch.out.parent.exists()
 
 
 def test_a_folder_of_the_user_is_left_alone(fetch: Fetch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -481,7 +498,7 @@ def test_a_first_download_is_trusted_aloud(fetch: Fetch, capsys: pytest.CaptureF
     for part in (sha256(bytes(changed)), sha256(ZIP), str(fetch.digests)):
         assert part in error
     assert not fetch.out.exists()
-    assert [path.name for path in fetch.work.iterdir()] == ["lock"]
+    assert [path.name for path in fetch.work.iterdir()] == [".lock"]
 
 
 def test_a_published_digest_is_not_written_down(fetch: Fetch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -611,7 +628,7 @@ def test_kill_and_restart(fetch: Fetch) -> None:
     assert fetch.run() == 0
     assert fetch.server.ranges_of("/set.zip") == [f"bytes={HALF}-"]
     assert (fetch.out / "set" / "a.png").read_bytes() == DATA
-    assert sorted(path.name for path in fetch.work.iterdir()) == ["list.txt", "lock", "set.zip"]
+    assert sorted(path.name for path in fetch.work.iterdir()) == [".lock", "list.txt", "set.zip"]
 
 
 def test_two_processes_share_one_download(fetch: Fetch) -> None:
@@ -620,7 +637,7 @@ def test_two_processes_share_one_download(fetch: Fetch) -> None:
         wait_for_half(fetch)
         with running(fetch, subprocess.PIPE) as second:
             assert second.stderr is not None
-            assert str(fetch.work / "lock") in second.stderr.readline()
+            assert str(fetch.work / ".lock") in second.stderr.readline()
             first.kill()
             second.stderr.read()
             assert second.wait() == 0

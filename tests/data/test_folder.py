@@ -16,7 +16,7 @@ from PIL import Image
 from small_sets import DataSet
 
 from spheremap.base.errors import InputError
-from spheremap.data.adapters.pairs import sample_pairs
+from spheremap.data.draw_pairs import sample_pairs
 from spheremap.data.images import ANY_VALUE, foreground, load_mask
 from spheremap.data.tables import Tables, validate
 
@@ -168,7 +168,7 @@ def test_without_keypoints_given_splits_stay(data: DataSet, capsys: pytest.Captu
     tables = data.read()
     assert tables.images["split"].tolist() == ["train", "test"]
     assert tables.pairs.to_numpy().tolist() == [["train", "mug/a", "mug/a"]]
-    assert "without pairs, for want of keypoints: 1" in capsys.readouterr().err
+    assert "1 val and test images without pairs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,7 @@ def test_turned_pictures_are_refused(data: DataSet) -> None:
         (Image.new("L", (40, 30)), ["the mask is empty"]),
         (Image.new("RGBA", (40, 30)), ["the mask is empty"]),
         (Image.new("CMYK", (40, 30), (1, 1, 1, 1)), ["mode CMYK"]),
-        (None, ["unreadable mask"]),
+        (None, ["mask is of no kind", "PNG"]),
     ],
 )
 def test_bad_masks(data: DataSet, mask: Image.Image | None, parts: list[str]) -> None:

@@ -73,8 +73,8 @@ def test_frames_left_out_are_counted(data: DataSet, capsys: pytest.CaptureFixtur
     (data.folder / "car006/readme.txt").write_text("no frame")
     assert len(data.read().images) == 4
     told = capsys.readouterr().err
-    assert "frames without annotation: 1" in told
-    assert "frames of cars without annotations: 2" in told
+    assert "1 frames without annotation" in told
+    assert "2 frames of cars without annotations" in told
 
 
 def test_the_archive_s_layout(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from data_checks import refusal, stored_turned
 from numpy.typing import NDArray
 from PIL import Image
 
-from spheremap.data.images import load_mask, load_rgb
+from spheremap.data.images import ANY_VALUE, load_mask, load_rgb
 
 Array = NDArray[np.uint8]
 RGB = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)  # (H, W, 3)
@@ -71,6 +71,23 @@ def test_palette_mask_counts_by_index(tmp_path: Path) -> None:
     image.putpalette([9, 9, 9] * 4)  # all indices look alike
     image.save(tmp_path / "m.png")
     np.testing.assert_array_equal(load_mask(tmp_path / "m.png", 3, (3, 1)), [[False, True, True]])
+
+
+def test_what_a_telephone_writes_is_told_by_name(tmp_path: Path) -> None:
+    """Of a data set it is not read, whatever is installed."""
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 99)
+    with refusal(tmp_path / "a.jpg", "it is a HEIC file: save it as JPEG"):
+        load_rgb(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("kind", ["m.png", "m.gif"])
+def test_a_palette_mask_of_any_value_counts_by_colour(tmp_path: Path, kind: str) -> None:
+    """Programs give the most frequent colour index 0, be it the ground or not."""
+    image = Image.new("P", (3, 1))
+    image.putdata([1, 0, 0])
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / kind)
+    np.testing.assert_array_equal(load_mask(tmp_path / kind, ANY_VALUE, (3, 1)), [[False, True, True]])
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from data_checks import assert_same, refusal, stored_turned
 from layouts_folder import write_folder
-from PIL import Image
+from PIL import Image, ImageCms
 from small_sets import DataSet
 
-from spheremap.data.labels import SPLITS_IN_TURN, Labels, turn_upright
+from spheremap.data.labels import SPLITS_IN_TURN, Labels, left_out, turn_upright
 from spheremap.data.tables import Tables
 
 NAMES = {"mug": ["handle", "rim"]}
@@ -183,7 +183,7 @@ def test_bad_folders_get_a_message(folder: Path, tmp_path: Path) -> None:
     (folder / ".hidden.png").write_text("nor this")
     assert len(Labels(folder).sizes) == 9
     (folder / "photos/a.jpg").write_text("no picture")
-    refused(folder, "unreadable", "a.jpg")
+    refused(folder, "of no kind", "a.jpg")
     Image.new("RGB", (20, 20)).save(folder / "photos/a.jpg")
     (folder / "photos__a.png").write_bytes((folder / "photos/1.png").read_bytes())
     refused(folder, "photos/a.jpg", "photos__a.png", "rename")
@@ -194,7 +194,7 @@ def test_bad_folders_get_a_message(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
-        ("images.csv", "image,category,azimuth_bin\nphotos/0.png,mug,2\n", ["did you mean 'azimuth'"]),
+        ("images.csv", "image,category,azimuth_bin\nphotos/0.png,mug,2\n", ["azimuth_bin · 360"]),
         ("images.csv", "image,category\nphotos/nowhere.png,mug\n", ["line 2", "nowhere.png"]),
         ("keypoints.csv", "image,keypoint,x,y\nphotos/0.png,rim,900,3\n", ["line 2", "900"]),
         ("keypoint_names.json", json.dumps({"mug": "rim"}), ["mug"]),
@@ -221,3 +221,27 @@ def test_photographs_stored_sideways_are_turned_when_asked(folder: Path, orienta
         turned = np.asarray(picture)
     np.testing.assert_array_equal(turned, np.rot90(pixels, {3: 2, 6: -1}[orientation]))
     assert (folder / "photos/0.png").read_bytes() == others
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+def test_what_is_turned_keeps_its_metadata(folder: Path, ending: str) -> None:
+    path, exif = folder / f"photos/side.{ending}", Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Apple"  # orientation, maker
+    exif[0x8825] = {1: "N"}  # of GPS
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    stored = Image.new("RGB", (40, 30))
+    stored.paste("red", (0, 0, 40, 10))
+    stored.save(path, exif=exif.tobytes(), icc_profile=profile)
+    assert turn_upright(folder) == 1
+    with Image.open(path) as picture:
+        assert picture.size == (30, 40)
+        assert [picture.getpixel((x, 20))[0] > 127 for x in (5, 25)] == [False, True]
+        assert picture.info["icc_profile"] == profile
+        assert (picture.getexif().get(0x0112, 1), picture.getexif()[0x010F]) == (1, "Apple")
+        assert picture.getexif().get_ifd(0x8825) == {1: "N"}
+
+
+def test_what_the_page_cannot_show_is_told(folder: Path) -> None:
+    for name in ("IMG_2.HEIC", "photos/b.gif", ".hidden.gif"):
+        (folder / name).write_bytes(b"")
+    assert left_out(folder) == ["IMG_2.HEIC", "photos/b.gif"]

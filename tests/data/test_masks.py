@@ -24,7 +24,7 @@ from torchvision.models import detection as tv
 from spheremap.cli import main
 from spheremap.config.data_sets import DetectedMasks, DetectorWeights, NoMasks, OwnMasks
 from spheremap.data.images import load_mask
-from spheremap.data.masks import write_masks
+from spheremap.data.masks import sheet, write_masks
 from spheremap.data.masks.detections import COCO_CLASS, Detections, box_iou, choose, coco_classes
 from spheremap.data.masks.detector import CLASSES, HUB, MaskRCNNDetector, build_model, locate_weights
 from spheremap.data.masks.sheet import COLOURS, COLUMNS, TILE, Entry, choose_entries
@@ -368,7 +368,7 @@ import os, signal
 from pathlib import Path
 import numpy as np
 from spheremap.config.data_sets import DetectedMasks, DetectorWeights
-from spheremap.data.masks import write_masks
+from spheremap.data.masks import sheet, write_masks
 from spheremap.data.masks.detections import Detections
 
 class Mortal:
@@ -437,6 +437,27 @@ def test_bad_input_is_named_and_leaves_nothing_behind(
     refuse("not of its image's size", mask)
     (tables / PROVENANCE).unlink()
     refuse("no provenance", tables)
+
+
+def test_a_sheet_that_cannot_hold_all_shows_the_most_doubtful(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint(tmp_path / "a.png")
+    monkeypatch.setattr(sheet, "LARGEST", 1000)
+    entries = [
+        Entry(
+            Subject(f"{name}/a", name, tmp_path / "a.png", None, 1, BOX, SIZE),
+            Outcome("own", "", None, None, agreement, 0.5),
+        )
+        for name, agreement in (("a", 0.9), ("b", 0.1), ("c", 0.8), ("d", 0.2), ("e", 0.3))
+    ]
+    sheet.draw_sheet(entries, tmp_path / "all.jpg")
+    sheet.draw_sheet([entry for entry in entries if entry.subject.category in "bde"], tmp_path / "few.jpg")
+    pages = [
+        np.asarray(Image.open(tmp_path / name))[20:] for name in ("all.jpg", "few.jpg")
+    ]  # but the legend
+    assert pages[0].shape == pages[1].shape
+    assert np.abs(pages[0].astype(int) - pages[1]).max() < 60
 
 
 # --- Mask R-CNN ---------------------------------------------------------------------------------------------
@@ -532,6 +553,9 @@ def test_weights_that_cannot_be_used(weights: tuple[Any, Path], tmp_path: Path) 
     refused(tmp_path / "list.pth", "cannot use")
     state = torch.load(path, weights_only=True)
     state["roi_heads.box_predictor.cls_score.bias"][3] = math.nan
+    vast = {"roi_heads.box_predictor.cls_score.bias": torch.zeros(1).expand(10**12)}  # of four bytes
+    torch.save(state | vast, tmp_path / "vast.pth")
+    refused(tmp_path / "vast.pth", "cls_score.bias")
     save_file(state, tmp_path / "nan.safetensors")
     refused(tmp_path / "nan.safetensors", "NaN", "cls_score.bias")
 

@@ -8,7 +8,7 @@ import pytest
 from data_checks import refusal
 from world import image_row, keypoint_row
 
-from spheremap.data.adapters.merge_splits import merge_splits
+from spheremap.data.merge_splits import merge_splits
 from spheremap.data.tables import Tables, validate
 
 
@@ -59,7 +59,7 @@ def test_an_image_of_several_splits_is_taken_for_those_asked_for() -> None:
     ("own", "options", "parts"),
     [
         (tables("own", "train", "test"), [["train", "val"]], ["has these splits itself", "found: train"]),
-        (tables("own", "train", "test"), [["val"], ["dog"]], ["no such pairs", "none of dog"]),
+        (tables("own", "train", "test"), [["val"], ["car", "dog"]], ["no such category", "found: dog"]),
         (tables("own", "val"), [["test"]], ["no such pairs", "split test"]),
     ],
 )

@@ -1,12 +1,13 @@
 """Photographs of one's own: turned upright, in colour, and not too large."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from data_checks import refusal, stored_turned
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from studio import draw
 
 from spheremap.data import images
@@ -20,14 +21,37 @@ TURNS = {
 }
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+def test_orientation_is_applied(tmp_path: Path, orientation: int, name: str) -> None:
     upright = draw(0, (40, 30))
     stored = upright if orientation == 1 else upright.transpose(TURNS[orientation])
-    stored_turned(tmp_path / "a.png", orientation, stored)
-    found = load_photograph(tmp_path / "a.png")
+    stored_turned(tmp_path / name, orientation, stored)
+    found = load_photograph(tmp_path / name)
     assert found.size == (40, 30)
     np.testing.assert_array_equal(found.pixels, np.asarray(upright))
+
+
+@pytest.mark.parametrize(
+    ("tags", "size"),
+    [
+        ({0x0112: 6, 0x010F: TiffImagePlugin.IFDRational(1, 2)}, (30, 40)),  # the maker's name
+        ({0x0112: 9}, (40, 30)),
+        ({0x0112: "6"}, (40, 30)),
+    ],
+    ids=["a tag of another kind", "no such orientation", "a text"],
+)
+def test_odd_exif_data(tmp_path: Path, tags: dict[int, Any], size: tuple[int, int]) -> None:
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in tags.items():
+        directory.tagtype[tag] = {int: 3, str: 2}.get(type(value), 5)
+        directory[tag] = value
+    content = io.BytesIO(b"")
+    directory.save(content)
+    exif = b"Exif\0\0" + content.getvalue()
+    draw(0, (40, 30)).save(tmp_path / "a.jpg", exif=exif)
+    found = load_photograph(tmp_path / "a.jpg")
+    assert found.size == found.pixels.shape[1::-1] == size
 
 
 @pytest.mark.parametrize(

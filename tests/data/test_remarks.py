@@ -33,10 +33,16 @@ def made(*rows: tuple[str, float, str, str]) -> Tables:
             [("mug", NAN), ("mug", NAN)],
             ["0 of 2 training images have an azimuth: left and right cannot be told apart"],
         ),
-        ([("mug", NAN), ("mug", 90.0), ("mug", 0.0)], ["2 of 3 training images have an azimuth"]),
+        (
+            [("mug", NAN), ("mug", 90.0), ("mug", 0.0)],
+            ["2 of 3 training images have an azimuth: the others sit out the losses on viewpoint"],
+        ),
         (
             [("cup", 0.0), ("jug", NAN), ("mug", NAN)],
-            ["1 of 3 training images have an azimuth: none of jug, mug"],
+            [
+                "1 of 3 training images have an azimuth: "
+                "the others (all of jug, mug) sit out the losses on viewpoint"
+            ],
         ),
         (
             [("horse", 0.0), ("Horse", 0.0), ("cow", 0.0), ("HORSE", 0.0)],
@@ -87,7 +93,7 @@ def test_masks(masks: list[str], lines: list[str]) -> None:
         ("none", ["a.png,mug,0,,train"], []),  # no masks by choice
         ("own", ["a.png,mug,0,m.jpg,train"], ["masks: 1 mask is a JPEG file"]),
         ("own", ["a.png,mug,0,m.png,train", "b.png,mug,90,m.png,train"], []),
-        ("own", ["a.png,mug,,,test", "b.png,mug,,,test"], ["ingest: val and test images without pairs"]),
+        ("own", ["a.png,mug,,,test", "b.png,mug,,,test"], ["ingest: 2 val and test images without pairs"]),
     ],
 )
 def test_the_commands_say_it(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from damage import mutant
 from data_checks import assert_same, refusal, tables_of
 from PIL import Image
@@ -17,9 +18,9 @@ from small_sets import DataSet
 from spheremap.base.errors import InputError
 from spheremap.cli import main
 from spheremap.data.adapters import ingest, spair
-from spheremap.data.adapters.spair_export import export_spair
-from spheremap.data.adapters.voc import VOC_CLASS_IDS
+from spheremap.data.spair_export import export_spair
 from spheremap.data.tables import Tables, read_provenance, read_tables, sort_tables, write_tables
+from spheremap.data.voc import VOC_CLASS_IDS
 
 NAN = math.nan
 # the fields of SPair-71k's own files
@@ -518,11 +519,17 @@ def test_commands_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[s
     out = tmp_path / "out"
     arguments = ["export-spair", "--tables", str(tmp_path / "tables"), "--out", str(out)]
     assert main(arguments) == 0
-    assert 'class_ids: {"quadruped": 21}' in capsys.readouterr().out
+    entry = yaml.safe_load(capsys.readouterr().out.splitlines()[-1])
+    assert entry == {
+        "layout": "spair",
+        "root": str(out),
+        "class_ids": {"quadruped": 21},
+        "masks": {"source": "own"},
+    }
     assert load(out / "provenance.json")["step"] == "export-spair"
 
     params = tmp_path / "params.json"
-    params.write_text(json.dumps({"layout": "spair", "root": str(out), "class_ids": {"quadruped": 21}}))
+    params.write_text(json.dumps(entry))
     ingested = tmp_path / "ingested"
     assert main(["ingest", "--params", str(params), "--out", str(ingested)]) == 0
     assert "8 images of 2 categories, pairs: 3 train, 1 val, 1 test" in capsys.readouterr().out
@@ -530,8 +537,12 @@ def test_commands_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[s
     record = read_provenance(ingested)
     assert record["step"] == "ingest"
     assert set(record["inputs"]) == {"layout", "annotations", "images", "masks"}
-    # an earlier export may be replaced
+    # an earlier export may be replaced, and earlier tables; pictures may not
     assert main(arguments) == 0
+    assert main(["ingest", "--params", str(params), "--out", str(ingested)]) == 0
+    before = sorted(out.rglob("*"))
+    assert main(["ingest", "--params", str(params), "--out", str(out)]) == 1
+    assert sorted(out.rglob("*")) == before
 
 
 def test_export_replaces_nothing_and_leaves_nothing(
@@ -542,7 +553,7 @@ def test_export_replaces_nothing_and_leaves_nothing(
     export = ["export-spair", "--tables", str(tmp_path / "tables"), "--out"]
     before = (tmp_path / "tables/images.csv").read_bytes()
     assert main([*export, str(tmp_path / "tables")]) == 1
-    assert "not an earlier export" in capsys.readouterr().err
+    assert "will not replace" in capsys.readouterr().err
     assert (tmp_path / "tables/images.csv").read_bytes() == before
     Path(tables.images.loc[5, "path"]).unlink()
     there = sorted(tmp_path.iterdir())

@@ -69,7 +69,7 @@ def test_keypoints_are_new_all_else_is_of_spair_71k(
 def test_only_images_that_a_pair_names(data: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
     image_file(data, "2008_007000").write_text("not read")
     assert len(data.read().images) == 2
-    assert "left out as images that no pair names: 1" in capsys.readouterr().err
+    assert "1 images left out that no pair names" in capsys.readouterr().err
 
 
 def test_an_image_of_several_splits_is_only_tested(data: DataSet) -> None:

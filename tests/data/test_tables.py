@@ -10,6 +10,7 @@ from data_checks import assert_same, refusal, tables_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import spheremap.data.tables
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.data.tables import (
     FILES,
@@ -97,15 +98,17 @@ def test_categories_and_pairs_of() -> None:
     ],
 )
 def test_bad_values_are_refused_when_written_and_read(
-    tmp_path: Path, name: str, row: int, column: str, value: Any, part: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, row: int, column: str, value: Any, part: str
 ) -> None:
     tables = make()
     getattr(tables, name).loc[row, column] = value
     with refusal(part, f"{name}.csv"):
         write_tables(tmp_path / "tables", tables, {})
     assert list(tmp_path.iterdir()) == []
-    write_tables(tmp_path / "tables", make(), {})
-    getattr(tables, name).to_csv(tmp_path / "tables" / f"{name}.csv", index=False)
+    with monkeypatch.context() as forger:  # whose digests fit
+        forger.setattr(spheremap.data.tables, "validate", lambda *_: None)
+        forger.setattr(spheremap.data.tables, "sort_tables", lambda unsorted: unsorted)
+        write_tables(tmp_path / "tables", tables, {})
     with refusal(part, f"{name}.csv", tmp_path / "tables", "expected", "found"):
         read_tables(tmp_path / "tables")
 
@@ -117,46 +120,12 @@ def change(path: Path, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new", "parts"),
-    [
-        ("images", "azimuth", "azimut", ["wrong columns", "azimut,"]),
-        ("images", ",instance", "", []),
-        ("images", "90.0", "north", ["'azimuth', row 1", "a number", "'north'"]),
-        ("images", ",12,dog", ",12.5,dog", ["'mask_value', row 3", "a whole number", "'12.5'"]),
-        ("images", ",12,dog", f",{10**20},dog", ["'mask_value', row 3", "a whole number"]),
-        ("images", ",12,dog", ",,dog", ["'mask_value', row 3", "a whole number"]),
-        ("images", ",7,car", ",7,car,car", []),
-        ("images", ",40,30,", ",4c0,30,", ["'width'", "4c0", "to do: delete the folder"]),
-        ("keypoints", "nose,", "nose,,", []),
-        ("keypoints", ",1\n", "\n", ["'visible', row 1"]),
-        ("pairs", "car/b", '"car/b', []),
-        ("pairs", "test,dog/a,dog/a", "test,dog/a", ["'target', row 3"]),
-    ],
-)
-def test_malformed_files_are_named(tmp_path: Path, name: str, old: str, new: str, parts: list[str]) -> None:
-    write_tables(tmp_path / "tables", make(), {})
-    change(tmp_path / f"tables/{name}.csv", old, new)
-    with refusal(tmp_path / "tables", f"{name}.csv", *parts):
-        read_tables(tmp_path / "tables")
-
-
-@pytest.mark.parametrize(
-    ("content", "part"),
-    [("", "not a CSV table"), ("split,source,target\ntest,dog/a,dog/a,\n", "rows longer than the header")],
-)
-def test_what_is_no_table(tmp_path: Path, content: str, part: str) -> None:
-    write_tables(tmp_path / "tables", make(), {})
-    (tmp_path / "tables/pairs.csv").write_text(content)
-    with refusal(tmp_path / "tables/pairs.csv", part):
-        read_tables(tmp_path / "tables")
-
-
-@pytest.mark.parametrize(
     ("name", "old", "new"),
     [
         ("images.csv", "90.0", "91.0"),
         ("keypoints.csv", "40.0", "39.0"),
         ("pairs.csv", "car/a", "car/b"),
+        ("pairs.csv", "test,dog/a,dog/a", "test,dog/a"),
         ("pictures.csv", ",\n", ",0\n"),
         (PROVENANCE, "test", "best"),
     ],

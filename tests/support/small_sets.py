@@ -15,8 +15,8 @@ from layouts_freiburg_cars import write_freiburg_cars
 from layouts_pf_pascal import write_pf_pascal
 from layouts_spair_u import write_spair_71k, write_spair_u
 
+from spheremap.data.adapter_tools import Ingested
 from spheremap.data.adapters import read_entry
-from spheremap.data.adapters.common import Ingested
 from spheremap.data.tables import Tables
 
 

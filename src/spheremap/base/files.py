@@ -177,6 +177,40 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | No
         written.append(path)
 
 
+def refuse_foreign(out: Path, ours: bool, rest: Iterable[str] = ()) -> None:
+    """Refuse to replace a folder that spheremap did not write: it may be somebody's only copy.
+
+    Args:
+        out: the folder.
+        ours: whether it bears the mark of the command that is to replace it.
+        rest: folders in it that are left when Snakemake has deleted a rule's outputs, and the mark with them.
+
+    Raises:
+        InputError: if it holds any other file, or is one.
+    """
+    if ours or not out.exists():
+        return
+    left = [out / name for name in rest]
+    files = (path for path in out.rglob("*") if not path.is_dir() and not any(map(path.is_relative_to, left)))
+    first = next(files, None)
+    if first is None and out.is_dir():
+        return
+    what = (
+        "a link to other content"
+        if out.is_symlink()
+        else "a file"
+        if first is None
+        else f"{first.name} in it"
+    )
+    raise InputError(
+        "will not replace what spheremap did not write",
+        where=out,
+        expected="nothing, an empty folder, or one that the same command wrote",
+        found=what,
+        fix="name another folder, or move away what is there",
+    )
+
+
 def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
 

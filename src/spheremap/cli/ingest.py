@@ -15,10 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Ingest, and say what came in; on standard error, what training will lack."""
+    from spheremap.base.files import refuse_foreign
     from spheremap.data import adapters as datasets
     from spheremap.data.remarks import data_remarks
-    from spheremap.data.tables import write_tables
+    from spheremap.data.tables import WRITERS, made_by, write_tables
 
+    refuse_foreign(args.out, made_by(args.out, *WRITERS))
     tables, record = datasets.ingest(args.params)
     write_tables(args.out, tables, record)
     pairs = ", ".join(f"{n} {split}" for split, n in tables.pairs["split"].value_counts(sort=False).items())

@@ -1,11 +1,12 @@
 """Sections `datasets` and `downloads`: a layout and a root each, and where the files come from."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
-from pydantic.dataclasses import dataclass, rebuild_dataclass
+from pydantic.dataclasses import dataclass
 
 from spheremap.config.fields import (
     STRICT,
@@ -14,6 +15,7 @@ from spheremap.config.fields import (
     Name,
     Natural,
     Positive,
+    Root,
     Seed,
     Sha256,
     Share,
@@ -33,7 +35,6 @@ Groups = Annotated[
         "one's own (docs/datasets/folder.md); null: not known."
     ),
 ]
-Root = Annotated[str, Field(pattern="^[^{}]+$")]  # Snakemake takes braces for wildcards
 
 
 # --- masks --------------------------------------------------------------------------------------------------
@@ -308,7 +309,9 @@ class Folder(Stored):
 class Other(Stored):
     """A layout whose keys are described in the file of its adapter; see `without_its_own`."""
 
-    layout: Literal["other"] = Field(description="Any other module of spheremap.data.adapters.")
+    layout: Literal["any other file of data/adapters"] = Field(
+        description="Any other module of spheremap.data.adapters."
+    )
     root: Root = Field(description="Where its files lie.")
 
 
@@ -316,23 +319,20 @@ Entry = Annotated[
     Shapes | SPair | SPairU | FreiburgCars | PFPascal | AP10K | AwaPose | Folder | Other,
     Field(discriminator="layout"),
 ]
-LAYOUTS = ("shapes", "spair", "spair_u", "freiburg_cars", "pf_pascal", "ap10k", "awa_pose", "folder")
+LAYOUTS = {get_args(of.__annotations__["layout"])[0] for of in get_args(get_args(Entry)[0])}
 ADAPTERS = Path(__file__).parents[1] / "data" / "adapters"
 
 
 def without_its_own(entry: Any) -> Any:
     """An entry as it is, or, if only an adapter's file knows its layout, what all data sets share of it."""
     layout = entry.get("layout") if isinstance(entry, dict) else None
-    known = layout in LAYOUTS or not isinstance(layout, str) or not layout.isidentifier()
+    known = not isinstance(layout, str) or layout in LAYOUTS or not re.fullmatch("[a-z][a-z0-9_]*", layout)
     if known or not (ADAPTERS / f"{layout}.py").is_file():
         return entry
     shared = {field.name for field in fields(Stored)} | {"root"}
-    return {key: value for key, value in entry.items() if key in shared} | {"layout": "other"}
-
-
-_INCOMPLETE: Any = (Borrow, Stored, SPair, SPairU, FreiburgCars, PFPascal, AP10K, AwaPose, Folder, Other)
-for _class in _INCOMPLETE:
-    rebuild_dataclass(_class)
+    return {key: value for key, value in entry.items() if key in shared} | {
+        "layout": "any other file of data/adapters"
+    }
 
 
 # --- downloads ----------------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ for _class in _INCOMPLETE:
 class RemoteFile:
     """One file of a data set."""
 
-    name: Text = Field(description="Of the downloaded file.")
+    name: Name = Field(description="Of the downloaded file.")
     urls: tuple[str, ...] = Field(default=(), description="Mirrors, in the order tried.")
     drive: str | None = Field(default=None, description="Id of a file of Google Drive, tried last.")
     size: Count | None = Field(default=None, description="Bytes.")
@@ -352,6 +352,11 @@ class RemoteFile:
     )
     unpack: bool = Field(default=True, description="Whether it is a zip or tar archive to unpack.")
     into: str = Field(default=".", description="Folder inside the data set's.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "RemoteFile":
+        need(bool(self.urls or self.drive), "expected an address in urls, or the id of a file in drive")
+        return self
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -369,3 +374,9 @@ class Download(Terms):
 
     files: Annotated[tuple[RemoteFile, ...], Field(min_length=1)] = Field(description="What to fetch.")
     limits: Limits = Field(default=Limits(), description="How much its archives may unpack to.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Download":
+        names = [file.name for file in self.files]
+        need(len(set(names)) == len(names), "expected files of different names")
+        return self

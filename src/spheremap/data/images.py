@@ -7,14 +7,18 @@ orientation is not applied. Photographs of one's own are read as a viewer shows 
 import hashlib
 import io
 import math
+import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.Image import Transpose
 from PIL.JpegImagePlugin import JpegImageFile
 
 from spheremap.base.errors import InputError, ProvenanceError
@@ -24,13 +28,17 @@ MIN_SIDE = 16  # px; about a patch: below, there are no parts to tell apart
 MAX_PIXELS = 90_000_000  # decoded at once: 270 MB in RGB
 MAX_JPEG_PIXELS = 300_000_000  # a JPEG is decoded at 1/2, 1/4 or 1/8 to stay below MAX_PIXELS
 
-# from Pillow: OSError (unreadable, truncated), SyntaxError (broken PNG), ValueError (broken header),
-# DecompressionBombError (absurd size)
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# whatever Pillow raises for bytes that are no picture
+_UNREADABLE = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
 # what is read; Pillow knows more, and starts Ghostscript for a file that holds PostScript, whatever its name
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")  # brands of HEIF files
-_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
+_ORIENTATION = 0x0112  # EXIF tag
+_TURNS = {  # by its value, what makes the picture upright
+    **{2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM},
+    **{5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90},
+}
+_AGAIN = "save it anew as JPEG or PNG"
 _SMALLER = "save a smaller copy: the network looks at less than a million pixels"
 
 
@@ -41,6 +49,28 @@ def open_picture(source: Path | IO[bytes], formats: tuple[str, ...] = FORMATS) -
         UnidentifiedImageError (an OSError), and whatever else Pillow raises for a damaged header.
     """
     return Image.open(source, formats=formats)
+
+
+@contextmanager
+def reading(where: Path | str, what: str, fix: str) -> Iterator[None]:
+    """Turn whatever Pillow says of a file in the block into an error that names it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a picture that cannot be used raises an error
+            yield
+    except FileNotFoundError as error:
+        raise InputError(f"the {what} does not exist", where=where) from error
+    except UnidentifiedImageError as error:
+        expected, fix = f"one of {', '.join(FORMATS)}", _heic_hint(Path(where), what) or fix
+        raise InputError(
+            f"the {what} is of no kind that is read", where=where, expected=expected, fix=fix
+        ) from error
+    except _UNREADABLE as error:
+        found = getattr(error, "strerror", None) or str(error)
+        fix = _SMALLER if isinstance(error, Image.DecompressionBombError) else fix
+        raise InputError(
+            f"cannot read the {what}", where=where, expected="a whole picture file", found=found, fix=fix
+        ) from error
 
 
 def load_rgb(path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
@@ -91,51 +121,51 @@ def load_photograph(path: Path) -> Photograph:
             can be decoded.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            image = _open_header(file)
-            size = image.size
-            _check_size(image, path)
-            if math.prod(size) > MAX_PIXELS:
-                scale = next(s for s in (2, 4, 8) if math.prod(size) <= MAX_PIXELS * s * s)
-                image.draft("RGB", (size[0] // scale, size[1] // scale))
-            image.load()
-        return as_photograph(image, path, size)
-    except FileNotFoundError as error:
-        raise InputError("the photograph does not exist", where=path) from error
-    except UnidentifiedImageError as error:
-        raise InputError(
-            "not an image", where=path, expected="a JPEG, PNG or the like", fix=_heic_hint(path)
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise InputError("the photograph is too large", where=path, found=str(error), fix=_SMALLER) from error
-    except _UNREADABLE as error:
-        found = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError(
-            "cannot read the photograph", where=path, expected="a whole JPEG, PNG or the like", found=found
-        ) from error
+    with reading(path, "photograph", _AGAIN), path.open("rb") as file:
+        return as_photograph(_open_header(file), path)
 
 
-def as_photograph(image: Image.Image, where: Path | str, size: tuple[int, int] | None = None) -> Photograph:
-    """A decoded image as `load_photograph` gives it.
+def as_photograph(image: Image.Image, where: Path | str) -> Photograph:
+    """An image of Pillow as `load_photograph` gives it.
 
     Args:
-        image: as Pillow opens it.
+        image: as Pillow opens it; it may not be decoded yet.
         where: for messages.
-        size: width and height in full, where a huge file was decoded at a reduced scale.
 
     Raises:
-        InputError: if it has values that no photograph has.
+        InputError: if it is truncated, smaller than `MIN_SIDE` or too large, or has values that no photograph
+            has.
     """
-    size = size or image.size
-    turned = image.getexif().get(_ORIENTATION, 1)
-    if turned > 1:
-        image = ImageOps.exif_transpose(image)
+    size = image.size
+    _check_size(image, where)
+    if math.prod(size) > MAX_PIXELS:
+        scale = next(s for s in (2, 4, 8) if math.prod(size) <= MAX_PIXELS * s * s)
+        image.draft("RGB", (size[0] // scale, size[1] // scale))
+    with reading(where, "photograph", _AGAIN):
+        image.load()
+    turned = orientation_of(image) >= 5
+    image = as_shown(image)
     if image.has_transparency_data and not image.mode.startswith("I"):
         cut_out = image.convert("RGBA")
         image = Image.new("RGB", image.size, "white")
         image.paste(cut_out, mask=cut_out.getchannel("A"))
-    return Photograph(_to_rgb(image, where), size[::-1] if turned >= 5 else size)
+    return Photograph(_to_rgb(image, where), size[::-1] if turned else size)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation: 1 upright, 2 to 8 stored turned or mirrored; 5 to 8 swap width and height."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF data, of which Pillow may raise anything, do not turn a picture
+        return 1
+    return orientation if orientation in _TURNS else 1
+
+
+def as_shown(image: Image.Image) -> Image.Image:
+    """The image as a viewer shows it."""
+    image.load()  # a TIFF is turned by this already, and then says so
+    turn = _TURNS.get(orientation_of(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def photograph_formats() -> tuple[str, ...]:
@@ -148,13 +178,14 @@ def photograph_formats() -> tuple[str, ...]:
     return (*FORMATS, "HEIF")
 
 
-def _heic_hint(path: Path) -> str | None:
+def _heic_hint(path: Path, what: str) -> str | None:
     """What to do about a file of a telephone that cannot be read."""
     with path.open("rb") as file:
         start = file.read(12)
-    if start[4:8] != b"ftyp" or start[8:] not in _HEIC or "HEIF" in photograph_formats():
+    if start[4:8] != b"ftyp" or start[8:] not in _HEIC:
         return None
-    return "it is a HEIC file: pip install pillow-heif, or save it as JPEG"
+    helped = what == "photograph" and "HEIF" not in photograph_formats()
+    return f"it is a HEIC file: {'pip install pillow-heif, or ' if helped else ''}save it as JPEG"
 
 
 def _open_header(file: BinaryIO) -> Image.Image:
@@ -168,11 +199,11 @@ def _open_header(file: BinaryIO) -> Image.Image:
         return open_picture(file, photograph_formats())
 
 
-def _check_size(image: Image.Image, path: Path) -> None:
+def _check_size(image: Image.Image, where: Path | str) -> None:
     width, height = image.size
     if min(image.size) < MIN_SIDE:
         problem, expected = "the photograph is too small", f"{MIN_SIDE} pixels or more on each side"
-        raise InputError(problem, where=path, expected=expected, found=f"{width}×{height}")
+        raise InputError(problem, where=where, expected=expected, found=f"{width}×{height}")
     # the decoder of progressive files holds all of the image, at any scale
     reducible = isinstance(image, JpegImageFile) and not image.info.get("progressive")
     limit = MAX_JPEG_PIXELS if reducible else MAX_PIXELS
@@ -181,7 +212,7 @@ def _check_size(image: Image.Image, path: Path) -> None:
         expected += "" if reducible else f", or {MAX_JPEG_PIXELS / 1e6:g} million in a baseline JPEG"
         found = f"{width}×{height}, {width * height / 1e6:.0f} million"
         problem = "the photograph is too large"
-        raise InputError(problem, where=path, expected=expected, found=found, fix=_SMALLER)
+        raise InputError(problem, where=where, expected=expected, found=found, fix=_SMALLER)
 
 
 def _to_rgb(image: Image.Image, path: Path | str) -> NDArray[np.uint8]:
@@ -199,7 +230,9 @@ def _to_rgb(image: Image.Image, path: Path | str) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def load_mask(path: Path, value: int, size: tuple[int, int], sha256: str | None = None) -> NDArray[np.bool_]:
+def load_mask(
+    path: Path, value: int, size: tuple[int, int], sha256: str | None = None, *, upright: bool = False
+) -> NDArray[np.bool_]:
     """Read an object mask as `(H, W)` bool: the pixels equal to `value`.
 
     Args:
@@ -207,12 +240,15 @@ def load_mask(path: Path, value: int, size: tuple[int, int], sha256: str | None 
         value: the pixel value of the object; `ANY_VALUE`: see `foreground`, for any picture.
         size: (width, height) of the image that the mask belongs to.
         sha256: see `load_rgb`.
+        upright: whether to apply the EXIF orientation, as `load_photograph` does.
 
     Raises:
         InputError: if the file is missing, unreadable, of several channels or of another size.
         ProvenanceError: if it is not the file that it was.
     """
     mask = _load(Path(path), "mask", sha256)
+    if upright:
+        mask = as_shown(mask)
     if mask.size != tuple(size):
         expected, found = f"{size[0]}×{size[1]} pixels", "{}×{}".format(*mask.size)
         raise InputError("the mask is not of its image's size", where=path, expected=expected, found=found)
@@ -225,6 +261,12 @@ def load_mask(path: Path, value: int, size: tuple[int, int], sha256: str | None 
     return np.equal(values, value)
 
 
+def extent(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    """The box (x1, y1, x2, y2) about a mask `(H, W)` that is not empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)).tolist() for axis in (1, 0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
 def foreground(mask: Image.Image) -> NDArray[np.bool_]:
     """The object of a mask that may be any picture, `(H, W)`.
 
@@ -235,14 +277,13 @@ def foreground(mask: Image.Image) -> NDArray[np.bool_]:
         rgba = np.asarray(mask.convert("RGBA"))
         if rgba[..., 3].min() < 255:
             return np.asarray(rgba[..., 3] > 0)
-        if mask.mode != "P":
-            return np.asarray((rgba[..., :3] > 0).any(axis=2))
-    values = np.asarray(mask)
+        mask = mask.convert("RGB")
+    values = np.asarray(mask.convert("RGB") if mask.mode == "P" else mask)  # by colour: an index says nothing
     return np.asarray(values > 0) if values.ndim == 2 else np.asarray((values > 0).any(axis=2))
 
 
 def _load(path: Path, what: str, sha256: str | None) -> Image.Image:
-    try:
+    with reading(path, what, "replace the file, or remove it from the data set"):
         content = path.read_bytes()
         if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
             raise ProvenanceError(
@@ -254,10 +295,3 @@ def _load(path: Path, what: str, sha256: str | None) -> Image.Image:
         with open_picture(io.BytesIO(content)) as image:
             image.load()
             return image.copy()
-    except FileNotFoundError as error:
-        raise InputError(f"the {what} does not exist", where=path) from error
-    except _UNREADABLE as error:
-        found = "another kind of file" if isinstance(error, UnidentifiedImageError) else str(error)
-        problem, expected = f"cannot read the {what}", "a whole JPEG, PNG or the like"
-        fix = "replace the file, or remove it from the data set"
-        raise InputError(problem, where=path, expected=expected, found=found, fix=fix) from error

@@ -6,16 +6,16 @@ included. Pairs are drawn when the data set is read, and without masks the box c
 is written.
 """
 
-import io
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from PIL import ImageOps
+from PIL import Image
+from PIL.ExifTags import IFD, Base
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
@@ -23,23 +23,32 @@ from spheremap.base.errors import InputError, short
 from spheremap.base.files import atomic_path, write_csv, write_json
 from spheremap.config.fields import STRICT, Distinct, need
 from spheremap.config.slices import parse, read_slice
-from spheremap.data.adapters.common import FileDigest, is_text, read_bytes, reading_picture
+from spheremap.data.adapter_tools import FileDigest, is_text, read_bytes
 from spheremap.data.adapters.folder import (
     BOX,
     CATEGORY,
     CATEGORY_EXPECTED,
     LabelledImage,
-    orientation_of,
     read_images,
     read_keypoints,
     upright_size,
 )
-from spheremap.data.images import open_picture
+from spheremap.data.images import as_shown, open_picture, orientation_of, reading
 
 NAMES = "keypoint_names.json"
 COLUMNS = ("image", "category", "azimuth", "split", "instance", "mask", *BOX)
 SUFFIXES = (".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+LEFT_OUT = (".gif", ".heic", ".heif")
 SPLITS_IN_TURN = ("train", "val", "train", "test")  # of a category's objects, in the order they are labelled
+_DESCRIBING = (
+    Base.ImageDescription,
+    Base.Make,
+    Base.Model,
+    Base.Software,
+    Base.DateTime,
+    Base.Artist,
+    Base.Copyright,
+)
 _SENT = "what the page sent"
 _REPLACE = "replace the file, or take it out of the folder"
 
@@ -260,7 +269,7 @@ def _label_of(image: LabelledImage) -> Label:
     )
 
 
-def _pictures(root: Path) -> list[str]:
+def _pictures(root: Path, suffixes: Collection[str] = SUFFIXES) -> list[str]:
     """Paths in the folder of all pictures but hidden ones and what lies in a folder `masks`.
 
     Raises:
@@ -268,7 +277,7 @@ def _pictures(root: Path) -> list[str]:
     """
     if not root.is_dir():
         raise InputError("no such folder", where=root, expected="a folder with photographs")
-    paths = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES]
+    paths = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in suffixes]
     return sorted(
         path.as_posix()
         for path in paths
@@ -309,8 +318,15 @@ def _check_distinct(root: Path, paths: Iterable[str]) -> None:
             )
 
 
+def left_out(root: Path) -> list[str]:
+    """Pictures in the folder that the page cannot show, since the data set could not have them."""
+    return _pictures(root, LEFT_OUT)
+
+
 def turn_upright(root: Path) -> int:
     """Turn the stored pixels of pictures whose EXIF orientation says so; how many there were.
+
+    Colour profile and the other EXIF data stay.
 
     Raises:
         InputError: if one cannot be read.
@@ -318,13 +334,25 @@ def turn_upright(root: Path) -> int:
     turned = 0
     for name in _pictures(root):
         path = root / name
-        content = read_bytes(path, "photograph")
-        with reading_picture(path, "image", content, _REPLACE):
-            picture = open_picture(io.BytesIO(content))
+        with reading(path, "image", _REPLACE), open_picture(path) as picture:
             if orientation_of(picture) == 1:
                 continue
-            upright = ImageOps.exif_transpose(picture)
+            upright, form = as_shown(picture), picture.format
+            kept = {"exif": _exif_of(picture), "icc_profile": picture.info.get("icc_profile")}
         with atomic_path(path) as temporary:
-            upright.save(temporary, format=picture.format, quality=95)
+            upright.save(temporary, format=form, quality=95, subsampling="4:4:4", **kept)
         turned += 1
     return turned
+
+
+def _exif_of(picture: Image.Image) -> bytes:
+    """What EXIF data say of the photograph, but for how it is stored; nothing, where it cannot be written."""
+    try:
+        before, exif = picture.getexif(), Image.Exif()
+        exif.update({tag: before[tag] for tag in _DESCRIBING if tag in before})
+        for part in (IFD.Exif, IFD.GPSInfo):
+            if content := before.get_ifd(part):
+                exif[part] = content
+        return exif.tobytes()
+    except Exception:  # damaged data, of which Pillow may raise anything
+        return b""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from spheremap.data.tables import Tables
+from spheremap.data.tables import Tables, in_split
 
 LISTED = 3  # examples named in a line
 LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -40,8 +40,7 @@ def mask_remarks(tables: Tables) -> list[str]:
 
 def _trained(tables: Tables) -> pd.DataFrame:
     """The images that training uses."""
-    in_train = tables.images["split"].map(lambda splits: "train" in splits.split("+"))
-    return tables.images[in_train]
+    return in_split(tables.images, "train")
 
 
 def _share(has: pd.Series, what: str, if_none: str, if_some: str) -> list[str]:
@@ -49,14 +48,14 @@ def _share(has: pd.Series, what: str, if_none: str, if_some: str) -> list[str]:
     if has.all():
         return []
     consequence = if_some if has.any() else if_none
-    line = f"{has.sum()} of {len(has)} training images have {what}"
-    return [f"{line}: {consequence}" if consequence else line]
+    return [f"{has.sum()} of {len(has)} training images have {what}: {consequence}"]
 
 
 def _without(trained: pd.DataFrame, known: pd.Series) -> str:
-    """The categories of which no training image has an azimuth, in words; empty if there are none."""
+    """What follows where some training images have no azimuth; names the categories of which none has one."""
     some = known.groupby(trained["category"]).any()
-    return "none of " + ", ".join(some.index[~some]) if not some.all() else ""
+    none = "" if some.all() else f" (all of {', '.join(some.index[~some])})"
+    return f"the others{none} sit out the losses on viewpoint"
 
 
 def _twins(categories: list[str]) -> list[str]:

@@ -48,6 +48,7 @@ PICTURES = {"path": "str", "sha256": "str"}  # sha256 empty: there was no such f
 FILES = (*(f"{name}.csv" for name in SCHEMAS), "pictures.csv")
 SPLITS = ("train", "val", "test")
 PROVENANCE = "provenance.json"
+WRITERS = ("ingest", "masks", "render")  # steps that write tables
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,23 @@ class Tables:
         return self.pairs[self.pairs["split"] == split].reset_index(drop=True)
 
 
+def in_split(images: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The rows of images.csv that belong to a split."""
+    return images[images["split"].map(lambda splits: split in splits.split("+"))]
+
+
 def sort_tables(tables: Tables) -> Tables:
     """The rows in the order of storage: images and keypoints by id, pairs by split and then as listed."""
-    keypoints = tables.keypoints.assign(number=tables.keypoints["keypoint_id"].str.zfill(8))
-    keypoints = keypoints.sort_values(["image_id", "number"]).drop(columns="number")
-    pairs = tables.pairs.assign(order=tables.pairs["split"].map(SPLITS.index))
-    pairs = pairs.sort_values("order", kind="stable").drop(columns="order")
+
+    def number(column: pd.Series) -> pd.Series:
+        return column.str.zfill(8) if column.name == "keypoint_id" else column
+
     return Tables(
-        images=tables.images.sort_values("image_id").reset_index(drop=True),
-        keypoints=keypoints.reset_index(drop=True),
-        pairs=pairs.reset_index(drop=True),
+        images=tables.images.sort_values("image_id", ignore_index=True),
+        keypoints=tables.keypoints.sort_values(["image_id", "keypoint_id"], key=number, ignore_index=True),
+        pairs=tables.pairs.sort_values(
+            "split", key=lambda split: split.map(SPLITS.index), kind="stable", ignore_index=True
+        ),
         pictures=tables.pictures,
     )
 
@@ -118,10 +126,6 @@ def read_tables(directory: Path) -> Tables:
         ProvenanceError: if one is not as it was written.
     """
     directory = Path(directory)
-    try:
-        tables = _read_tables(directory)
-    except InputError as error:  # what was written passed all checks: it was damaged or changed since
-        raise error if "\n  to do: " in str(error) else InputError(str(error), fix=_REBUILD) from error
     written = _record(directory)[_SEALED]
     for name, digest in tables_digest(directory).items():
         if written.get(name) != digest:
@@ -129,21 +133,27 @@ def read_tables(directory: Path) -> Tables:
             found, problem = f"SHA-256 {digest[:12]}…", "a canonical table is not as it was written"
             where = directory / name
             raise ProvenanceError(problem, where=where, expected=expected, found=found, fix=_REBUILD)
-    return tables
-
-
-def _read_tables(directory: Path) -> Tables:
-    frames = [_read_csv(directory / f"{name}.csv", schema) for name, schema in SCHEMAS.items()]
+    images, keypoints, pairs = (_read_csv(directory / f"{name}.csv", of) for name, of in SCHEMAS.items())
     pictures = _read_csv(directory / "pictures.csv", PICTURES)
-    images, keypoints, pairs = frames
     tables = Tables(images, keypoints, pairs, dict(zip(pictures["path"], pictures["sha256"], strict=True)))
-    validate(tables, directory)
+    validate(tables, directory)  # a remote may bring tables that no adapter made
     return tables
 
 
 def tables_digest(directory: Path) -> dict[str, str]:
     """SHA-256 of each table: the identity that later artifacts record."""
-    return {name: sha256_file(Path(directory) / name) for name in FILES}
+    try:
+        return {name: sha256_file(Path(directory) / name) for name in FILES}
+    except OSError as error:
+        problem, found = "canonical table missing or unreadable", error.strerror or str(error)
+        fix = "run `snakemake --cores all` to build it"
+        raise InputError(problem, where=error.filename, found=found, fix=fix) from error
+
+
+def made_by(folder: Path, *steps: str) -> bool:
+    """Whether one of these steps wrote a folder, as its provenance says."""
+    record = read_json(folder / PROVENANCE) if (folder / PROVENANCE).is_file() else None
+    return isinstance(record, dict) and record.get("step") in steps
 
 
 def read_provenance(directory: Path) -> dict[str, Any]:
@@ -180,44 +190,10 @@ def _pictures(tables: Tables) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, schema: Mapping[str, str]) -> pd.DataFrame:
-    try:
-        # an empty field means NaN in a number and "" in a text
-        frame = pd.read_csv(path, dtype="str", keep_default_na=False)
-    except OSError as error:
-        problem, found = "canonical table missing or unreadable", error.strerror or str(error)
-        fix = "run `snakemake --cores all` to build it"
-        raise InputError(problem, where=path, found=found, fix=fix) from error
-    except (ValueError, pd.errors.ParserError) as error:
-        raise InputError("not a CSV table", where=path, found=str(error)) from error
-    if list(frame.columns) != list(schema):
-        expected, found = ", ".join(schema), ", ".join(frame.columns)
-        raise InputError("wrong columns", where=path, expected=expected, found=found)
-    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes surplus fields for an index
-        expected = f"{len(schema)} fields in each row"
-        raise InputError("rows longer than the header", where=path, expected=expected)
-    columns = {name: _convert(frame[name], dtype, path) for name, dtype in schema.items()}
-    return pd.DataFrame(columns)
-
-
-def _convert(column: pd.Series, dtype: str, path: Path) -> pd.Series:
-    if dtype == "str":
-        return column
-    values = column.replace("", "nan") if dtype == "float64" else column
-    try:
-        return values.astype(np.dtype(dtype))
-    except (ValueError, OverflowError) as error:
-        row = next(i for i, text in enumerate(values) if not _is_a(dtype, text))
-        problem = f"bad value in column {column.name!r}, row {row + 1}"
-        expected = "a number" if dtype == "float64" else "a whole number"
-        raise InputError(problem, where=path, expected=expected, found=repr(column.iloc[row])) from error
-
-
-def _is_a(dtype: str, text: str) -> bool:
-    try:
-        np.array([text]).astype(np.dtype(dtype))
-    except (ValueError, OverflowError):
-        return False
-    return True
+    """A table as it was written: an empty field means NaN in a number and "" in a text."""
+    frame = pd.read_csv(path, dtype="str", keep_default_na=False)
+    floats = [name for name, dtype in schema.items() if dtype == "float64"]
+    return frame.replace({name: {"": "nan"} for name in floats}).astype(dict(schema))
 
 
 def validate(tables: Tables, where: Path) -> None:

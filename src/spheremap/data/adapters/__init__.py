@@ -17,12 +17,12 @@ from spheremap.base.files import read_json
 from spheremap.base.provenance import provenance
 from spheremap.config.fields import STRICT, Split
 from spheremap.config.slices import parse
-from spheremap.data.adapters.common import Ingested, refusal
-from spheremap.data.adapters.merge_splits import merge_splits
+from spheremap.data.adapter_tools import Ingested, refusal
+from spheremap.data.merge_splits import merge_splits
 from spheremap.data.tables import Tables
 
 # keys of an entry that are not the adapter's concern
-_OF_OTHERS = ("download", "masks", "borrow", "keypoint_groups")
+_NOT_THE_ADAPTERS = ("download", "masks", "terms", "borrow", "keypoint_groups")
 
 
 @strict(frozen=True, config=STRICT)
@@ -62,9 +62,8 @@ def ingest(params: Path) -> tuple[Tables, dict[str, Any]]:
 
 
 def layouts() -> list[str]:
-    """The names of all layouts: of the modules here that read one."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return [name for name in names if hasattr(importlib.import_module(f"{__name__}.{name}"), "Params")]
+    """The names of all layouts: of the modules here."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def read_entry(entry: dict[str, Any], where: Path | str) -> tuple[dict[str, Any], Ingested]:
@@ -79,5 +78,5 @@ def read_entry(entry: dict[str, Any], where: Path | str) -> tuple[dict[str, Any]
     adapter = importlib.import_module(f"{__name__}.{layout}")
     given = {key: value for key, value in entry.items() if key != "files"}  # a digest, for the workflow
     params = parse({"masks": {"source": "own"}, **given}, adapter.Params, where=where)
-    record = {key: value for key, value in dataclasses.asdict(params).items() if key not in _OF_OTHERS}
+    record = {key: value for key, value in dataclasses.asdict(params).items() if key not in _NOT_THE_ADAPTERS}
     return record, adapter.read(params)

@@ -46,7 +46,7 @@ from numpy.typing import NDArray
 
 from spheremap.base.errors import short
 from spheremap.config.data_sets import AP10K as Params
-from spheremap.data.adapters.common import (
+from spheremap.data.adapter_tools import (
     Box,
     Fields,
     FileDigest,
@@ -247,9 +247,11 @@ def _filter(images: list[_Image], root: Path, crowd_list: str | None, digest: Fi
         crowd = _read_crowd_list(root / crowd_list, digest)
         kept = [image for image in images if image.number not in crowd]
         tell_left_out(len(images) - len(kept), f"images of the list {crowd_list} left out")
-    rich = [image for image in kept if len(image.points) >= MIN_KEYPOINTS]
-    tell_left_out(len(kept) - len(rich), f"images with fewer than {MIN_KEYPOINTS} keypoints left out")
-    return rich
+    enough_keypoints = [image for image in kept if len(image.points) >= MIN_KEYPOINTS]
+    tell_left_out(
+        len(kept) - len(enough_keypoints), f"images with fewer than {MIN_KEYPOINTS} keypoints left out"
+    )
+    return enough_keypoints
 
 
 def _read_crowd_list(path: Path, digest: FileDigest) -> set[int]:

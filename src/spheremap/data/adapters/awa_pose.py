@@ -41,7 +41,7 @@ import numpy as np
 
 from spheremap.base.errors import short
 from spheremap.config.data_sets import AwaPose as Params
-from spheremap.data.adapters.common import (
+from spheremap.data.adapter_tools import (
     Box,
     Fields,
     FileDigest,
@@ -59,7 +59,7 @@ from spheremap.data.adapters.common import (
     require_folders,
     tell_left_out,
 )
-from spheremap.data.adapters.pairs import sample_pairs
+from spheremap.data.draw_pairs import sample_pairs
 from spheremap.data.pickles import read_pickle
 
 ANIMALS = (

@@ -35,12 +35,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from spheremap.base.errors import InputError, did_you_mean, short
 from spheremap.config.data_sets import Folder as Params
 from spheremap.config.data_sets import Shares
-from spheremap.data.adapters.common import (
+from spheremap.data.adapter_tools import (
     Box,
     FileDigest,
     Ingested,
@@ -52,12 +51,11 @@ from spheremap.data.adapters.common import (
     keypoint_row,
     read_bytes,
     read_text,
-    reading_picture,
     refusal,
     tell_left_out,
 )
-from spheremap.data.adapters.pairs import sample_pairs
-from spheremap.data.images import ANY_VALUE, foreground, open_picture
+from spheremap.data.draw_pairs import sample_pairs
+from spheremap.data.images import ANY_VALUE, extent, foreground, open_picture, orientation_of, reading
 from spheremap.data.tables import SPLITS
 
 CATEGORY = r"\w[\w+.-]*"  # becomes part of image ids
@@ -65,7 +63,6 @@ CATEGORY_EXPECTED = "a name of letters and digits, then also '_', '+', '.', '-';
 BOX = ("x1", "y1", "x2", "y2")
 IMAGE_COLUMNS = ("azimuth", "azimuth_bin", "split", "instance", "mask", *BOX)
 MASK_MODES = ("1", "L", "P", "I", "I;16", "RGB", "LA", "PA", "RGBA")
-EXIF_ORIENTATION = 0x0112
 
 
 @dataclass
@@ -211,8 +208,7 @@ def _box(row: "Row", size: tuple[int, int], inside: NDArray[np.bool_] | None) ->
             raise row.wrong("x2" if x1 >= x2 else "y2", expected)
         return x1, y1, x2, y2
     if inside is not None:
-        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-        return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+        return extent(inside)
     return 0.0, 0.0, float(width), float(height)
 
 
@@ -266,7 +262,7 @@ def upright_size(path: Path, content: bytes, replace: str, turn: str) -> tuple[i
     Raises:
         InputError: for either.
     """
-    with reading_picture(path, "image", content, replace):
+    with reading(path, "image", replace):
         picture = open_picture(io.BytesIO(content))
     if (orientation := orientation_of(picture)) > 1:
         problem = "the picture is stored turned: its EXIF orientation is not 1"
@@ -275,22 +271,13 @@ def upright_size(path: Path, content: bytes, replace: str, turn: str) -> tuple[i
     return picture.size
 
 
-def orientation_of(picture: Image.Image) -> int:
-    """The EXIF orientation: 1 upright, 2 to 8 stored turned or mirrored."""
-    try:
-        orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-    except Exception:  # damaged EXIF data, of which Pillow may raise anything, do not turn a picture
-        return 1
-    return orientation if orientation in range(2, 9) else 1
-
-
 def _read_mask(
     path: Path, size: tuple[int, int], row: "Row", digest: FileDigest
 ) -> tuple[int, NDArray[np.bool_]]:
     """The value of the object's pixels, or `ANY_VALUE` if there are several, and where they are, `(H, W)`."""
     content = read_bytes(path, f"mask named in {row.where}", fix="correct the path, or leave the field empty")
     digest.add(row.values["mask"], content)
-    with reading_picture(path, "mask", content, "replace the file, or leave the field `mask` empty"):
+    with reading(path, "mask", "replace the file, or leave the field `mask` empty"):
         picture = open_picture(io.BytesIO(content))
         if picture.size != size:  # such a one is not decoded, however large it says it is
             expected = f"{size[0]} x {size[1]} pixels as {row.values['image']}"
@@ -500,4 +487,6 @@ class Table:
             fix = "correct the header; commas separate the fields"
             if unknown and not any(set(column) & set(";\t") for column in columns):
                 fix = did_you_mean(unknown[0], known, fix)
+            if unknown[:1] == ["azimuth_bin"]:  # the page for labels knows degrees only
+                fix = "write a column azimuth in degrees: azimuth_bin · 360 / number of bins"
             raise refusal(problem, f"{self.path}, line 1", expected, found, fix)

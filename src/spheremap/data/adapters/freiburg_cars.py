@@ -16,7 +16,8 @@ Azimuth: the authors take atan2(y, x) of the camera's position about the car, th
 the direction of the canonical azimuth: from the frontal view, the car comes to face image-left. Their zero
 was set by hand and is not documented: `frontal` is the annotated azimuth of the frontal view, and the
 canonical azimuth is (annotated − frontal) mod 360. A public evaluation against PASCAL 3D+, where 0 is
-frontal, subtracts 90. Only differences of azimuth enter the training.
+frontal, subtracts 90. All this is from reading: a wrong direction would teach a mirrored
+sphere, and a wrong `frontal` one that is off from that of other data sets' cars.
 
 Rules:
 
@@ -35,7 +36,7 @@ from typing import Any
 
 from spheremap.base.errors import short
 from spheremap.config.data_sets import FreiburgCars as Params
-from spheremap.data.adapters.common import (
+from spheremap.data.adapter_tools import (
     FileDigest,
     Ingested,
     image_row,
@@ -169,5 +170,5 @@ def _tell_frames_left_out(pictures: Path, files: Mapping[str, Mapping[str, list[
     others = [p for p in pictures.iterdir() if p.is_dir() and p.name not in files and p.name != "annotations"]
     of_others = sum(len(names) for folder in others for names in _pictures(folder).values())
     of_these = sum(len(names) for car in files.values() for names in car.values()) - used
-    tell_left_out(of_these, "left out as frames without annotation")
-    tell_left_out(of_others, "left out as frames of cars without annotations")
+    tell_left_out(of_these, "frames without annotation left out")
+    tell_left_out(of_others, "frames of cars without annotations left out")

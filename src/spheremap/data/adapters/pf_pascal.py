@@ -49,7 +49,7 @@ from numpy.typing import NDArray
 
 from spheremap.base.errors import short
 from spheremap.config.data_sets import PFPascal as Params
-from spheremap.data.adapters.common import (
+from spheremap.data.adapter_tools import (
     Box,
     Fields,
     FileDigest,
@@ -69,8 +69,8 @@ from spheremap.data.adapters.common import (
     require_folders,
     tell_left_out,
 )
-from spheremap.data.adapters.voc import VOC_CLASS_IDS
 from spheremap.data.tables import SPLITS
+from spheremap.data.voc import VOC_CLASS_IDS
 
 LIST_NAMES = {
     "train": ("trn_pairs.csv", "train_pairs.csv", "train_pairs_pf_pascal.csv"),
@@ -132,12 +132,11 @@ def read(params: Params) -> Ingested:
         moved += moved_points + moved_box
         if params.box == "image":
             box = (0.0, 0.0, float(size[0]), float(size[1]))
-        in_splits = {pair.split for pair in named_in[image_id]}
-        split = "+".join(split for split in SPLITS if split in in_splits)
-        rows.append(image_row(image_id, picture, size, box, split, mask_value=VOC_CLASS_IDS[category]))
+        splits = {pair.split for pair in named_in[image_id]}
+        rows.append(image_row(image_id, picture, size, box, splits, mask_value=VOC_CLASS_IDS[category]))
         keypoints += [keypoint_row(image_id, str(k), str(k), point) for k, point in enumerate(points)]
     annotated = sum(1 for path in (root / "Annotations").glob("*/*.mat") if path.name[0] != ".")
-    tell_left_out(annotated - len(rows), "left out as images that no pair names")
+    tell_left_out(annotated - len(rows), "images left out that no pair names")
     tell_left_out(moved, "points and boxes up to a pixel outside their picture, moved onto its border")
     return ingested(rows, keypoints, [(pair.split, pair.source, pair.target) for pair in pairs], digests)
 
@@ -181,7 +180,7 @@ def _read_list(path: Path, split: str, digest: FileDigest) -> list[_Pair]:
             listed.add((pair.source, pair.target))
             pairs.append(pair)
     copies = len(lines) - 1 - len(pairs)
-    tell_left_out(copies, f"left out as mirrored copies of {split} pairs (flip = 1)")
+    tell_left_out(copies, f"mirrored copies of {split} pairs left out (flip = 1)")
     return pairs
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from spheremap.config.data_sets import SPair as Params
-from spheremap.data.adapters.common import (
+from spheremap.data.adapter_tools import (
     Box,
     Fields,
     FileDigest,
@@ -52,7 +52,7 @@ from spheremap.data.adapters.common import (
     refusal,
     require_folders,
 )
-from spheremap.data.adapters.voc import VOC_CLASS_IDS
+from spheremap.data.voc import VOC_CLASS_IDS
 
 AZIMUTH_BINS = 8
 KEYPOINT_ID = re.compile(r"[0-9]{1,8}")  # tables sort ids as numbers of 8 digits
@@ -125,7 +125,7 @@ def read_folder(root: Path, extra_class_ids: Mapping[str, int]) -> Ingested:
             path,
             size,
             annotation.box,
-            "+".join(split for split in LAYOUT_FILES if split in layout.splits[image_id]),
+            layout.splits[image_id],
             mask_path=mask.as_posix() if masked else "",
             mask_value=class_ids[category],
             azimuth=annotation.azimuth,

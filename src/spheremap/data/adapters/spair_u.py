@@ -24,8 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spheremap.config.data_sets import SPairU as Params
-from spheremap.data.adapters import spair
-from spheremap.data.adapters.common import (
+from spheremap.data.adapter_tools import (
     FileDigest,
     Ingested,
     Point,
@@ -37,6 +36,8 @@ from spheremap.data.adapters.common import (
     require_folders,
     tell_left_out,
 )
+from spheremap.data.adapters import spair
+from spheremap.data.tables import in_split
 
 KEYPOINT_ID = re.compile(r"0|[1-9][0-9]{0,2}")
 
@@ -58,8 +59,7 @@ def read(params: Params) -> Ingested:
         fix = "unpack SPair-U elsewhere and correct `root` in params.yaml"
         raise refusal("the folder of SPair-U is that of SPair-71k", root, expected, "those of SPair-71k", fix)
     spair_71k = spair.read_folder(spair_root, {})
-    images = spair_71k.tables.images
-    images = images[images["split"].str.split("+").map(lambda splits: "test" in splits)]
+    images = in_split(spair_71k.tables.images, "test")
     sizes = dict(zip(images["image_id"], zip(images["width"], images["height"], strict=True), strict=True))
 
     digests = {kind: FileDigest() for kind in ("annotations", "pairs")}
@@ -70,7 +70,7 @@ def read(params: Params) -> Ingested:
         for image_id in ingesting(named)
     }
     annotated = sum(1 for path in image_folder.glob("*/*.json") if path.name[0] != ".")
-    tell_left_out(annotated - len(points), "left out as images that no pair names")
+    tell_left_out(annotated - len(points), "images left out that no pair names")
     images = images[images["image_id"].isin(named)].assign(split="test")
     own = ingested(
         images.to_dict("records"),  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from spheremap.base.errors import InputError
-from spheremap.base.files import atomic_path, exclusive, read_json, sha256_file, write_json
+from spheremap.base.files import atomic_path, exclusive, read_json, refuse_foreign, sha256_file, write_json
 from spheremap.config.data_sets import Download as DownloadEntry
 from spheremap.config.data_sets import Limits, RemoteFile, Terms
 from spheremap.config.fields import STRICT, Sha256
@@ -58,13 +58,15 @@ def fetch_entry(
             expected, an archive is refused, or `out` is a folder that this function did not make.
     """
     _check(entry.files)
-    with exclusive(work / "lock"):
+    with exclusive(work / ".lock"):
         expected = {file.name: expected_of(file, f"{name}/{file.name}", digests) for file in entry.files}
         manifest = _manifest_in_place(entry, out, expected)
         if manifest is not None:
             say(f"{name} is in place at {out}: {manifest['files']} files, {manifest['bytes']:,} bytes")
             return manifest
-        _check_replaceable(out)
+        refuse_foreign(out, (out / OWNED).exists())
+        if out.exists() and any(out.iterdir()):
+            say(f"{out} is unpacked anew; what else is in it will be gone")
         if not all((work / file.name).exists() for file in entry.files):
             announce(name, entry)
         fetched = {file.name: fetch_file(file, work, expected[file.name]) for file in entry.files}
@@ -196,28 +198,19 @@ def _inventory(folder: Path) -> dict[str, int]:
 def _manifest_in_place(
     entry: DownloadEntry, out: Path, expected: dict[str, Expected]
 ) -> dict[str, Any] | None:
-    """The manifest of the folder if it holds just what the entry asks for."""
+    """The manifest of the folder if it holds what the entry asks for, perhaps beside the user's own."""
     if not (out / MANIFEST).exists():
         return None
     manifest: dict[str, Any] = read_json(out / MANIFEST)
-    same = set(manifest["downloads"]) == set(expected) and all(
-        (known["into"], known["unpack"]) == (file.into, file.unpack)
-        and expected[file.name].size in (None, known["size"])
-        and expected[file.name].sha256 in (None, known["sha256"])
-        for file in entry.files
-        for known in [manifest["downloads"][file.name]]
-    )
-    return manifest if same and manifest | _inventory(out) == manifest else None
-
-
-def _check_replaceable(out: Path) -> None:
-    """Refuse to replace what a user put there."""
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        found = "a link" if out.is_symlink() else "a file"
-    elif out.exists() and any(out.iterdir()) and not (out / OWNED).exists():
-        found = "a folder with other content"
-    else:
-        return
-    expected = "nothing, or a folder that `spheremap fetch` made"
-    fix = "to use what is there, remove `download` from its entry in params.yaml; else move it away"
-    raise InputError("the place of the data set is taken", where=out, expected=expected, found=found, fix=fix)
+    try:
+        same = set(manifest["downloads"]) == set(expected) and all(
+            (known["into"], known["unpack"]) == (file.into, file.unpack)
+            and expected[file.name].size in (None, known["size"])
+            and expected[file.name].sha256 in (None, known["sha256"])
+            for file in entry.files
+            for known in [manifest["downloads"][file.name]]
+        )
+        whole = all(count >= manifest[what] for what, count in _inventory(out).items())
+    except (KeyError, TypeError):  # not as `fetch_entry` writes it
+        return None
+    return manifest if same and whole else None

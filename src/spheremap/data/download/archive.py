@@ -56,8 +56,8 @@ def unpack(archive: Path, target: Path, limits: Limits) -> None:
                 "the archive is damaged or of an unknown kind",
                 where=archive,
                 expected="a whole zip or tar archive, without encryption",
-                found=str(error) or type(error).__name__,
-                fix="run the command again to download it anew",
+                found=" ".join(str(error).split()) or type(error).__name__,
+                fix="if it is a plain file, set `unpack: false` in its entry; else run the command again",
             ) from error
 
 

@@ -11,15 +11,17 @@ published (Zhang et al., "Telling Left from Right", CVPR 2024).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass as strict
 
 from spheremap.base.errors import InputError
-from spheremap.config.fields import STRICT
+from spheremap.config.fields import STRICT, need
 from spheremap.config.slices import read_slice
 from spheremap.data.tables import Tables
 
@@ -35,6 +37,21 @@ class Alike:
     mirrors: tuple[tuple[str, str], ...] = ()
     left: tuple[str, ...] = ()
     right: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Alike":
+        side = {**dict.fromkeys(self.left, "left"), **dict.fromkeys(self.right, "right")}
+        lists = {"groups": chain(*self.groups), "mirrors": chain(*self.mirrors)}
+        for name, members in {**lists, "left and right": chain(self.left, self.right)}.items():
+            twice = [each for each, count in Counter(members).items() if count > 1]
+            need(not twice, f"a keypoint stands twice in {name}: {', '.join(twice)}")
+        for pair in self.mirrors:
+            opposite = {side.get(each) for each in pair} == {"left", "right"}
+            need(
+                opposite,
+                f"the mirror keypoints {' and '.join(pair)} are not on opposite sides, left and right",
+            )
+        return self
 
 
 @strict(frozen=True, config=STRICT)
@@ -64,7 +81,7 @@ def read_keypoint_groups(file: str | None, tables: Tables) -> KeypointGroups | N
         tables: the data set, whose keypoints a file of one's own must name.
 
     Raises:
-        InputError: if it cannot be read, contradicts itself or names a keypoint that there is not.
+        InputError: if it cannot be read, contradicts itself or names what the data set has not.
     """
     if file is None:
         return None
@@ -77,10 +94,15 @@ def read_keypoint_groups(file: str | None, tables: Tables) -> KeypointGroups | N
             found=file,
         )
     categories = read_slice(path, _File).categories
-    for name, alike in categories.items():
-        _check(alike, f"{path}, category {name!r}")
     points = tables.keypoints.merge(tables.images[["image_id", "category"]], on="image_id")
     points = points[["category", "keypoint_id", "name"]].drop_duplicates()
+    if path.parent != FOLDER and (unknown := set(categories) - {EVERY, *tables.categories}):
+        raise InputError(
+            "a category is not one of the data set",
+            where=path,
+            expected=f"{', '.join(tables.categories)}, or {EVERY!r}",
+            found=", ".join(sorted(unknown)),
+        )
     group: dict[tuple[str, str], str] = {}
     mirror: dict[tuple[str, str], str] = {}
     for category, own in points.groupby("category"):
@@ -99,33 +121,6 @@ def read_keypoint_groups(file: str | None, tables: Tables) -> KeypointGroups | N
                 mirror[str(category), ids[one]] = ids[other]
                 mirror[str(category), ids[other]] = ids[one]
     return KeypointGroups(group, mirror)
-
-
-def _check(alike: Alike, where: str) -> None:
-    """Whether groups are disjoint, and mirror pairs are pairs of the two sides.
-
-    Raises:
-        InputError: if not.
-    """
-    side = {**dict.fromkeys(alike.left, "left"), **dict.fromkeys(alike.right, "right")}
-    lists: dict[str, Iterable[str]] = {
-        "groups": [each for group in alike.groups for each in group],
-        "mirrors": [each for pair in alike.mirrors for each in pair],
-        "left and right": [*alike.left, *alike.right],
-    }
-    for name, members in lists.items():
-        if twice := [each for each, count in Counter(members).items() if count > 1]:
-            raise InputError(
-                f"a keypoint stands twice in {name}", where=where, expected="once", found=", ".join(twice)
-            )
-    for pair in alike.mirrors:
-        if {side.get(each) for each in pair} != {"left", "right"}:
-            raise InputError(
-                f"the mirror keypoints {' and '.join(pair)} are not on opposite sides",
-                where=where,
-                expected="one of them in left, the other in right",
-                found=", ".join(f"{each}: {side.get(each, 'neither')}" for each in pair),
-            )
 
 
 def _check_known(alike: Alike, ids: Mapping[str, str], where: str) -> None:

@@ -10,7 +10,7 @@ contact sheet to look at:
 """
 
 import dataclasses
-import hashlib
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,17 +20,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spheremap.base.files import atomic_path, exclusive, sha256_file, write_csv
+from spheremap.base.files import atomic_path, exclusive, refuse_foreign, sha256_file, write_csv
 from spheremap.base.progress import progress
 from spheremap.base.provenance import provenance
 from spheremap.config.data_sets import DetectedMasks, NoMasks, OwnMasks
-from spheremap.data.adapters.common import FileDigest, refusal
-from spheremap.data.images import load_rgb
+from spheremap.data.adapter_tools import refusal
+from spheremap.data.images import extent, load_rgb
 from spheremap.data.masks.detections import Detector, box_iou, choose, coco_classes
 from spheremap.data.masks.sheet import NAMES, Entry, count_used, draw_sheet
 from spheremap.data.masks.store import FOREGROUND, Outcome, Store, Used
 from spheremap.data.subjects import Subject, subjects_of
-from spheremap.data.tables import IMAGES, PROVENANCE, Tables, fill_tables, read_tables, tables_digest
+from spheremap.data.tables import (
+    IMAGES,
+    PROVENANCE,
+    WRITERS,
+    Tables,
+    fill_tables,
+    made_by,
+    read_tables,
+    tables_digest,
+)
 
 MasksParams = OwnMasks | NoMasks | DetectedMasks
 _HERE = Path(__file__).parent
@@ -44,7 +53,7 @@ def write_masks(
     Args:
         params: which masks.
         tables: directory of canonical tables.
-        out: directory to write; an existing one is replaced.
+        out: directory to write; one that spheremap wrote is replaced.
         work: directory of finished masks, which later runs use again.
         detector: what finds the objects; needed for source "maskrcnn" and for no other.
 
@@ -53,9 +62,10 @@ def write_masks(
 
     Raises:
         InputError: for tables, images or masks that are missing, unreadable or do not fit each other, and for
-            an own mask without a pixel of the object.
+            an own mask without a pixel of the object; for an `out` that spheremap did not write.
     """
     _check_places(tables, out, work)
+    refuse_foreign(out, made_by(out, *WRITERS), rest=("images", "masks"))
     before = read_tables(tables)
     subjects = subjects_of(before.images.sort_values("image_id"))
     inputs = {**tables_digest(tables), PROVENANCE: sha256_file(tables / PROVENANCE)}
@@ -69,7 +79,7 @@ def write_masks(
         else:
             store = None
             look = _own if isinstance(params, OwnMasks) else _whole_box
-            entries = [look(subject) for subject in _watched(subjects)]
+            entries = [look(subject) for subject in _with_progress(subjects)]
         record = provenance("masks", dataclasses.asdict(params), inputs)
         pictures = dict(before.pictures)
         with atomic_path(out) as staged:
@@ -79,9 +89,8 @@ def write_masks(
             write_csv(staged / "masks.csv", pd.DataFrame(got))
             if store is not None:
                 record["versions"]["torchvision"] = version("torchvision")
-                record["masks_sha256"], copied = _copy_masks(entries, staged)
-                pictures |= {(out / name).as_posix(): sha256 for name, sha256 in copied.items()}
-                entries = [_moved(entry, out) for entry in entries]
+                entries, digests = _publish(entries, staged, out)
+                pictures |= digests
             fill_tables(staged, _with_masks(before, entries, pictures), record)
         if store is not None:
             store.forget_others()
@@ -115,7 +124,7 @@ def _detect(
     categories = sorted({subject.category for subject in subjects})
     wanted = coco_classes(categories, params.classes, detector.classes)
     entries = []
-    for subject in _watched(subjects):
+    for subject in _with_progress(subjects):
         rule = {"class": wanted[subject.category], "min_iou": params.min_iou}
         content = {**_content(subject), **rule}
         outcome = store.get(subject.image_id, content)
@@ -154,9 +163,7 @@ def find_mask(
 
 def _outcome(used: Used, reason: str, mask: NDArray[np.bool_], subject: Subject) -> Outcome:
     """Describe a mask `(H, W)` that is not empty."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    extent = np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], dtype=np.float64)
-    agreement = round(float(box_iou(extent, subject.box)[0]), 4)
+    agreement = round(float(box_iou(np.array([extent(mask)]), subject.box)[0]), 4)
     return Outcome(used, reason, None, None, agreement, area=round(float(mask.mean()), 4))
 
 
@@ -171,30 +178,23 @@ def _content(subject: Subject) -> dict[str, Any]:
     return {"files": digests, **settings}
 
 
-def _watched(subjects: Sequence[Subject]) -> Iterable[Subject]:
+def _with_progress(subjects: Sequence[Subject]) -> Iterable[Subject]:
     return progress(subjects, total=len(subjects), desc="masks", unit="images")
 
 
-def _moved(entry: Entry, out: Path) -> Entry:
-    """The entry with its mask where it will lie in `out`."""
-    if entry.subject.mask_path is None:
-        return entry
-    path = out / "masks" / f"{entry.subject.image_id}.png"
-    return dataclasses.replace(entry, subject=dataclasses.replace(entry.subject, mask_path=path))
-
-
-def _copy_masks(entries: Sequence[Entry], directory: Path) -> tuple[str, dict[str, str]]:
-    """Copy the masks found into an output directory; returns a digest of all, and of each by its name."""
-    digests, single = FileDigest(), {}
+def _publish(entries: Sequence[Entry], staged: Path, out: Path) -> tuple[list[Entry], dict[str, str]]:
+    """Copy the masks found; returns the entries with theirs in `out`, and SHA-256 by path."""
+    published, digests = [], {}
     for entry in entries:
-        if entry.subject.mask_path is not None:
-            content = entry.subject.mask_path.read_bytes()
-            target = directory / "masks" / f"{entry.subject.image_id}.png"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-            digests.add(entry.subject.image_id, content)
-            single[target.relative_to(directory).as_posix()] = hashlib.sha256(content).hexdigest()
-    return digests.hexdigest(), single
+        subject = entry.subject
+        if subject.mask_path is not None:
+            name = f"masks/{subject.image_id}.png"
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(subject.mask_path, staged / name)
+            digests[(out / name).as_posix()] = sha256_file(staged / name)
+            subject = dataclasses.replace(subject, mask_path=out / name)
+        published.append(Entry(subject, entry.outcome))
+    return published, digests
 
 
 def _with_masks(before: Tables, entries: Sequence[Entry], pictures: Mapping[str, str]) -> Tables:

@@ -1,6 +1,5 @@
 """Mask R-CNN of torchvision (He et al. 2017; the v2 after Li et al. 2021), one picture at a time."""
 
-import urllib.error
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -29,7 +28,7 @@ from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
 from spheremap.config.data_sets import DetectedMasks, DetectorWeights
 from spheremap.config.data_sets import DetectorModel as Model
-from spheremap.data.adapters.common import refusal
+from spheremap.data.adapter_tools import refusal
 from spheremap.data.masks.detections import Detections
 
 HUB = {
@@ -82,6 +81,9 @@ class MaskRCNNDetector:
             model.load_state_dict(state)
         except RuntimeError as error:  # they belong to another model
             raise _unusable(path, " ".join(str(error).split())[:600]) from error
+        # only now: before, a tensor of a few bytes may claim any size
+        if broken := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
+            raise _unusable(path, f"NaN or infinity in {broken[0]}")
         self._model: Any = model.requires_grad_(False).eval().to(device)
 
     @torch.inference_mode()
@@ -150,7 +152,7 @@ def locate_weights(model: Model, weights: DetectorWeights) -> Path:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
-        except (OSError, urllib.error.URLError, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:
             fix = f"check the network, or bring {path.name} and set weights to {{source: file, path: …}}"
             problem = "cannot download the detector's weights"
             raise refusal(problem, url, "a complete file", str(error), fix) from error
@@ -165,7 +167,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict.
 
     Raises:
-        InputError: if the file cannot be read or holds anything but tensors, or NaN or infinity.
+        InputError: if the file cannot be read or holds anything but tensors.
     """
     try:
         if path.suffix == ".safetensors":
@@ -176,9 +178,6 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise _unusable(path, str(error) or type(error).__name__) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise _unusable(path, type(state).__name__)
-    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
-    if broken:
-        raise _unusable(path, f"NaN or infinity in {broken[0]}")
     return state
 
 

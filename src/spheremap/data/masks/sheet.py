@@ -15,6 +15,7 @@ COLUMNS, ROWS = 12, 2  # pictures per category
 TILE, GAP, LINE = 128, 4, 20  # pixels: side of a picture, between pictures, height of a line of text
 DIMMED = 0.35  # brightness of what is not the object
 JPEG_QUALITY = 88
+LARGEST = 65_500  # pixels: a JPEG has no longer side
 COLOURS = {"maskrcnn": (0, 158, 115), "own": (86, 180, 233), "box": (213, 94, 0)}  # Okabe-Ito
 NAMES = {"maskrcnn": "Mask R-CNN", "own": "own mask", "box": "whole box"}
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
@@ -33,12 +34,16 @@ def draw_sheet(entries: Sequence[Entry], path: Path) -> None:
 
     Of each category COLUMNS × ROWS images are drawn, in even steps from the one whose mask agrees least with
     its box to the one that agrees most. What is not the object is dimmed, the box is a thin line, the colour
-    of the frame says where the mask comes from.
+    of the frame says where the mask comes from. Of more categories than a JPEG can hold, those are left out
+    whose masks agree best.
     """
     bands = {}
     for category in sorted({entry.subject.category for entry in entries}):
         own = [entry for entry in entries if entry.subject.category == category]
         bands[category] = (own, choose_entries(own, COLUMNS * ROWS))
+    fitting = (LARGEST - LINE - GAP) // (LINE + ROWS * (TILE + GAP))
+    doubtful = sorted(bands, key=lambda name: bands[name][1][0].outcome.agreement)
+    bands = {name: bands[name] for name in sorted(doubtful[:fitting])}
     width = COLUMNS * (TILE + GAP) + GAP
     heights = {name: LINE + -(-len(chosen) // COLUMNS) * (TILE + GAP) for name, (_, chosen) in bands.items()}
     sheet = Image.new("RGB", (width, LINE + sum(heights.values()) + GAP), _PAPER)
@@ -48,6 +53,9 @@ def draw_sheet(entries: Sequence[Entry], path: Path) -> None:
         draw.rectangle((x, GAP, x + 11, GAP + 11), fill=colour)
         draw.text((x + 16, GAP - 1), NAMES[used], fill=_INK, font=_font())
         x += 160
+    if hidden := doubtful[fitting:]:
+        text = f"{len(hidden)} categories whose masks agree best with their boxes are not shown"
+        draw.text((x, GAP - 1), text, fill=_INK, font=_font())
     y = LINE
     for category, (own, chosen) in bands.items():
         draw.text((GAP, y + GAP - 1), _title(category, own, chosen), fill=_INK, font=_font())

@@ -42,10 +42,6 @@ class Camera:
         x, y, depth = np.einsum("ij,nj->in", self.axes, points - self.position)
         return np.stack([x, y], axis=1) * (self.focal / depth)[:, None] + self.centre, depth
 
-    def depth(self, points: Array) -> Array:
-        """Depth along the viewing axis `(N,)` of world points `(N, 3)`; negative behind the camera."""
-        return np.asarray(np.einsum("j,nj->n", self.axes[2], points - self.position))
-
     def unproject(self, pixels: Array, depth: Array) -> Array:
         """World points `(..., 3)` at pixels `(..., 2)` and depths `(...,)`; the inverse of `project`."""
         x, y = np.moveaxis((pixels - self.centre) / self.focal, -1, 0)

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,17 +22,18 @@ import numpy as np
 from PIL import Image
 
 from spheremap.base.errors import InputError, SpheremapError
-from spheremap.base.files import atomic_path, sha256_file
+from spheremap.base.files import atomic_path, refuse_foreign, sha256_file
 from spheremap.base.interruption import held_interrupts
 from spheremap.base.progress import progress
 from spheremap.base.provenance import provenance
 from spheremap.config.data_sets import Shapes as ShapesParams
-from spheremap.data.adapters.common import image_row, ingested, keypoint_row
+from spheremap.data.adapter_tools import image_row, ingested, keypoint_row
+from spheremap.data.images import extent
 from spheremap.data.shapes.camera import BIN_WIDTH, BINS, draw_camera
 from spheremap.data.shapes.models import keypoint_names, make_instance
 from spheremap.data.shapes.pairs import draw_pairs
 from spheremap.data.shapes.scene import render, solid, visible_points
-from spheremap.data.tables import SPLITS, Tables, fill_tables
+from spheremap.data.tables import SPLITS, WRITERS, Tables, fill_tables, made_by
 
 # object's value in the masks: Pascal VOC's class ids where VOC has the class
 CLASS_IDS = {"aeroplane": 1, "bicycle": 2, "car": 7, "chair": 9, "quadruped": 21}
@@ -74,18 +75,19 @@ def render_dataset(params: ShapesParams, out: Path, jobs: int) -> None:
 
     Args:
         params: what to render.
-        out: directory for the canonical tables, `images/` and `masks/`; an existing one is replaced.
+        out: directory for the canonical tables, `images/` and `masks/`; one that spheremap wrote is replaced.
         jobs: number of processes. The result does not depend on it.
 
     Raises:
-        InputError: if the parameters do not allow what they ask for.
+        InputError: if the parameters do not allow what they ask for, or spheremap did not write `out`.
     """
     if jobs < 1:
         raise InputError("wrong number of jobs", expected="1 or more", found=str(jobs), fix="give --jobs 1")
+    rest = [f"{kind}/{category}" for kind in ("images", "masks") for category in CLASS_IDS]
+    refuse_foreign(out, made_by(out, *WRITERS), rest)
     views = list(all_views(params))
     with atomic_path(out) as staged:
-        records = dict(_render_all(params, views, staged, jobs))
-        tables = _tables(params, {view: records[view] for view in views}, out)
+        tables = _tables(params, dict(_render_all(params, views, staged, jobs)), out)
         fill_tables(staged, tables, provenance("render", dataclasses.asdict(params)))
 
 
@@ -111,7 +113,7 @@ def generator(seed: int, purpose: str, category: str, split: str, *numbers: int)
 def _render_all(
     params: ShapesParams, views: list[View], folder: Path, jobs: int
 ) -> Iterator[tuple[View, Record]]:
-    """Render the pictures, one object per task, and yield their records as they come."""
+    """Render the pictures, one object per task, and yield their records in order."""
     tasks: dict[str, list[View]] = {}
     for view in views:
         tasks.setdefault(view.instance_name, []).append(view)
@@ -122,27 +124,23 @@ def _render_all(
         progress(total=len(views), desc="render", unit="images") as bar,
         _mapper(min(jobs, len(tasks))) as run,
     ):
-        for done in run(work, tasks.values()):
+        with held_interrupts():  # the processes start with the first item
+            results = run(work, tasks.values())
+        for done in results:
             yield from done
             bar.update(len(done))
 
 
 @contextmanager
 def _mapper(jobs: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """`map`, or its parallel twin that yields results in any order."""
+    """`map`, or its parallel twin."""
     if jobs <= 1:
         yield map
     else:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, spawn, initializer=_end_with_parent) as pool:
-
-            def parallel(function: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
-                with held_interrupts():  # the processes start with the first item
-                    futures = [pool.submit(function, item) for item in items]
-                return (future.result() for future in as_completed(futures))
-
             try:
-                yield parallel
+                yield pool.map
             except BrokenProcessPool as error:
                 raise SpheremapError(
                     "a process that draws pictures was killed",
@@ -183,10 +181,9 @@ def _render_instance(params: ShapesParams, folder: Path, views: list[View]) -> l
         Image.fromarray(picture.rgb).save(view.image(folder), quality=JPEG_QUALITY, subsampling=0)
         mask = picture.mask.astype(np.uint8) * np.uint8(CLASS_IDS[view.category])
         Image.fromarray(mask).save(view.mask(folder))
-        rows, columns = (np.flatnonzero(picture.mask.any(axis=axis)).tolist() for axis in (1, 0))
         rounded = np.round(pixels, 2).tolist()
         record = {
-            "box": [float(v) for v in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)],
+            "box": extent(picture.mask),
             "keypoints": [point if shown else None for point, shown in zip(rounded, seen, strict=True)],
             "sha256": {"image": sha256_file(view.image(folder)), "mask": sha256_file(view.mask(folder))},
         }

@@ -35,7 +35,8 @@ class Mesh:
 
     def volume(self) -> float:
         """Signed volume; positive when the faces are counter-clockwise seen from outside."""
-        return _volume(self.vertices, self.faces)
+        a, b, c = (self.vertices[self.faces[:, corner]] - self.vertices[0] for corner in range(3))
+        return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6.0)
 
     def moved(self, offset: ArrayLike) -> Mesh:
         """The mesh shifted by `offset` (3,)."""
@@ -45,10 +46,9 @@ class Mesh:
         """The mesh scaled about the origin by a positive factor."""
         return Mesh(self.vertices * factor, self.faces, self.colors)
 
-    def rotated(self, rotation: Array, about: ArrayLike = (0.0, 0.0, 0.0)) -> Mesh:
-        """The mesh turned by a (3, 3) rotation matrix about a point."""
-        pivot = np.asarray(about, dtype=np.float64)
-        return Mesh((self.vertices - pivot) @ rotation.T + pivot, self.faces, self.colors)
+    def rotated(self, rotation: Array) -> Mesh:
+        """The mesh turned by a (3, 3) rotation matrix about the origin."""
+        return Mesh(self.vertices @ rotation.T, self.faces, self.colors)
 
     def mirrored(self) -> Mesh:
         """The mirror image in the plane y = 0, wound so that the faces still look outward."""
@@ -102,9 +102,8 @@ def loft(rings: ArrayLike, color: ArrayLike, *, ring_closed: bool = False) -> Me
         faces.append(np.stack([np.full(around - 2, last[0]), last[1:-1], last[2:]], axis=-1))
     vertices, joined = rings.reshape(-1, 3), np.concatenate(faces)
     tint = np.clip(np.asarray(color, dtype=np.float32), 0.0, 1.0)
-    if _volume(vertices, joined) < 0:
-        joined = joined[:, ::-1]
-    return Mesh(vertices, joined, np.tile(tint, (len(joined), 1)))
+    mesh = Mesh(vertices, joined, np.tile(tint, (len(joined), 1)))
+    return mesh if mesh.volume() >= 0 else Mesh(vertices, joined[:, ::-1], mesh.colors)
 
 
 def prism(polygon: ArrayLike, extent: ArrayLike, color: ArrayLike) -> Mesh:
@@ -249,11 +248,6 @@ def _frame(tangents: Array, along: Array | None = None) -> tuple[Array, Array]:
     reference = np.array([1.0, 0.0, 0.0]) if abs(lead[..., 1]) > 0.8 else np.array([0.0, 1.0, 0.0])
     side = unit(reference - (tangents @ reference)[..., None] * tangents)
     return side, np.cross(side, tangents)
-
-
-def _volume(vertices: Array, faces: NDArray[np.int32]) -> float:
-    a, b, c = (vertices[faces[:, corner]] - vertices[0] for corner in range(3))
-    return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6.0)
 
 
 # ---------------------------------------------------------------------------------------------- queries

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from spheremap.base.errors import InputError
 from spheremap.data.shapes.camera import BINS
+from spheremap.data.viewpoint_bins import azimuth_gap
 
 
 def draw_pairs(
@@ -45,8 +46,8 @@ def draw_pairs(
         found = f"{len(pairs)} such pairs among {len(instance)} images"
         fix = "ask for fewer pairs, or for more instances or views per instance"
         raise InputError(f"too few image pairs for {where}", expected=expected, found=found, fix=fix)
-    turn = (view_bin[pairs[:, 0]] - view_bin[pairs[:, 1]]) % BINS
-    frame = pd.DataFrame({"source": pairs[:, 0], "gap": np.minimum(turn, BINS - turn)})
+    gap = azimuth_gap(view_bin[pairs[:, 0]], view_bin[pairs[:, 1]], BINS)
+    frame = pd.DataFrame({"source": pairs[:, 0], "gap": gap})
     # within a gap every source comes first once, then every source a second time, ...
     frame["turn"] = frame.groupby(["gap", "source"]).cumcount()
     frame = frame.sort_values(["gap", "turn"], kind="stable")

@@ -74,8 +74,8 @@ def rasterise(camera: Camera, vertices: Floats, faces: NDArray[np.integer]) -> B
 
 def coverage(camera: Camera, vertices: Floats, faces: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Pixels `(size, size)` that any face covers, whichever side it shows: the silhouette."""
-    in_front = (camera.depth(vertices) > _NEAR)[faces].all(axis=1)
-    xy, _ = camera.project(vertices)
+    xy, depth = camera.project(vertices)
+    in_front = (depth > _NEAR)[faces].all(axis=1)
     _, row, column = _fragments(xy[faces[in_front]], camera.size)
     covered = np.zeros((camera.size, camera.size), dtype=bool)
     covered[row, column] = True

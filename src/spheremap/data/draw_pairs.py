@@ -36,9 +36,8 @@ def sample_pairs(
     per_row = np.concatenate([allowed(start).sum(axis=1) for start in starts] or [np.zeros(0, np.int64)])
     ends = per_row.cumsum()
     total = int(ends[-1]) if size else 0
-    numbers = np.arange(total)
-    if total > count:
-        numbers = np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
+    rng = np.random.default_rng(seed)
+    numbers = np.sort(rng.choice(total, count, replace=False)) if total > count else np.arange(total)
     row_of = np.searchsorted(ends, numbers, side="right")
     rank = numbers - (ends - per_row)[row_of]
     pairs: list[tuple[int, int]] = []

@@ -7,22 +7,19 @@ import hashlib
 import io
 import json
 import math
-import struct
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
-from PIL import Image
 
 from spheremap.base.errors import InputError, short
 from spheremap.base.progress import progress
-from spheremap.data.images import open_picture
-from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, Tables
+from spheremap.data.images import open_picture, reading
+from spheremap.data.tables import IMAGES, KEYPOINTS, PAIRS, SPLITS, Tables
 
 T = TypeVar("T")
 
@@ -58,8 +55,6 @@ class FileDigest:
 # --- files --------------------------------------------------------------------------------------------------
 
 RESTORE = "restore or correct the file"
-# whatever Pillow raises for bytes that are no picture
-_UNREADABLE = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
 
 
 def refusal(problem: str, where: Path | str, expected: str, found: str, fix: str = RESTORE) -> InputError:
@@ -120,10 +115,9 @@ def read_annotation(
     """
 
     def unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(items)
-        if len(result) < len(items):
-            raise ValueError("a key occurs twice: " + ", ".join(short(key) for key, _ in items))
-        return result
+        if twice := [key for key, count in Counter(key for key, _ in items).items() if count > 1]:
+            raise ValueError("a key occurs twice: " + ", ".join(map(short, twice)))
+        return dict(items)
 
     content = read_bytes(path, what)
     digest.add(path.name if name is None else name, content)
@@ -134,18 +128,6 @@ def read_annotation(
     except (ValueError, RecursionError) as error:
         raise refusal("malformed annotation", path, "a JSON object in UTF-8", short(str(error))) from error
     return Fields(values, path)
-
-
-@contextmanager
-def reading_picture(path: Path, what: str, content: bytes, fix: str) -> Iterator[None]:
-    """Turn whatever Pillow says of `content` in the block into an error that names the file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a picture that cannot be used raises an error
-            yield
-    except _UNREADABLE as error:
-        found = f"{len(content)} bytes that are not one"
-        raise refusal(f"unreadable {what}", short_path(path), "a picture file", found, fix) from error
 
 
 def picture_size(
@@ -169,7 +151,7 @@ def picture_size(
     fix = f"restore the {what}"
     content = read_bytes(path, f"{what} named in {named_in}", fix=fix)
     digest.add("/".join(path.parts[-2:]), content)
-    with reading_picture(path, what, content, fix), open_picture(io.BytesIO(content)) as picture:
+    with reading(path, what, fix), open_picture(io.BytesIO(content)) as picture:
         size, mode = picture.size, picture.mode
     if expected not in (None, size):
         wanted = "{} x {} pixels as in {}".format(*expected, named_in)
@@ -185,7 +167,7 @@ def picture_size(
 def tell_left_out(count: int, what: str) -> None:
     """Say on standard error how much a documented rule left out or changed; nothing if `count` is 0."""
     if count:
-        print(f"ingest: {what}: {count}", file=sys.stderr)
+        print(f"ingest: {count} {what}", file=sys.stderr)
 
 
 # --- values -------------------------------------------------------------------------------------------------
@@ -282,7 +264,12 @@ def short_path(path: Path) -> str:
 
 
 def image_row(
-    image_id: str, path: Path, size: tuple[int, int], box: Sequence[float], split: str, **others: Any
+    image_id: str,
+    path: Path,
+    size: tuple[int, int],
+    box: Sequence[float],
+    splits: Collection[str],
+    **others: Any,
 ) -> dict[str, Any]:
     """A row of images.csv.
 
@@ -291,7 +278,7 @@ def image_row(
         path: of the picture.
         size: (width, height) in pixels.
         box: x1, y1, x2, y2 of the object.
-        split: several are joined by "+".
+        splits: the one that it belongs to, or a set of several.
         others: further columns; by default there is no mask and no azimuth, and each image is an instance.
     """
     return {
@@ -304,7 +291,7 @@ def image_row(
         **dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)),
         "width": size[0],
         "height": size[1],
-        "split": split,
+        "split": "+".join(split for split in SPLITS if split in splits),
         "instance": image_id,
         **others,
     }

@@ -17,8 +17,8 @@ import pandas as pd
 
 from spheremap.base.errors import InputError
 from spheremap.base.progress import progress
+from spheremap.data.adapter_tools import RESTORE, is_file_name, refusal
 from spheremap.data.adapters import spair
-from spheremap.data.adapters.common import RESTORE, is_file_name, reading_picture, refusal
 from spheremap.data.adapters.spair import (
     AZIMUTH_BINS,
     KEYPOINT_ID,
@@ -27,14 +27,15 @@ from spheremap.data.adapters.spair import (
     by_number,
     split_pair,
 )
-from spheremap.data.adapters.voc import VOC_CLASS_IDS
-from spheremap.data.images import open_picture
+from spheremap.data.images import open_picture, reading
 from spheremap.data.tables import Tables, sort_tables
 from spheremap.data.viewpoint_bins import azimuth_bin
+from spheremap.data.voc import VOC_CLASS_IDS
 
 SPAIR_IDS = tuple(str(number) for number in range(30))  # its own tools expect these in every annotation
 POSES = ("Frontal", "Left", "Left", "Left", "Rear", "Right", "Right", "Right")  # by azimuth_id
 SIDES = ("width", "height", "depth")
+MASK_EACH = "give every image a grey mask, or none (`masks: {source: none}`), and export again"
 SCALE_STEPS = (1.5, 2.5)  # ratio of the boxes' longer sides that makes scale_variation 1 and 2
 
 
@@ -77,12 +78,14 @@ def _class_ids(images: pd.DataFrame) -> dict[str, int]:
     """Class ids that differ from PASCAL VOC's."""
     masks = images["mask_path"] != ""
     if masks.any() and not masks.all():
-        raise _unfit("masks for all images or for none", f"{int((~masks).sum())} images without a mask")
+        raise _unfit(
+            "masks for all images or for none", f"{int((~masks).sum())} images without a mask", MASK_EACH
+        )
     values: dict[str, int] = {}
     for category, group in images.groupby("category"):
         distinct = sorted(map(int, group["mask_value"].unique()))
         if len(distinct) > 1 or not 1 <= distinct[0] <= 255:
-            raise _unfit("one mask_value from 1 to 255 per category", f"{category}: {distinct}")
+            raise _unfit("one mask_value from 1 to 255 per category", f"{category}: {distinct}", MASK_EACH)
         values[str(category)] = distinct[0]
     return {category: value for category, value in values.items() if VOC_CLASS_IDS.get(category) != value}
 
@@ -96,7 +99,7 @@ def _write_image(row: Mapping[str, Any], points: list[dict[str, Any]], directory
         raise _unfit("image files with a suffix such as .jpg", row["path"])
     copy = directory / "JPEGImages" / category / filename
     _copy(picture, copy)
-    with reading_picture(copy, "image", copy.read_bytes(), RESTORE), open_picture(copy) as opened:
+    with reading(copy, "image", RESTORE), open_picture(copy) as opened:
         depth = len(opened.getbands())
     if row["mask_path"]:
         if Path(row["mask_path"]).suffix != ".png":
@@ -224,8 +227,9 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _unfit(expected: str, found: str) -> InputError:
-    fix = "change the tables' source or leave the data set in its own layout"
+def _unfit(
+    expected: str, found: str, fix: str = "change the tables' source, or leave the data set in its own layout"
+) -> InputError:
     problem = "the tables do not fit the layout of SPair-71k"
     return InputError(problem, expected=expected, found=found, fix=fix)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from spheremap.data.adapters.common import refusal
+from spheremap.data.adapter_tools import refusal
 from spheremap.data.tables import SPLITS, Tables
 
 
@@ -25,7 +25,8 @@ def merge_splits(
         where: name of the entry in params.yaml, for errors.
 
     Raises:
-        InputError: if a split is there already, nothing is found to take, or both know an image by one name.
+        InputError: if a split is there already, a category is not, nothing is found to take, or both know an
+            image by one name.
     """
     there = sorted(set(own.pairs["split"]) & set(splits), key=SPLITS.index)
     if there:
@@ -33,6 +34,9 @@ def merge_splits(
         raise refusal(problem, where, "splits without pairs", ", ".join(there), fix)
     pairs = other.pairs[other.pairs["split"].isin(splits)]
     if categories is not None:
+        if unknown := sorted(set(categories) - set(other.categories)):
+            problem, fix = "the other data set has no such category", "correct borrow.categories"
+            raise refusal(problem, where, f"of {', '.join(other.categories)}", ", ".join(unknown), fix)
         category = other.images.set_index("image_id")["category"]
         for end in ("source", "target"):
             pairs = pairs[pairs[end].map(category).isin(categories)]
