@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from training import Interrupted, scripted
 from world import methods
 
 from spheremap.base.errors import InputError, SpheremapError
@@ -285,10 +286,6 @@ class Toy:
         return float(np.mean(right))
 
 
-class Interrupted(Exception):
-    pass
-
-
 def run(
     folder: Path,
     config: Adapted = CONFIG,
@@ -300,19 +297,10 @@ def run(
 ) -> Fitted:
     """Train with the validation scores given, one per call; a run can be stopped at one of the calls."""
     toy = toy or Toy()
-    left = list(scores or [])
-    calls = 0
-
-    def validator(_: Bottleneck) -> float:
-        nonlocal calls
-        if calls == stop_at:
-            raise Interrupted
-        calls += 1
-        return left.pop(0)
 
     def validation(*given: Any) -> Any:
         assert given == (config, config.validation, config.seed)
-        return validator if scores is not None else None
+        return scripted(scores, stop_at)
 
     state, device = folder / "state.safetensors", torch.device("cpu")
     fitting = Fitting(toy.tables(), toy, None, toy.head(), device, 1.0, state, identity, validation)

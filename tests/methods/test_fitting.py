@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from test_adaptation import adapter, same
 from test_evaluation import as_json, made_with, write_images
 from test_training import Project as Trained
-from tiny import TINY
 from world import ADAPTED, PARAMS, entries, leaves_of, make_world, methods, scored
 
 from spheremap.base.errors import ProvenanceError, SpheremapError
@@ -226,10 +225,8 @@ def test_the_command_fits_as_the_entry_says(
 
 
 @pytest.mark.slow
-def test_a_method_that_learns_through_the_workflow(root: Path, tmp_path: Path) -> None:
+def test_a_method_that_learns_through_the_workflow(project: Project) -> None:
     """Chosen, it is fitted and scored, twice to the same bytes; left out again, it is forgotten."""
-    project = Project.copy(root, tmp_path, TINY)
-    project.snakemake()
     before = project.bytes_of("results/metrics.json", "models/shapes/head.safetensors")
     paper = ["features", "sphere", "fused", "chance"]
     project.edit({"evaluate.methods": [*paper, "adapted_fused"]})

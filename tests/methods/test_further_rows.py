@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import world
@@ -147,28 +148,6 @@ def test_ties_of_the_fixture_decide_who_looks_back() -> None:
     assert ((similarity == similarity.max(axis=1, keepdims=True)).sum(axis=1) > 1).mean() > 0.5
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_predictions_equal_plain_loops(seed: int) -> None:
-    cache, tables, head = tied_world(seed)
-    found = scored(cache, tables, head, EVERY).predictions
-    queries = build_queries(cache, tables, tables.pairs)
-    known: dict = {}
-    own = {row: found[found["method"] == row][["x", "y"]].to_numpy() for row in FURTHER}
-    for i, q in enumerate(np.flatnonzero(queries.common).tolist()):
-        if queries.pair[q] % 4 != seed:
-            continue
-        box = cache.boxes[queries.target[queries.pair[q]]]
-        for row, values in slow_rows(cache, head, queries, q, methods(), known).items():
-            best = values.index(max(values))
-            place = (best // cache.grid[1], best % cache.grid[1])
-            if row == "fused_subpatch":
-                place = slow_peak(values, cache.grid)
-            expected = [
-                box[j] + (place[1 - j] + 0.5) / cache.grid[1 - j] * (box[2 + j] - box[j]) for j in (0, 1)
-            ]
-            np.testing.assert_allclose(own[row][i], expected, atol=1.1e-6, err_msg=row)
-
-
 # --- sub-patch refinement
 
 
@@ -209,11 +188,16 @@ def test_no_peak_no_refinement() -> None:
 
 
 def test_refinement_leaves_kap_alone() -> None:
-    metrics = leaves_of(scored(*make_world(1, grid=(8, 8)), EVERY))
-    own, fused = metrics["fused_subpatch"], metrics["fused"]
+    cache, tables, head = make_world(1, grid=(8, 8))
+    results = scored(cache, tables, head, EVERY)
+    own, fused = (leaves_of(results)[name] for name in ("fused_subpatch", "fused"))
     changed = {name.partition("@")[0] for name in own if own[name] != fused[name]}
     assert changed
     assert not changed & {"kap", "kap_pair"}
+    places = results.predictions.set_index(["method", "source", "target", "keypoint_id"])[["x", "y"]]
+    moved = (places.loc["fused_subpatch"] - places.loc["fused"]).abs().to_numpy().max(axis=0)
+    patch = (cache.boxes[:, 2:] - cache.boxes[:, :2]).max(axis=0) / 8
+    assert (moved <= patch / 2 + 1e-6).all()
 
 
 # --- mutual filter
@@ -228,25 +212,6 @@ def test_candidates_by_hand() -> None:
         found = Mutual(FEATURES, radius, penalty=0.5).lower(similarity, patch, back, (3, 4))
         assert (found == similarity)[0].nonzero().flatten().tolist() == candidates
         assert torch.equal(similarity - found, torch.where(found == similarity, 0.0, 0.5))
-
-
-def test_a_large_penalty_puts_candidates_first_and_keeps_the_order_of_the_rest() -> None:
-    cache, tables, head = make_world(0)
-    found, _ = similarities(cache, tables, head, {"fused_mutual": {"radius": 0.0, "penalty": 2.0}})
-    candidate = found["fused_mutual"] == found["fused"]
-    some, none = candidate.any(axis=1), ~candidate.any(axis=1)
-    assert some.any()
-    assert none.any()
-    best = found["fused_mutual"].argmax(axis=1)
-    assert candidate[some, best[some]].all()
-    np.testing.assert_array_equal(best[none], found["fused"][none].argmax(axis=1))
-
-
-@pytest.mark.parametrize("change", [{"radius": 100.0}, {"penalty": 0.0}])
-def test_without_effect_it_is_the_other_method(change: dict[str, float]) -> None:
-    cache, tables, head = make_world(1)
-    found, _ = similarities(cache, tables, head, {"fused_mutual": change})
-    np.testing.assert_array_equal(found["fused_mutual"], found["fused"])
 
 
 def test_best_sources_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,12 +229,6 @@ def test_the_weight_grows_with_the_gap() -> None:
     method = FusedViewpoint((FEATURES, SPHERE), near=0.25, far=0.75)
     found = [method.weight(cosine) for cosine in (1.0, 0.0, -1.0, 1.0001, -1.0001)]
     assert found == [0.25, 0.5, 0.75, 0.25, 0.75]
-
-
-def test_equal_weights_are_the_row_fused() -> None:
-    cache, tables, head = make_world(1)
-    found, _ = similarities(cache, tables, head, {"fused_viewpoint": {"near": WEIGHT, "far": WEIGHT}})
-    np.testing.assert_array_equal(found["fused_viewpoint"], found["fused"])
 
 
 @given(st.integers(0, 10**6))
@@ -343,18 +302,18 @@ def test_variants_can_be_nested() -> None:
     assert found["nested"] not in (found["fused_mutual"], found["fused_subpatch"])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6), st.randoms())
-def test_order_of_pairs_and_images_does_not_matter(seed: int, random) -> None:
+def test_order_of_pairs_images_and_records_does_not_matter(seed: int, random) -> None:
     cache, tables, head = make_world(seed % 3, images=3)
-    expected, _ = similarities(cache, tables, head)
     order = list(range(len(cache)))
     random.shuffle(order)
     parts = (tables.images, tables.keypoints, tables.pairs)
-    moved = Tables(*(part.sample(frac=1, random_state=seed) for part in parts))
-    found, _ = similarities(cache.permuted(order), moved, head)
-    for row in ALL:
-        np.testing.assert_array_equal(found[row], expected[row])
+    shuffled = Tables(*(part.sample(frac=1, random_state=seed) for part in parts))
+    expected = scored(cache, tables, head, EVERY)
+    found = scored(cache.permuted(order), shuffled, head, EVERY)
+    for name in ("scores", "predictions"):
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name), check_exact=True)
 
 
 @pytest.mark.parametrize(
@@ -370,5 +329,5 @@ def test_blocking_does_not_change_the_result(options: dict[str, int]) -> None:
 
 def test_images_are_still_read_once() -> None:
     cache, tables, head = make_world(1, categories=3, images=5)
-    scored(cache, tables, head, EVERY)
+    scored(cache, tables, head, replace(EVERY, source="bilinear"))
     assert set(cache.reads.values()) == {1}

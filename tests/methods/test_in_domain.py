@@ -12,7 +12,7 @@ from spheremap.methods.engine.comparison import Comparison
 from spheremap.methods.engine.fitting import Fitting
 from spheremap.methods.engine.queries import build_queries
 from spheremap.methods.fused import FEATURES, SPHERE
-from spheremap.model.domain import Domain, summarise
+from spheremap.model.domain import Domain, token_deviation
 
 (METHOD,) = methods("fused_in_domain").values()
 
@@ -20,7 +20,7 @@ from spheremap.model.domain import Domain, summarise
 def test_the_lower_share_of_a_pair_scales_the_weight() -> None:
     cache, tables, head = make_world(0)
     inside = [patches_of_picture(box, cache.grid, box[:2] + box[2:]) for box in cache.boxes]
-    summaries = summarise(torch.from_numpy(cache.data), torch.from_numpy(np.stack(inside)))
+    summaries = token_deviation(torch.from_numpy(cache.data), torch.from_numpy(np.stack(inside)))
     domain = Domain(cache.dim, 2)
     domain.mean = summaries.mean(dim=0)
     distance = domain.distance(summaries)
@@ -52,7 +52,7 @@ def test_it_learns_from_training_views_and_validation_images(tmp_path: Path) -> 
     fitted = METHOD.fit(fitting)
     sizes = tables.images.set_index("image_id").loc[cache.image_ids, ["width", "height"]].to_numpy()
     inside = [patches_of_picture(box, cache.grid, size) for box, size in zip(cache.boxes, sizes, strict=True)]
-    summaries = summarise(torch.from_numpy(cache.data), torch.from_numpy(np.stack(inside)))
+    summaries = token_deviation(torch.from_numpy(cache.data), torch.from_numpy(np.stack(inside)))
     val = (tables.images.set_index("image_id").loc[cache.image_ids, "split"] == "val").to_numpy()
     expected = Domain.fit(summaries, summaries[torch.tensor(val)], METHOD.components)
     for name, tensor in fitted.network.state_dict().items():

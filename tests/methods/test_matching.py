@@ -1,6 +1,7 @@
 """Matching: descriptors, queries, and the blockwise matcher against plain float64 loops."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from world import (
 )
 
 from spheremap.base.errors import InputError, ProvenanceError
+from spheremap.config import methods as config
 from spheremap.config.methods import KINDS, companions_of, learning
 from spheremap.methods import make_methods
 from spheremap.methods.chance import Chance
@@ -27,6 +29,9 @@ from spheremap.methods.engine.comparison import Comparison
 from spheremap.methods.engine.descriptors import unit, weighted_sum
 from spheremap.methods.engine.queries import build_queries, with_common_keypoint
 from spheremap.methods.fused import FEATURES, SPHERE, Fused, paper
+from spheremap.methods.fused_viewpoint import FusedViewpoint
+from spheremap.methods.mutual import Mutual
+from spheremap.methods.transport import Transport
 
 
 def collect(comparison, queries, names=PAPER):
@@ -61,7 +66,7 @@ def test_every_kind_can_be_made_and_is_made_of_others() -> None:
     nested = entries() | {"both": {"kind": "subpatch", "of": "fused_mutual"}}
     both = make_methods(nested, ["both"])["both"]
     assert both.parts() == made["fused"].parts()
-    assert [type(each).__name__ for each in both.members()][-3:] == ["Fused", "Mutual", "Subpatch"]
+    assert [type(each).__name__ for each in both.made_of()][-3:] == ["Fused", "Mutual", "Subpatch"]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +79,15 @@ def test_every_kind_can_be_made_and_is_made_of_others() -> None:
         ("x", {"kind": "features", "of": "fused"}, "methods.x: .*'of'"),
         ("x", {"kind": "subpatch", "of": ["fused", "sphere"]}, "methods.x.of"),
         ("x", {"kind": "fused", "of": "features", "sphere_weight": 0.2}, "methods.x.of"),
+        *(
+            ("x", {"kind": kind, "of": [of, "sphere"], **own}, name)
+            for kind, own in (
+                ("fused", {"sphere_weight": 0.2}),
+                ("fused_viewpoint", {"near": 0.1, "far": 0.2}),
+                ("in_domain", {"sphere_weight": 0.2, "components": 2}),
+            )
+            for of, name in (("fused_mutual", "Mutual"), ("fused_kernel", "Kernel"), ("chance", "Chance"))
+        ),
         ("fused", {"sphere_wait": 0.2}, "methods.fused: .*'sphere_wait'"),
         ("fused", {"sphere_weight": 1.1}, "sphere_weight"),
         ("fused", {"sphere_weight": "much"}, "methods.fused.sphere_weight"),
@@ -88,6 +102,23 @@ def test_bad_entries_are_named(name: str, entry: dict, said: str) -> None:
     section[name] = {**section.get(name, {}), **entry}
     with pytest.raises(InputError, match=said):
         make_methods(section, [name])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def helper(): ...", "none"),
+        ("class A(Method): ...\nclass B(Method): ...", "A, B"),
+        ("class A(Method):\n    mode: Mode", "'Mode'"),
+    ],
+)
+def test_a_file_that_is_no_method_is_named(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd.py").write_text(text)
+    monkeypatch.setattr(config, "_FOLDER", tmp_path)
+    with pytest.raises(InputError, match=rf"odd\.py(.|\n)*{said}"):
+        config._entry_of("odd")
 
 
 # --- descriptors ---
@@ -201,42 +232,6 @@ def test_pairs_with_a_common_keypoint(tiny) -> None:
 # --- comparison ---
 
 
-def cosine(a, b) -> float:
-    a, b = a.tolist(), b.tolist()
-    dot, aa, bb = (math.fsum(p * q for p, q in zip(u, v, strict=True)) for u, v in ((a, b), (a, a), (b, b)))
-    return dot / math.sqrt(aa * bb) if aa and bb else 0.0
-
-
-def test_similarities_equal_plain_loops() -> None:
-    cache, tables, head = make_world(0, categories=2, images=3, grid=(3, 4))
-    cache.data[1, 5] = 0  # a zero token
-    queries = build_queries(cache, tables, tables.pairs)
-    found = collect(compare(cache, head), queries)
-    points = cache.data.astype(np.float64) @ head.matrix
-    for q in range(len(queries.patch)):
-        source, target = queries.source[queries.pair[q]], queries.target[queries.pair[q]]
-        for n in range(12):
-            f = cosine(cache.data[source, queries.patch[q]], cache.data[target, n])
-            s = cosine(points[source, queries.patch[q]], points[target, n])
-            assert found["features"][q, n] == pytest.approx(f, abs=1e-5)
-            assert found["sphere"][q, n] == pytest.approx(s, abs=1e-5)
-            assert found["fused"][q, n] == pytest.approx(0.8 * f + 0.2 * s, abs=1e-5)
-
-
-def test_a_tie_goes_to_the_first_patch() -> None:
-    images = [image_row(f"c/{name}", 30, 30, (0, 0, 30, 30)) for name in "ab"]
-    keypoints = [keypoint_row(f"c/{name}", "0", (1, 1)) for name in "ab"]
-    tables = make_tables(images, keypoints, [("c/a", "c/b")])
-    data = np.zeros((2, 9, 2), dtype=np.float16)
-    data[0, 0] = [2, 0]
-    data[1] = [0, 1]
-    data[1, [4, 7, 8]] = [5, 0]
-    cache = FakeCache(["c/a", "c/b"], data, np.array([[0.0, 0, 30, 30]] * 2), (3, 3))
-    (block,) = Comparison(cache, [FEATURES]).blocks(build_queries(cache, tables, tables.pairs))
-    assert FEATURES.compare(block).tolist() == [[0, 0, 0, 0, 1, 0, 0, 1, 1]]
-    assert FEATURES.compare(block).argmax(dim=1).tolist() == [4]
-
-
 def test_a_single_patch_is_a_grid_too() -> None:
     cache, tables, head = make_world(3, grid=(1, 1))
     found = collect(compare(cache, head), build_queries(cache, tables, tables.pairs))
@@ -295,6 +290,10 @@ def test_methods_need_what_they_use() -> None:
     for name, own in (("sphere", None), ("fused_viewpoint", None), ("adapted", head)):
         with pytest.raises(InputError, match="fitted .*first" if own else "sphere"):
             list(Comparison(cache, methods(name).values(), own).blocks(queries))
+    blind = [Mutual(Chance(0), 1.0, 0.1), Transport(Chance(0), 2, 0.0, 0.1, 2)]
+    for method in (*blind, FusedViewpoint((SPHERE, FEATURES), 0.1, 0.2)):
+        with pytest.raises(InputError, match=r"descriptors|Features with 8"):
+            [method.compare(block) for block in Comparison(cache, [method], head).blocks(queries)]
 
 
 def test_the_paper_s_methods_are_those_of_its_parameters() -> None:

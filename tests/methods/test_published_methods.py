@@ -121,6 +121,8 @@ def test_only_descriptors_can_be_debiased() -> None:
     cache, tables, head = world(0)
     with pytest.raises(InputError, match=r"no descriptors of its own(.|\n)*Fused"):
         compared(cache, tables, head, Debiased(Fused((FEATURES, SPHERE), 0.2), 1))
+    with pytest.raises(InputError, match=r"3 dimensions of Sphere"):
+        compared(cache, tables, head, Debiased(SPHERE, 3))
 
 
 # --- adaptive flip

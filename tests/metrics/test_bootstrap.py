@@ -43,6 +43,8 @@ def test_objects_are_drawn_where_they_are_known_within_their_category() -> None:
         np.testing.assert_array_equal(weights[at : at + 32], expected)
     few = images(["a1", "a1", "a2", "a2", "b1", "b1", "b2", "b2"])
     assert clusters(few, few["image_id"].to_numpy()[:3], few["image_id"].to_numpy()[3:6]).unit == "pictures"
+    lone = images([*(f"a{i}" for i in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5)), "b1", "b1"])  # of one category only
+    assert clusters(lone, *(lone["image_id"].to_numpy(dtype=object)[i:] for i in (0, 0))).unit == "pictures"
     each = images(list("aaaaabbbbb"))
     each["instance"] = each["image_id"]
     ids = each["image_id"].to_numpy(dtype=object)

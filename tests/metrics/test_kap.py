@@ -15,7 +15,6 @@ from spheremap.metrics.kap import (
     extremes,
     inside_radius,
     normalise,
-    sparse_extremes,
     statistic,
 )
 
@@ -106,22 +105,29 @@ def test_extremes_by_hand() -> None:
     inside = torch.tensor(
         [[[1, 0, 0], [0, 0, 0], [1, 1, 1]], [[1, 1, 0], [0, 0, 0], [0, 0, 1]]], dtype=torch.bool
     )
-    positive, negative = extremes(similarity, inside)
+    positive, negative = extremes(similarity, similarity.amax(1), Inside.of(inside.numpy()))
     torch.testing.assert_close(positive, torch.tensor([[0.1, NONE, -1.0], [0.9, NONE, -3.0]]))
     torch.testing.assert_close(negative, torch.tensor([[0.9, 0.3, NONE], [0.5, 0.3, -1.0]]))
 
 
+def dense_extremes(similarity: torch.Tensor, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of `(R, N)` by masks `(A, R, N)`."""
+    positive = [torch.where(mask, similarity, NONE).amax(dim=1) for mask in inside]
+    negative = [torch.where(mask, NONE, similarity).amax(dim=1) for mask in inside]
+    return torch.stack(positive), torch.stack(negative)
+
+
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.sampled_from([0.0, 0.05, 0.5, 1.0]))
-def test_sparse_extremes_equal_the_dense_ones(seed: int, radii: int, share: float) -> None:
+def test_extremes_equal_the_dense_ones(seed: int, radii: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     keypoints, rows, patches = 4, 9, 11
     inside = rng.random((radii, keypoints, patches)) < share  # also none and all
     similarity = torch.from_numpy(rng.integers(-3, 4, (rows, patches)) / 4)
     keypoint = torch.from_numpy(rng.integers(0, keypoints, rows))
     before = similarity.clone()
-    found = sparse_extremes(similarity, similarity.amax(1), Inside.of(inside).rows(keypoint, "cpu"))
-    expected = extremes(similarity, torch.from_numpy(inside)[:, keypoint])
+    found = extremes(similarity, similarity.amax(1), Inside.of(inside).rows(keypoint, "cpu"))
+    expected = dense_extremes(similarity, torch.from_numpy(inside)[:, keypoint])
     for own, dense in zip(found, expected, strict=True):
         torch.testing.assert_close(own, dense, rtol=0, atol=0)
     assert torch.equal(similarity, before)
@@ -163,60 +169,3 @@ def test_kap_by_hand() -> None:
 def test_a_radius_over_all_patches_leaves_no_negative() -> None:
     found = kap(np.array([0.2]), np.array([NONE]), np.array(["a"], dtype=object), np.array([0]))
     assert found["kap"] == [100]
-
-
-def slow_kap(pairs, radius) -> float:
-    """One category: normalise whole similarity maps first, then take the extremes."""
-    scores, labels = [], []
-    for similarity, distance in pairs:
-        low, high = min(map(min, similarity)), max(map(max, similarity))
-        for row, apart in zip(similarity, distance, strict=True):
-            row = [(value - low) / (high - low) if high > low else 0.0 for value in row]
-            if apart is None:
-                groups = [(row, False)]
-            else:
-                nearest = apart.index(min(apart))
-                near = [n for n, d in enumerate(apart) if d < radius or n == nearest]
-                groups = [
-                    ([row[n] for n in near], True),
-                    ([v for n, v in enumerate(row) if n not in near], False),
-                ]
-            for values, label in groups:
-                if values:
-                    scores.append(max(values))
-                    labels.append(label)
-    return 100 * slow_average_precision(scores, labels)
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_kap_equals_plain_loops(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    points = rng.uniform(0, 10, size=(7, 2))
-    radius = (3.0, 0.5)
-    slow, columns, first = [], {"positive": [], "negative": [], "low": [], "high": []}, [0]
-    for _ in range(5):
-        count = int(rng.integers(1, 5))
-        similarity = rng.integers(-4, 5, size=(count, 7)) / 4  # coarse, so that ties occur
-        xy = rng.uniform(0, 10, size=(count, 2))
-        xy[rng.random(count) < 0.3] = np.nan
-        if not slow:
-            xy[0] = [5, 5]
-        apart = [None if math.isnan(x) else [math.hypot(x - a, y - b) for a, b in points] for x, y in xy]
-        slow.append((similarity.tolist(), apart))
-        positive, negative = extremes(
-            torch.from_numpy(similarity), torch.from_numpy(inside_radius(xy, points, radius))
-        )
-        for name, values in zip(
-            columns, (positive, negative, similarity.min(1), similarity.max(1)), strict=True
-        ):
-            columns[name].append(np.asarray(values))
-        first.append(first[-1] + count)
-    arrays = {name: np.concatenate(values, axis=-1) for name, values in columns.items()}
-    pair = np.repeat(np.arange(5), np.diff(first))
-    scores = [
-        normalise(arrays[n], arrays["low"], arrays["high"], np.array(first)) for n in ("positive", "negative")
-    ]
-    for a in range(2):
-        found = kap(scores[0][a], scores[1][a], np.full(5, "only", dtype=object), pair)
-        assert found["kap"] == pytest.approx([slow_kap(slow, radius[a])])
-        assert found["kap_pair"] == pytest.approx(found["kap"])

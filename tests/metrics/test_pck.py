@@ -3,8 +3,6 @@
 import math
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from spheremap.metrics.answers import Answers
 from spheremap.metrics.pck import correct, distances, radii, statistic
@@ -40,38 +38,3 @@ def test_the_three_averages_by_hand() -> None:
     np.testing.assert_allclose(found["pck_point"][:, 0], [100 * 2 / 6, 100 * 2 / 3, np.nan])
     np.testing.assert_allclose(found["pck_image"][:, 0], [100 * (1 / 4 + 1 + 0) / 3, 100 * 2 / 3, np.nan])
     np.testing.assert_allclose(found["pck_category"][:, 0], [100 * (2 / 5 + 0) / 2, 100 / 2, np.nan])
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-@settings(deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.floats(-50, 50), st.floats(-50, 50), st.floats(1, 300), st.integers(0, 5)), min_size=1
-    ),
-    st.randoms(),
-)
-def test_averages_equal_plain_loops_in_any_order(points, random) -> None:
-    alphas = (0.1, 0.05, 0.01)
-    expected = []
-    for alpha in alphas:
-        hits = [(math.sqrt(x * x + y * y) < side * alpha, pair) for x, y, side, pair in points]
-        by_pair: dict[int, list[bool]] = {}
-        by_category: dict[int, list[bool]] = {}
-        for hit, pair in hits:
-            by_pair.setdefault(pair, []).append(hit)
-            by_category.setdefault(pair % 2, []).append(hit)
-        groups = (
-            mean([hit for hit, _ in hits]),
-            mean([mean(values) for values in by_pair.values()]),
-            mean([mean(values) for values in by_category.values()]),
-        )
-        expected.append([100 * value for value in groups])
-    random.shuffle(points)
-    x, y, side, pair = np.array(points).T
-    right = correct(distances(np.stack([x, y], axis=1), np.zeros((len(x), 2))), radii(side, alphas))
-    labels = np.arange(6)
-    found = averages(right, pair.astype(int), (labels % 2).astype(object))
-    np.testing.assert_allclose(np.concatenate(list(found.values())).T, expected)

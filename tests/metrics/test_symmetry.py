@@ -12,9 +12,9 @@ from spheremap.data.keypoint_groups import KeypointGroups, packaged, read_keypoi
 from spheremap.data.shapes.models import CATEGORIES, keypoint_names
 from spheremap.methods.engine.queries import build_questions
 from spheremap.metrics.measure import Measured
-from spheremap.metrics.ruler import make_ruler
 from spheremap.metrics.score_table import by_group, leaves
 from spheremap.metrics.scores import Scores
+from spheremap.metrics.thresholds import make_thresholds
 
 # of a car: front wheels 0 (left) and 1 (right), rear wheels 2 and 3, a plate 4
 GROUPS = KeypointGroups(
@@ -40,8 +40,8 @@ def scores_of(predicted: dict[str, tuple[float, float]], hidden: dict[str, str])
     questions = build_questions(tables, tables.pairs)
     boxes = np.array([[0.0, 0, 100, 100]])
     xy = np.array([predicted.get(k, (0, 0)) for k in questions.keypoint_id], dtype=np.float64)
-    ruler = make_ruler(tables, questions, boxes)
-    scores = Scores.of(questions, {"features": Measured(xy)}, ruler, PARAMS.alphas, tables, GROUPS)
+    thresholds = make_thresholds(tables, questions, boxes)
+    scores = Scores.of(questions, {"features": Measured(xy)}, thresholds, PARAMS.alphas, tables, GROUPS)
     return scores.table(PARAMS)
 
 
@@ -116,5 +116,8 @@ def test_a_file_of_one_s_own_names_keypoints_by_id_or_name(tmp_path) -> None:
     for message, content in wrong.items():
         with pytest.raises(InputError, match=message):
             read(**content)
+    path.write_text(json.dumps({"categories": {"dogs": {}}}))
+    with pytest.raises(InputError, match="category is not one of the data set"):
+        read_keypoint_groups(str(path), tables)
     with pytest.raises(InputError, match="no such keypoint groups"):
         read_keypoint_groups("spair", tables)

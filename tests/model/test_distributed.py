@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +19,19 @@ from processes import BATCHES, STEPS, curves, losses_and_gradients
 from project import Project as Workflow
 from safetensors.torch import load_file
 from test_training import Project
-from tiny import TINY
 
 from spheremap.base.device import choose_device
 from spheremap.base.errors import InputError
 from spheremap.model.training import distributed
 
-TOGETHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+TOGETHER = (
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--log-dir=/dev/null",
+    "--nproc-per-node=2",
+)
 
 
 def environment(root: Path) -> dict[str, str]:
@@ -119,17 +126,20 @@ def test_a_killed_process_ends_the_run_and_any_number_goes_on(root: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_the_workflow_with_two_processes_scores_alike(root: Path, tmp_path: Path) -> None:
+def test_the_workflow_with_two_processes_scores_alike(made: Workflow, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     metrics: list[dict[str, Any]] = []
     for processes in (1, 2):
-        params = TINY | {"processes": processes, "train.precision": "float32"}
-        project = Workflow.copy(root, tmp_path / str(processes), params)
-        project.snakemake()
+        project = Workflow(shutil.copytree(made.folder, tmp_path / str(processes), symlinks=True))
+        project.edit({"processes": processes, "train.precision": "float32"})
+        assert "rule train:" in project.snakemake("--default-resources", f"tmpdir='{temporary}'")
         metrics.append(json.loads((project.folder / "results/metrics.json").read_text()))
     for row in ("features", "sphere", "fused"):
         assert metrics[0][row] == pytest.approx(metrics[1][row], abs=0.01)  # percent
     project.edit({"processes": 1})
     assert "Nothing to be done" in project.snakemake()
+    assert not list(temporary.glob("torchelastic_*"))
 
 
 # --- shards

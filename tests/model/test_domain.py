@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spheremap.model.domain import Domain, summarise
+from spheremap.model.domain import Domain, token_deviation
 
 
 def spread(across: float, beyond: float) -> torch.Tensor:
@@ -17,7 +17,7 @@ def test_summary_is_the_spread_of_unit_tokens_inside() -> None:
     tokens = torch.tensor([[[3.0, 4.0], [0.0, 2.0], [100.0, 0.0]]]).half()
     inside = torch.tensor([[True, True, False]])
     expected = torch.tensor([[0.6, 0.8], [0.0, 1.0]]).std(dim=0)
-    torch.testing.assert_close(summarise(tokens, inside)[0], expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(token_deviation(tokens, inside)[0], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_distance_is_what_lies_outside_the_subspace() -> None:

@@ -3,12 +3,7 @@
 import dataclasses
 import itertools
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +14,14 @@ import torch
 from caches import write_cache
 from diffs import diff_of, new_file
 from safetensors.torch import load_file
+from training import Interrupted, scripted
 from world import image_row, keypoint_row, make_tables
 
 from spheremap.base.device import settle_precision
 from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.base.provenance import provenance
 from spheremap.cli import main
-from spheremap.config import learning, load_params
+from spheremap.config import learning
 from spheremap.config.learning import LOSS_WEIGHTS, PAPERS_TRAIN, Validation
 from spheremap.data.tables import Tables, tables_digest, write_tables
 from spheremap.kernels import cosine_reconstruction, draw_key, draw_triplets, patch_coordinates
@@ -100,35 +96,21 @@ def make_views(cache: FakeCache | None = None, memory: float = 1.0, tables: Tabl
     return Views(cache, tables or cache.tables(), CATEGORIES, bins=8, memory=memory)
 
 
-class Interrupted(Exception):
-    pass
-
-
 def run(
     tmp_path: Path,
     config: TrainConfig = CONFIG,
     *,
     views: Views | None = None,
-    scores: dict[int, float] | None = None,
+    scores: list[float] | None = None,
     stop_at: int | None = None,
     identity: str = "same",
     head: Head | None = None,
 ) -> tuple[Head, TrainResult]:
     """Train with the validation scores given, one per call; a run can be stopped at one of the calls."""
     head = head or Head.initialise(DIM, CATEGORIES, config.seed)
-    calls = 0
-
-    def validator(_: Head) -> float:
-        nonlocal calls
-        if calls == stop_at:
-            raise Interrupted
-        calls += 1
-        return 0.0 if scores is None else scores[calls - 1]
-
-    state = tmp_path / "state.safetensors"
-    with_validation = validator if scores is not None or stop_at is not None else None
+    state, validator = tmp_path / "state.safetensors", scripted(scores, stop_at)
     result = train(
-        head, views or make_views(), config, state_path=state, identity=identity, validator=with_validation
+        head, views or make_views(), config, state_path=state, identity=identity, validator=validator
     )
     return head, result
 
@@ -295,31 +277,6 @@ def test_unusable_training_sets() -> None:
 # --- one step
 
 
-def test_a_step_equals_the_literal_computation() -> None:
-    """All tokens through the mapper, masked; losses from dense points."""
-    cache = FakeCache()
-    head = Head.initialise(DIM, CATEGORIES, 0)
-    batch = make_views(cache).batch(np.arange(5))
-    config = dataclasses.replace(CONFIG, triplets=4)
-    found = compute_losses(head, batch, config, draw_key(0, 1))
-
-    tokens, masks = torch.from_numpy(cache.data[:5]).float(), torch.from_numpy(cache.masks[:5])
-    points = head.mapper(tokens) * masks.unsqueeze(-1)
-    reconstruction = head.prototypes(points[masks], batch.category)
-    expected = (1 - torch.cosine_similarity(tokens[masks], reconstruction)).mean()
-    torch.testing.assert_close(found[0], expected)
-    mean = torch.nn.functional.normalize(points.mean(1), dim=-1)
-    angle = torch.tensor([np.radians(cache.azimuths[name]) for name in cache.image_ids[:5]])
-    target = torch.cos(angle[:, None] - angle)
-    torch.testing.assert_close(
-        found[3], (mean @ mean.T - target).square().mean().float(), rtol=1e-4, atol=1e-6
-    )
-    again = compute_losses(head, batch, config, draw_key(0, 1))
-    other = compute_losses(head, batch, config, draw_key(0, 2))
-    assert torch.equal(found, again)
-    assert (found != other).tolist() == [False, True, True, False]
-
-
 def losses_and_gradient(
     batch: Batch, config: TrainConfig, compiled: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -440,7 +397,7 @@ def test_training_lowers_every_loss_and_keeps_orientation(tmp_path: Path) -> Non
     assert after["coverage"] > 1.5 * before["coverage"]
 
 
-SCORES = {0: 9.0, 1: 1.0, 2: 3.0, 3: 3.0}
+SCORES = [9.0, 1.0, 3.0, 3.0]
 
 
 @pytest.fixture(scope="module")
@@ -490,16 +447,16 @@ def test_without_validation_the_last_head_is_kept(plain: tuple[Head, TrainResult
     ("changes", "scores"),
     [
         ({"keep": "last"}, SCORES),  # it is validated all the same
-        ({}, {0: 0.0, 1: 0.0, 2: 0.0, 3: 1.0}),
-        ({"validate_every": 12, "log_every": 12, "save_every": 12}, {0: 0.0, 1: 1.0}),
+        ({}, [0.0, 0.0, 0.0, 1.0]),
+        ({"validate_every": 12, "log_every": 12, "save_every": 12}, [0.0, 1.0]),
     ],
 )
 def test_neither_scores_nor_their_intervals_change_the_last_head(
-    tmp_path: Path, plain: tuple[Head, TrainResult], changes: dict[str, Any], scores: dict[int, float]
+    tmp_path: Path, plain: tuple[Head, TrainResult], changes: dict[str, Any], scores: list[float]
 ) -> None:
     last, result = run(tmp_path, dataclasses.replace(CONFIG, **changes), scores=scores)
     assert result.best_step == 12
-    assert list(result.validation["pck_point"]) == list(scores.values())
+    assert list(result.validation["pck_point"]) == scores
     assert same_head(last, plain[0])
 
 
@@ -507,14 +464,13 @@ def test_neither_scores_nor_their_intervals_change_the_last_head(
 def test_a_stopped_run_goes_on_to_the_same_result(
     tmp_path: Path, stop_at: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scores = {0: 0.0, 1: 7.0, 2: 5.0, 3: 6.0}
+    scores = [0.0, 7.0, 5.0, 6.0]
     whole, expected = run(tmp_path / "whole", scores=scores)
     with pytest.raises(Interrupted):
         run(tmp_path, scores=scores, stop_at=stop_at)
     # validation at 4, 8, 12 is stopped; states are saved at 3, 6, 9; scores continue where the state was
-    done = {1: 1, 2: 2, 3: 3}[stop_at]
     capsys.readouterr()
-    resumed, found = run(tmp_path, scores={i: scores[i + done] for i in range(4 - done)})
+    resumed, found = run(tmp_path, scores=scores[stop_at:])
     assert f"going on from step {3 * stop_at if stop_at < 3 else 9}" in capsys.readouterr().err
     assert same_head(resumed, whole)
     assert found.best_step == expected.best_step == 4
@@ -523,8 +479,8 @@ def test_a_stopped_run_goes_on_to_the_same_result(
 
 
 def test_a_finished_state_gives_the_result_at_once(tmp_path: Path) -> None:
-    first, expected = run(tmp_path, scores={0: 0.0, 1: 7.0, 2: 5.0, 3: 6.0})
-    again, found = run(tmp_path, scores={})
+    first, expected = run(tmp_path, scores=[0.0, 7.0, 5.0, 6.0])
+    again, found = run(tmp_path, scores=[])
     assert same_head(first, again)
     pd.testing.assert_frame_equal(found.losses, expected.losses, check_exact=True)
 
@@ -621,7 +577,7 @@ def test_divergence_stops_with_a_message_and_leaves_no_bad_state(tmp_path: Path)
 
 def test_a_validation_score_must_be_a_number(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="validation score is not a number"):
-        run(tmp_path, scores={0: 0.0, 1: float("nan")})
+        run(tmp_path, scores=[0.0, float("nan")])
 
 
 def test_a_loss_is_a_file_and_a_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -779,29 +735,6 @@ def test_equal_commands_write_equal_bytes_from_memory_or_disk(project: Project) 
     project.params(steps=12, seed=1)
     assert project.run("c") == 0
     assert project.bytes("a")[0] != project.bytes("c")[0]
-
-
-@pytest.mark.slow
-def test_kill_then_the_same_command_writes_the_same_bytes(tmp_path: Path, root: Path) -> None:
-    shipped = load_params(root / "params.yaml").train
-    assert shipped.noise > 0
-    own = {name: getattr(shipped, name) for name in ("weights", "noise", "warmup", "decay", "gradient_clip")}
-    project = Project(tmp_path, steps=150, validate_every=60, **own)
-    assert project.run("whole") == 0
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "spheremap", *project.arguments("killed")]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    state = tmp_path / "killed" / "work" / "state.safetensors"
-    deadline = time.monotonic() + 60
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
-    assert process.returncode == -signal.SIGKILL, errors.decode()
-    assert state.exists()
-    assert not (tmp_path / "killed/head.safetensors").exists()
-    assert project.run("killed") == 0
-    assert project.bytes("killed") == project.bytes("whole")
 
 
 @pytest.fixture
@@ -963,7 +896,7 @@ def test_upright_needs_no_viewpoint() -> None:
     assert before == min(diagnostics.upright(head).values())
     optimiser = torch.optim.Adam(head.mapper.parameters(), lr=1e-3)
     found = []
-    for step in range(150):
+    for step in range(20):
         loss = compute_losses(head, batch, config, draw_key(0, step))[4]
         loss.backward()
         optimiser.step()

@@ -48,6 +48,11 @@ class Sweep:
     parameter: Name = Field(description="Which of its parameters.")
     values: Distinct[float] = Field(description="Values to be tried; may be empty.")
 
+    @property
+    def numbers(self) -> list[float]:
+        """The values in order; whole ones as whole numbers, which a parameter of either kind takes."""
+        return sorted(int(value) if value.is_integer() else value for value in self.values)
+
 
 @dataclass(frozen=True, config=STRICT)
 class Evaluate:
@@ -102,10 +107,12 @@ class Evaluate:
             readout += f" {self.window}×{self.window}, temperature {self.temperature:g}"
         if readout == "kernel":
             readout += f" of {self.sigma:g} patches, temperature {self.temperature:g}"
-        return f"read-out {readout}; candidates {self.candidates}; source {self.source}; {self.ruler}"
+        return (
+            f"read-out {readout}; candidates {self.candidates}; source {self.source}; {self.scoring_protocol}"
+        )
 
     @property
-    def ruler(self) -> str:
+    def scoring_protocol(self) -> str:
         """Those of them that scores of given predictions depend on."""
         return f"thresholds of the {self.threshold}; {self.frame} pixels; KAP at patch {self.kap_labels}s"
 

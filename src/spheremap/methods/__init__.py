@@ -1,12 +1,11 @@
 """What is compared: methods, a file each, that entries of params.yaml put together and name."""
 
 import importlib
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from spheremap.base.errors import InputError
-from spheremap.config.methods import MethodEntry
+from spheremap.config.methods import MethodEntry, class_name
 from spheremap.config.slices import parse
 from spheremap.methods.engine.method import Method
 
@@ -30,19 +29,12 @@ def _make(entries: Entries, name: str, above: tuple[str, ...]) -> Method:
     if name not in entries:
         raise InputError("there is no such method", where=where, expected=f"one of {', '.join(entries)}")
     parameters = dict(vars(parse(entries[name], MethodEntry, where="params.yaml", key=where)))
-    cls = _class_of(parameters.pop("kind"))
+    kind = parameters.pop("kind")
+    cls = getattr(importlib.import_module(f"{__name__}.{kind}"), class_name(kind))
     if "of" in parameters:
         of = parameters["of"]
         made = [_make(entries, part, (*above, name)) for part in ([of] if isinstance(of, str) else of)]
         parameters["of"] = made[0] if isinstance(of, str) else tuple(made)
-    return cls(**parameters)
-
-
-def _class_of(kind: str) -> type[Method]:
-    module = importlib.import_module(f"{__name__}.{kind}")
-    (found,) = (
-        each
-        for _, each in inspect.getmembers(module, inspect.isclass)
-        if issubclass(each, Method) and each.__module__ == module.__name__
-    )
-    return found
+    method = cls(**parameters)
+    method.parts()  # refuses what cannot be fused
+    return method

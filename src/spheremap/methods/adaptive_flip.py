@@ -15,7 +15,7 @@ from spheremap.config.fields import Count
 from spheremap.methods.engine.comparison import Block, Images
 from spheremap.methods.engine.method import PARAMETERS, Method, Variant
 from spheremap.methods.engine.mirrored import Mirrored
-from spheremap.methods.engine.samples import concatenated, evenly, of_target
+from spheremap.methods.engine.samples import concatenated, evenly, whole
 
 
 @dataclass(frozen=True, config=PARAMETERS)
@@ -24,6 +24,10 @@ class AdaptiveFlip(Variant):
 
     The distance is the mean, over patches of the source's object, of that to the most similar patch of the
     target. It is the only method that uses masks in matching: those of the sources.
+
+    A keypoint stays itself in the mirror image, where a left ear looks like a right one: that helps keypoints
+    without a mirror keypoint, and swaps the sides of the others. The published code asks for the mirror
+    keypoint there, by annotations of the target (docs/protocols.md).
     """
 
     of: Method = Field(description="The other method, of which the descriptors alone are used.")
@@ -52,7 +56,7 @@ class AdaptiveFlip(Variant):
     def compare(self, block: Block) -> Tensor:
         """Dot products with the descriptors of the image that is nearer; the image itself if both are."""
         samples = [block.summary(self, pair.source).flatten(0, 1) for pair in block.pairs]
-        target = of_target(block, self.parts())
+        target = whole(block, block.target, self.parts())
         best = (torch.cat(samples).to(target) @ target.T).amax(dim=1)
         nearest = best.split([len(own) for own in samples])
         mirrored = {pair.source: flips(own) for pair, own in zip(block.pairs, nearest, strict=True)}

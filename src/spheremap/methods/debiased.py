@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from spheremap.base.errors import InputError
 from spheremap.config.fields import Count
 from spheremap.methods.engine.comparison import Images
 from spheremap.methods.engine.descriptors import unit
@@ -40,6 +41,12 @@ class Debiased(Method):
 
     def basis(self, blank: Tensor) -> Tensor:
         """Orthonormal directions `(D, components)` of the descriptors `(N, D)` of a blank picture."""
+        if self.components >= blank.shape[1]:
+            raise InputError(
+                "nothing is left of descriptors without so many components",
+                expected=f"fewer than the {blank.shape[1]} dimensions of {type(self.of).__name__}",
+                found=str(self.components),
+            )
         placed = unit(blank)
         directions = torch.linalg.svd(placed - placed.mean(dim=0), full_matrices=False).Vh
         return directions[: self.components].T

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from spheremap.base.errors import InputError
 from spheremap.config.fields import Share
 from spheremap.config.slices import parse
 from spheremap.methods.engine.method import PARAMETERS, Method
@@ -24,6 +25,16 @@ class Fused(Method):
 
     of: tuple[Method, Method] = Field(description="The two methods.")
     sphere_weight: Share = Field(description="w, share of the second one.")
+
+    def __post_init__(self) -> None:
+        for each in self.of:
+            if type(each).compare is not Method.compare or type(each).read is not Method.read:
+                raise InputError(
+                    "descriptors alone can be fused",
+                    expected="methods that compare by descriptors, and read places by the protocol",
+                    found=type(each).__name__,
+                    fix="fuse first, and change the fused method: {kind: ..., of: fused}",
+                )
 
     def parts(self) -> Mapping[Method, float]:
         """The parts of both, by weight."""

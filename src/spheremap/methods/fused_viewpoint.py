@@ -6,6 +6,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from spheremap.base.errors import InputError
 from spheremap.config.fields import Share
 from spheremap.methods.engine.comparison import Block, Images, Pair
 from spheremap.methods.engine.method import PARAMETERS, Method
@@ -38,9 +39,15 @@ class FusedViewpoint(Method):
 
     def summarise(self, images: Images) -> Tensor:
         """Mean directions `(B, 3)` on the sphere."""
-        return mean_directions(
-            images.head, images.tokens, images.described(self.of[1]), images.category
-        ).cpu()
+        points = images.described(self.of[1])
+        if points.shape[2] != 3:
+            raise InputError(
+                "viewpoints are estimated from points of a sphere",
+                expected="a method with three dimensions as the second one",
+                found=f"{type(self.of[1]).__name__} with {points.shape[2]}",
+                fix="write of: [features, sphere], or others with points of a sphere as the second",
+            )
+        return mean_directions(images.head, images.tokens, points, images.category).cpu()
 
     def compare(self, block: Block) -> Tensor:
         """The weighted sum of the two similarities, by weights of each pair."""

@@ -19,7 +19,7 @@ from spheremap.methods.engine.comparison import Block, Images, Pair
 from spheremap.methods.engine.fitting import Fitted, Fitting
 from spheremap.methods.engine.method import PARAMETERS, Method
 from spheremap.methods.fused import Fused
-from spheremap.model.domain import Domain, summarise
+from spheremap.model.domain import Domain, token_deviation
 
 _BATCH = 32
 
@@ -66,7 +66,7 @@ class InDomain(Method):
         tokens, inside = (
             torch.from_numpy(of).to(domain.mean.device) for of in (images.tokens, images.inside)
         )
-        return domain.share(summarise(tokens, inside)).cpu()
+        return domain.share(token_deviation(tokens, inside)).cpu()
 
     def compare(self, block: Block) -> Tensor:
         """The weighted sum of the two similarities, by weights of each pair."""
@@ -85,5 +85,5 @@ def _summaries(cache: FeatureCache, records: NDArray[np.integer], sizes: pd.Data
     found = []
     for batch in progress(batches, total=len(batches), desc="domain", unit="batches"):
         inside = np.stack([patches_of_picture(cache.boxes[i], cache.grid, size[i]) for i in batch])
-        found.append(summarise(torch.from_numpy(cache.tokens(batch)), torch.from_numpy(inside)))
+        found.append(token_deviation(torch.from_numpy(cache.tokens(batch)), torch.from_numpy(inside)))
     return torch.cat(found)

@@ -8,9 +8,9 @@ from torch import Tensor
 from spheremap.config.fields import NotNegative
 from spheremap.features.geometry import Grid
 from spheremap.methods.engine.comparison import Block, Pair
-from spheremap.methods.engine.descriptors import weighted_sum
 from spheremap.methods.engine.method import PARAMETERS, Method, Variant
 from spheremap.methods.engine.readout import best_patch
+from spheremap.methods.engine.samples import whole
 
 BLOCK = 512  # target patches compared at a time with all of the source
 
@@ -60,18 +60,5 @@ class Mutual(Variant):
 
         Takes `2 N² D` operations, and memory for a block of similarities alone.
         """
-        weights = [weight for weight in self.parts().values() if weight]
-        parts = [part for part, weight in self.parts().items() if weight]
-        sources = [block.whole(pair.source, part) for part in parts]
-        blocks = zip(*(block.whole(pair.target, part).split(BLOCK) for part in parts), strict=True)
-        return torch.cat(
-            [
-                best_patch(
-                    weighted_sum(
-                        (weight, own @ source.T)
-                        for weight, own, source in zip(weights, targets, sources, strict=True)
-                    )
-                )
-                for targets in blocks
-            ]
-        )
+        source, target = (whole(block, image, self.parts()) for image in (pair.source, pair.target))
+        return torch.cat([best_patch(own @ source.T) for own in target.split(BLOCK)])

@@ -15,7 +15,7 @@ from torch import Tensor
 from spheremap.config.fields import Count, Natural
 from spheremap.methods.engine.comparison import Block, Images, Pair
 from spheremap.methods.engine.method import PARAMETERS, Method, Variant
-from spheremap.methods.engine.samples import concatenated, evenly, of_target
+from spheremap.methods.engine.samples import concatenated, evenly, whole
 
 
 @dataclass(frozen=True, config=PARAMETERS)
@@ -45,7 +45,7 @@ class Transport(Variant):
 
     def compare(self, block: Block) -> Tensor:
         """The keypoints' rows of the plan, pair by pair."""
-        similarity, target = self.of.compare(block), of_target(block, self.parts())
+        similarity, target = self.of.compare(block), whole(block, block.target, self.parts())
 
         def compare(pair: Pair) -> Tensor:
             own = similarity[pair.rows]

@@ -24,8 +24,8 @@ class Answers:
         common: `(Q,)` which are visible in both images.
         right: `(C, A)` whether a prediction is right at each of A thresholds.
         confused: `(C, A)` whether it lies on another keypoint.
-        mirrored: `(C,)` whether it is nearer to the mirror keypoint.
-        sided: `(C,)` whether the target shows that one.
+        nearer_to_mirror: `(C,)` whether a prediction is nearer to the mirror keypoint.
+        mirror_visible: `(C,)` whether the target shows that one.
         counted: `(C,)` which points are scored.
         positive: `(A, Q)` normalised score of the best patch inside the radius, -inf where there is none;
             None where similarities are not known.
@@ -37,8 +37,8 @@ class Answers:
     common: NDArray[np.bool_]
     right: NDArray[np.bool_]
     confused: NDArray[np.bool_]
-    mirrored: NDArray[np.bool_]
-    sided: NDArray[np.bool_]
+    nearer_to_mirror: NDArray[np.bool_]
+    mirror_visible: NDArray[np.bool_]
     counted: NDArray[np.bool_]
     positive: Floats | None
     negative: Floats | None
@@ -53,7 +53,7 @@ class Answers:
         """Those of some pairs `(P,)`."""
         own = pairs[self.pair]
         points = own[self.common]
-        by_point = ("right", "confused", "mirrored", "sided", "counted")
+        by_point = ("right", "confused", "nearer_to_mirror", "mirror_visible", "counted")
         return Answers(
             category=self.category[pairs],
             pair=(np.cumsum(pairs) - 1)[self.pair[own]],
@@ -73,7 +73,7 @@ class Answers:
         return self.per_pair(np.ones(len(self.right)))
 
     @cached_property
-    def members(self) -> list[NDArray[np.bool_]]:
+    def pairs_by_category(self) -> list[NDArray[np.bool_]]:
         """The pairs `(P,)` of each category."""
         return [self.category == name for name in sorted(set(self.category.tolist()))]
 

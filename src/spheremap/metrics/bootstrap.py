@@ -30,7 +30,8 @@ from spheremap.config.scoring import Resample
 from spheremap.metrics.answers import Floats, Statistic
 
 Key = TypeVar("Key", bound=Hashable)
-FEWEST = 3  # objects per category that can be drawn from; with fewer, pictures are
+# objects per category that can be drawn from: with fewer, pictures are; units that an interval can come from
+FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Pairs:
     count: int
     unit = "pairs"
     spread = 1.0  # what deviations are scaled by
+
+    def units(self, pairs: NDArray[np.int64]) -> int:
+        """How many units some pairs are of."""
+        return len(pairs)
 
     def draw(self, generator: np.random.Generator, samples: int) -> Floats:
         """Weights `(samples, P)` of the pairs."""
@@ -70,6 +75,10 @@ class Clusters:
         few = np.sqrt(each * max(each - 1, 1)) / max(each - 2, 1) * (1 + 1.2 / freedom)
         return float(2 * few)
 
+    def units(self, pairs: NDArray[np.int64]) -> int:
+        """How many units some pairs are of."""
+        return len(np.union1d(self.source[pairs], self.target[pairs]))
+
     def draw(self, generator: np.random.Generator, samples: int) -> Floats:
         """Weights `(samples, P)` of the pairs: whole numbers."""
         times = np.empty((samples, sum(map(len, self.strata))))
@@ -90,7 +99,7 @@ def clusters(images: pd.DataFrame, source: NDArray[np.object_], target: NDArray[
     own = images[images["image_id"].isin({*source, *target})].set_index("image_id")
     objects = own["category"] + "/" + own["instance"]
     unit, named = objects, "objects"
-    few = objects.nunique() < FEWEST * own["category"].nunique()
+    few = (objects.groupby(own["category"]).nunique() < FEWEST).any()
     if few or objects.is_unique:
         unit, named = pd.Series(own.index, index=own.index), "pictures"
     codes, _ = pd.factorize(unit, sort=True)

@@ -1,6 +1,6 @@
 """An evaluation: pairs are matched with every method, and scored."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +19,11 @@ from spheremap.methods.engine.method import Method
 from spheremap.methods.engine.queries import build_queries, common_pairs, with_common_keypoint
 from spheremap.methods.engine.readout import Readout
 from spheremap.metrics import bootstrap, pck
-from spheremap.metrics.answers import Floats
 from spheremap.metrics.catalogue import METRICS, labels
 from spheremap.metrics.measure import measure
 from spheremap.metrics.results import Results
-from spheremap.metrics.ruler import make_ruler
 from spheremap.metrics.scores import Scores
+from spheremap.metrics.thresholds import make_thresholds
 from spheremap.model.head import Head
 
 VALIDATION = "val"  # where parameters are tried: never on the pairs that are reported
@@ -106,13 +105,13 @@ def score(
         ProvenanceError: if cache or head are damaged.
     """
     queries = build_queries(cache, tables, pairs, params.source)
-    ruler = make_ruler(tables, queries, cache.boxes[queries.target], params.threshold, params.frame)
+    thresholds = make_thresholds(tables, queries, cache.boxes[queries.target], params.threshold, params.frame)
     comparison = Comparison(cache, list(methods.values()), head, fitted, device=device)
     readout = Readout(params.readout, params.window, params.temperature, params.sigma)
     measured = measure(
-        comparison, methods, queries, ruler, params.alphas, readout, params.kap_labels, params.candidates
+        comparison, methods, queries, thresholds, params.alphas, readout, params.kap_labels, params.candidates
     )
-    return Scores.of(queries, measured, ruler, params.alphas, tables, groups)
+    return Scores.of(queries, measured, thresholds, params.alphas, tables, groups)
 
 
 def _sweep(
@@ -129,7 +128,7 @@ def _sweep(
         raise InputError(
             "bad value for evaluate.sweep.parameter", expected="a parameter of the method", found=name
         )
-    values = sorted(params.sweep.values)
+    values = params.sweep.numbers
     methods = {f"{value:g}": replace(method, **{name: value}) for value in values}  # type: ignore[type-var]
     lines = []
     if methods and len(common_pairs(tables, pairs)):
@@ -137,7 +136,7 @@ def _sweep(
         points, found = int(scores.points.sum()), scores.overall().values()
         lines = [{name: v, "n_points": points, **own} for v, own in zip(values, found, strict=True)]
         if 0 in values and params.bootstrap:
-            for line, gains in zip(lines, _gains(scores, values.index(0), params), strict=True):
+            for line, gains in zip(lines, _gains(scores, "0", params), strict=True):
                 line |= gains
     columns = [
         f"{name}@{label}"
@@ -148,26 +147,14 @@ def _sweep(
     return pd.DataFrame(lines, columns=list(lines[0]) if lines else [name, "n_points", *columns])
 
 
-def _gains(scores: Scores, base: int, params: EvaluateParams) -> list[dict[str, float]]:
+def _gains(scores: Scores, base: str, params: EvaluateParams) -> Iterator[dict[str, float]]:
     """For each method: PCK per point less that of the method `base`, with the paired bootstrap's interval."""
-    answers = list(scores.answers.values())
-    right = np.stack([own.per_pair(own.right) for own in answers], axis=1)  # (P, methods, A)
-
-    def pck_point(weights: Floats) -> dict[str, Floats]:
-        found = pck.per_point(right.reshape(len(right), -1), answers[0].points, weights)
-        found = found.reshape(-1, *right.shape[1:])
-        return {"": found - found[:, base, None]}
-
-    exact, design = pck_point(np.ones((1, len(right))))[""][0], scores.design(params)
-    samples = bootstrap.resample({"": pck_point}, design, params.bootstrap, params.seed)[""][""]
-    flat = samples.reshape(len(samples), -1)
-    low, high = bootstrap.interval(exact.ravel(), flat, params.confidence, design.spread)
-    ends = {"_gain": exact, "_gain_low": low.reshape(exact.shape), "_gain_high": high.reshape(exact.shape)}
-    return [
-        {
-            key: value
-            for ending, own in ends.items()  # (methods, A) each
-            for key, value in scores.leaves({"pck_point": own}, ["pck_point"], ending, row).items()
-        }
-        for row in range(len(answers))
-    ]
+    statistics = {name: pck.statistic(answers) for name, answers in scores.answers.items()}
+    once, design = np.ones((1, len(scores.points))), scores.design(params)
+    exact = {name: values(once)["pck_point"] for name, values in statistics.items()}
+    samples = bootstrap.resample(statistics, design, params.bootstrap, params.seed)
+    for name, value in exact.items():
+        gain, deviating = value - exact[base], samples[name]["pck_point"] - samples[base]["pck_point"]
+        low, high = bootstrap.interval(gain[0], deviating, params.confidence, design.spread)
+        ends = {"_gain": gain, "_gain_low": low[None], "_gain_high": high[None]}
+        yield {k: v for end, own in ends.items() for k, v in scores.leaves({"pck_point": own}, end).items()}

@@ -14,9 +14,9 @@ from spheremap.config.scoring import Candidates, KapLabels
 from spheremap.data.tables import Tables
 from spheremap.methods.engine.queries import Questions
 from spheremap.metrics.answers import Floats
-from spheremap.metrics.kap import NONE, extremes, inside_radius
+from spheremap.metrics.kap import MISSING, Inside, inside_radius
 from spheremap.metrics.measure import Measured, Measuring, outside_of, patch_labels
-from spheremap.metrics.ruler import Ruler
+from spheremap.metrics.thresholds import Thresholds
 
 KEYS = ["source", "target", "keypoint_id"]
 BEYOND = 0.1  # of the longer side: predictions farther out of the padded picture are wild,
@@ -59,9 +59,7 @@ def check(given: Given, tables: Tables, pairs: pd.DataFrame, boxes: pd.DataFrame
     _reject(given, unlisted, _pairs(frame), "predictions are of pairs that the split does not list",
             "pairs of the split that is scored",
             "choose another with --split, or leave them out")  # fmt: skip
-    visible = tables.keypoints[tables.keypoints["visible"] == 1]
-    shown = pd.MultiIndex.from_frame(visible[["image_id", "keypoint_id"]])
-    unseen = ~pd.MultiIndex.from_frame(frame[["source", "keypoint_id"]]).isin(shown)
+    unseen = ~_shown(frame, "source", tables)
     _reject(given, unseen, _points(frame), "predictions are of keypoints that their source does not show",
             "keypoints visible in the source", "leave them out")  # fmt: skip
     size = images.loc[frame["target"], ["width", "height"]].to_numpy()
@@ -73,7 +71,9 @@ def check(given: Given, tables: Tables, pairs: pd.DataFrame, boxes: pd.DataFrame
     padded = np.minimum((size - side) / 2, box[:, :2]), np.maximum((size + side) / 2, box[:, 2:])
     xy = frame[["x", "y"]].to_numpy()
     far = ((xy < padded[0] - BEYOND * side) | (xy > padded[1] + BEYOND * side)).any(axis=1)
-    if far.mean() > WILD:
+    asked = _shown(frame, "target", tables)
+    far &= asked
+    if far.sum() > WILD * asked.sum():
         _reject(given, far, _points(frame), "predictions lie outside their target and its padding",
                 "pixels of the target as it is stored",
                 "scale them, if they are of another resolution")  # fmt: skip
@@ -84,10 +84,17 @@ def check(given: Given, tables: Tables, pairs: pd.DataFrame, boxes: pd.DataFrame
 
 
 def outside(given: Given, tables: Tables) -> int:
-    """How many predictions lie outside their target."""
+    """How many predictions of keypoints that the target shows lie outside it."""
     xy = given.frame[["x", "y"]].to_numpy()
     size = tables.images.set_index("image_id").loc[given.frame["target"], ["width", "height"]].to_numpy()
-    return int(((xy < 0) | (xy > size)).any(axis=1).sum())
+    return int((((xy < 0) | (xy > size)).any(axis=1) & _shown(given.frame, "target", tables)).sum())
+
+
+def _shown(frame: pd.DataFrame, end: str, tables: Tables) -> NDArray[np.bool_]:
+    """Which lines are of a keypoint that the image at this end of their pair shows."""
+    visible = tables.keypoints.loc[tables.keypoints["visible"] == 1, ["image_id", "keypoint_id"]]
+    named = pd.MultiIndex.from_frame(frame[[end, "keypoint_id"]])
+    return np.asarray(named.isin(pd.MultiIndex.from_frame(visible)))
 
 
 def answer(given: Given, questions: Questions, allow_missing: bool) -> tuple[Floats, NDArray[np.int64]]:
@@ -98,21 +105,19 @@ def answer(given: Given, questions: Questions, allow_missing: bool) -> tuple[Flo
 
     Raises:
         InputError: if points that both images show have none, or one that is no number, unless that is
-            allowed.
+            allowed and others do.
     """
     frame = given.frame.reset_index(names="line")
-    broken = ~np.isfinite(frame[["x", "y"]].to_numpy()).all(axis=1)
-    if not allow_missing:
-        _reject(given, broken, _points(frame), "predictions are not numbers", "x and y in pixels",
-                "correct them, or score the others by --allow-missing")  # fmt: skip
-    pair = questions.pair
-    asked = pd.DataFrame({"source": questions.source_id[pair], "target": questions.target_id[pair],
-                          "keypoint_id": questions.keypoint_id})  # fmt: skip
+    pair, asked = questions.pair, _asked(questions)
     found = asked.merge(frame.drop_duplicates(KEYS), on=KEYS, how="left")
-    xy = found[["x", "y"]].to_numpy(dtype=np.float64)
+    xy = found[["x", "y"]].to_numpy(dtype=np.float64, copy=True)
     xy[~np.isfinite(xy).all(axis=1)] = np.nan
     missing = questions.common & np.isnan(xy[:, 0])
-    if missing.any() and not allow_missing:
+    if not allow_missing:
+        broken = missing & found["line"].notna()
+        _reject(given, broken, _points(asked), "predictions are not numbers", "x and y in pixels",
+                "correct them, or score the others by --allow-missing")  # fmt: skip
+    if missing.any() and (not allow_missing or (missing == questions.common).all()):
         without = np.bincount(pair[questions.common & ~missing], minlength=len(questions.source_id)) == 0
         whole = without & (np.bincount(pair[questions.common], minlength=len(without)) > 0)
         raise InputError(
@@ -121,7 +126,7 @@ def answer(given: Given, questions: Questions, allow_missing: bool) -> tuple[Flo
             where=given.where,
             expected="one for each keypoint that both images of a pair show",
             found="nothing for " + _some(_points(asked[missing])),
-            fix="add them, or score the others by --allow-missing",
+            fix="add them" + ("" if allow_missing else ", or score the others by --allow-missing"),
         )
     return xy, found["line"].fillna(-1).to_numpy(dtype=np.int64)
 
@@ -129,7 +134,7 @@ def answer(given: Given, questions: Questions, allow_missing: bool) -> tuple[Flo
 def measure_given(
     given: Given,
     questions: Questions,
-    ruler: Ruler,
+    thresholds: Thresholds,
     boxes: Floats,
     alphas: tuple[float, ...],
     kap_labels: KapLabels,
@@ -148,20 +153,17 @@ def measure_given(
     if given.similarity is None:
         return Measured(xy)
     if (line < 0).any() and not allow_missing:
-        asked = pd.DataFrame({"source": questions.source_id[questions.pair],
-                              "target": questions.target_id[questions.pair],
-                              "keypoint_id": questions.keypoint_id})  # fmt: skip
         raise InputError(
             f"{(line < 0).sum():,} keypoints have no similarities, which KAP needs",
             where=given.where,
             expected="a line for each keypoint that the source shows, x and y of any value if it is hidden",
-            found="nothing for " + _some(_points(asked[line < 0])),
+            found="nothing for " + _some(_points(_asked(questions)[line < 0])),
             fix="add them, leave out `similarity`, or score the others by --allow-missing",
         )
     rows, columns = given.similarity.shape[1:]
     to = Measuring.nothing(len(line), len(alphas))
     to.predicted[:] = 0  # kept beside
-    to.low[:], to.high[:], to.positive[:], to.negative[:] = np.inf, NONE, NONE, NONE
+    to.low[:], to.high[:], to.positive[:], to.negative[:] = np.inf, MISSING, MISSING, MISSING
     for pair, (start, stop) in enumerate(pairwise(questions.first.tolist())):
         own = start + np.flatnonzero(line[start:stop] >= 0)
         if not len(own):
@@ -169,16 +171,18 @@ def measure_given(
             continue
         similarity = torch.from_numpy(given.similarity[line[own]].reshape(len(own), -1))
         outside = outside_of(boxes[pair], (rows, columns), candidates)
-        labels = patch_labels(boxes[pair], (rows, columns), kap_labels, outside) * ruler.scale[pair]
-        barred = torch.from_numpy(outside)
-        to.low[own] = similarity.masked_fill(barred, torch.inf).amin(dim=1)
-        similarity = similarity.masked_fill(barred, NONE)
-        radius = tuple(ruler.side[pair] * alpha for alpha in alphas)
-        inside = inside_radius(questions.xy[own] * ruler.scale[pair], labels, radius)
-        to.positive[:, own], to.negative[:, own] = extremes(similarity, torch.from_numpy(inside))
-        to.high[own] = similarity.amax(dim=1)
+        labels = patch_labels(boxes[pair], (rows, columns), kap_labels, outside) * thresholds.scale[pair]
+        radius = tuple(thresholds.side[pair] * alpha for alpha in alphas)
+        inside = inside_radius(questions.xy[own] * thresholds.scale[pair], labels, radius)
+        to.take(own, similarity, torch.from_numpy(outside), Inside.of(inside))
     scored = to.finish(questions.first)
     return Measured(xy, scored.positive, scored.negative)
+
+
+def _asked(questions: Questions) -> pd.DataFrame:
+    """The questions as lines: columns source, target and keypoint_id."""
+    ids = questions.source_id[questions.pair], questions.target_id[questions.pair], questions.keypoint_id
+    return pd.DataFrame(dict(zip(KEYS, ids, strict=True)))
 
 
 def _points(frame: pd.DataFrame) -> NDArray[np.object_]:

@@ -1,6 +1,6 @@
 """Which pairs and points are scored apart: the columns `group_by` and `group` of the scores."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,13 +36,13 @@ class Group:
         return (own if self.points is None else own.of_points(self.points)).of_pairs(self.pairs)
 
 
-def all_groups(questions: Questions, azimuth: pd.Series, bins: int, likes: Symmetry | None) -> list[Group]:
-    """All pairs, those of each category, azimuth gap and viewpoint, and points by their likes.
+def all_groups(questions: Questions, azimuth: pd.Series, bins: int, symmetry: Symmetry | None) -> list[Group]:
+    """All pairs, those of each category, azimuth gap and viewpoint, and points by what looks like them.
 
     Args:
         azimuth: in degrees, by image id.
         bins: of azimuth.
-        likes: None where nothing is known of them.
+        symmetry: None where it is not known which keypoints look alike.
     """
     everything = np.ones(len(questions.source_id), dtype=bool)
     points = questions.pair[questions.common]
@@ -54,17 +54,19 @@ def all_groups(questions: Questions, azimuth: pd.Series, bins: int, likes: Symme
     far = np.where(gap * 360 >= FAR * bins, "far", "near")
     known = (gap != UNKNOWN) & (np.bincount(points, minlength=len(gap)) > 0)
     result = [Group(ALL, ALL, everything, kap=True), *_by("category", questions.category, kap=True)]
-    result += _by("azimuth_gap", np.where(known, gap.astype(str), ""))
+    result += _by("azimuth_gap", np.where(known, gap.astype(str), ""), order=int)
     result += _by("viewpoint", np.where(known, far, ""))
-    for by in ("geometry", "mirror") if likes else ():
-        labels = getattr(likes, by)
+    for by in ("geometry", "mirror") if symmetry else ():
+        labels = getattr(symmetry, by)
         for name in sorted(set(labels.tolist())):
             own = labels == name
             result.append(Group(by, name, np.isin(np.arange(len(gap)), points[own]), own))
     return result
 
 
-def _by(name: str, labels: NDArray[Any], kap: bool = False) -> Iterator[Group]:
+def _by(
+    name: str, labels: NDArray[Any], order: Callable[[str], Any] = str, kap: bool = False
+) -> Iterator[Group]:
     """A group for each label `(P,)` but the empty one."""
-    for label in sorted({*labels.tolist()} - {""}):
+    for label in sorted({*labels.tolist()} - {""}, key=order):
         yield Group(name, label, labels == label, kap=kap)

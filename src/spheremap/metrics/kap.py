@@ -19,7 +19,7 @@ from torch import Tensor
 
 from spheremap.metrics.answers import Answers, Floats, Statistic, macro
 
-NONE = -np.inf  # the score that does not exist: nothing inside, or nothing outside
+MISSING = -np.inf  # the score that does not exist: nothing inside, or nothing outside
 
 
 def inside_radius(
@@ -44,13 +44,6 @@ def inside_radius(
     return inside
 
 
-def extremes(similarity: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Highest similarity inside and outside, `(A, R)` each, of `(R, N)` by masks `(A, R, N)`; or NONE."""
-    positive = [torch.where(mask, similarity, NONE).amax(dim=1) for mask in inside]
-    negative = [torch.where(mask, NONE, similarity).amax(dim=1) for mask in inside]
-    return torch.stack(positive), torch.stack(negative)
-
-
 @dataclass(frozen=True)
 class Inside:
     """The patches inside any of A radii about R keypoints, M at most: a sparse form of `inside_radius`.
@@ -58,12 +51,12 @@ class Inside:
     Attributes:
         patches: `(R, M)` int64; rows with fewer patches repeat their first one, rows without any hold 0.
         within: `(A, R, M)` which of them lie inside each radius; false where a row has none.
-        some: `(R,)` whether the row has any patch, as keypoints visible in the target have.
+        visible: `(R,)` whether the row has any patch, as keypoints visible in the target have.
     """
 
     patches: Tensor
     within: Tensor
-    some: Tensor
+    visible: Tensor
 
     @classmethod
     def of(cls, inside: NDArray[np.bool_]) -> "Inside":
@@ -74,30 +67,32 @@ class Inside:
         start = np.cumsum(counts) - counts
         column = np.arange(len(row)) - start[row]
         patches = np.zeros((len(union), max(int(counts.max(initial=0)), 1)), dtype=np.int64)
-        some = counts > 0
-        patches[some] = patch[start[some], None]
+        visible = counts > 0
+        patches[visible] = patch[start[visible], None]
         patches[row, column] = patch
         within = np.stack([np.take_along_axis(mask, patches, axis=1) for mask in inside])
-        return cls(*map(torch.from_numpy, (patches, within, some)))
+        return cls(*map(torch.from_numpy, (patches, within, visible)))
 
     def rows(self, index: Tensor, device: torch.device | str) -> "Inside":
         """Those of other rows, on a device."""
         return Inside(
-            self.patches[index].to(device), self.within[:, index].to(device), self.some[index].to(device)
+            self.patches[index].to(device), self.within[:, index].to(device), self.visible[index].to(device)
         )
 
 
-def sparse_extremes(similarity: Tensor, high: Tensor, inside: Inside) -> tuple[Tensor, Tensor]:
-    """The same as `extremes`, reading the similarities `(R, N)` once whatever the number of radii.
+def extremes(similarity: Tensor, high: Tensor, inside: Inside) -> tuple[Tensor, Tensor]:
+    """Highest similarity inside and outside of each radius, `(A, R)` each; MISSING where there is no patch.
+
+    The similarities `(R, N)` are read once, whatever the number of radii.
 
     Args:
         high: `(R,)` highest similarity of each row.
     """
     near = similarity.gather(1, inside.patches)  # (R, M)
-    far = similarity.scatter(1, inside.patches, NONE).amax(dim=1)  # outside all radii
-    far = torch.where(inside.some, far, high)
-    positive = torch.where(inside.within, near, NONE).amax(dim=2)
-    between = torch.where(inside.within | ~inside.some[:, None], NONE, near).amax(dim=2)
+    far = similarity.scatter(1, inside.patches, MISSING).amax(dim=1)  # outside all radii
+    far = torch.where(inside.visible, far, high)
+    positive = torch.where(inside.within, near, MISSING).amax(dim=2)
+    between = torch.where(inside.within | ~inside.visible[:, None], MISSING, near).amax(dim=2)
     return positive, torch.maximum(between, far)
 
 
@@ -107,7 +102,7 @@ def normalise(
     """Min-max normalise scores per pair, as if all its similarities had been normalised before.
 
     Args:
-        score: `(..., Q)`; NONE stays NONE.
+        score: `(..., Q)`; MISSING stays MISSING.
         low: `(Q,)` lowest similarity of each row, `high` the highest.
         first: `(P + 1,)` rows of pair p: first[p] to first[p + 1], none empty.
 
@@ -118,7 +113,7 @@ def normalise(
     lowest = np.repeat(np.minimum.reduceat(low, first[:-1]), counts)
     span = np.repeat(np.maximum.reduceat(high, first[:-1]), counts) - lowest
     return np.where(
-        np.isneginf(score), NONE, np.where(span > 0, (score - lowest) / np.where(span > 0, span, 1), 0)
+        np.isneginf(score), MISSING, np.where(span > 0, (score - lowest) / np.where(span > 0, span, 1), 0)
     )
 
 
@@ -165,14 +160,14 @@ def statistic(answers: Answers) -> Statistic:
     """
     if answers.positive is None:
         return lambda weights: {}
-    ranked = [_by_alpha(answers, own) for own in answers.members]
+    ranked = [_by_alpha(answers, own) for own in answers.pairs_by_category]
 
     def values(weights: Floats) -> dict[str, Floats]:
         by_category = [
             100 * np.stack([scores.average_precision(weights[:, own]) for scores in by_alpha], axis=1)
-            for own, by_alpha in zip(answers.members, ranked, strict=True)
+            for own, by_alpha in zip(answers.pairs_by_category, ranked, strict=True)
         ]
-        pairs = [weights[:, own].sum(axis=1) for own in answers.members]
+        pairs = [weights[:, own].sum(axis=1) for own in answers.pairs_by_category]
         return {"kap": macro(by_category), "kap_pair": macro(by_category, pairs)}
 
     return values

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spheremap.base.progress import progress
 from spheremap.config.scoring import Candidates, KapLabels
@@ -15,8 +16,8 @@ from spheremap.methods.engine.method import Method
 from spheremap.methods.engine.queries import Queries
 from spheremap.methods.engine.readout import Readout, best_patch, place
 from spheremap.metrics.answers import DECIMALS, Floats
-from spheremap.metrics.kap import NONE, Inside, inside_radius, normalise, sparse_extremes
-from spheremap.metrics.ruler import Ruler
+from spheremap.metrics.kap import MISSING, Inside, extremes, inside_radius, normalise
+from spheremap.metrics.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,34 @@ class Measuring:
         shapes = ((queries, 2), (alphas, queries), (alphas, queries), (queries,), (queries,))
         return cls(*(np.full(shape, np.nan) for shape in shapes))
 
+    def take(
+        self, own: slice | NDArray[np.int64], similarity: Tensor, barred: Tensor, near: Inside
+    ) -> tuple[Tensor, Tensor]:
+        """Keep what scores need of the similarities `(R, N)` of some queries, but for places.
+
+        Args:
+            own: which queries.
+            barred: `(N,)` patches that are no candidates.
+            near: the patches inside the radii about them.
+
+        Returns:
+            The similarities, MISSING where they are barred, and the most similar patch `(R,)`.
+        """
+        self.low[own] = similarity.masked_fill(barred, torch.inf).amin(dim=1).cpu().numpy()
+        similarity = similarity.masked_fill(barred, MISSING)
+        best = best_patch(similarity)
+        highest = similarity.gather(1, best.unsqueeze(1)).squeeze(1)
+        self.high[own] = highest.cpu().numpy()
+        inside, outside = extremes(similarity, highest, near)
+        self.positive[:, own], self.negative[:, own] = inside.cpu().numpy(), outside.cpu().numpy()
+        return similarity, best
+
     def finish(self, first: NDArray[np.int64]) -> Measured:
         """Normalise the scores pair by pair, of which the rows begin at `first` `(P + 1,)`."""
         for name, values in vars(self).items():
-            assert not np.isnan(values).any(), f"a query was left without {name}"
+            assert not np.isnan(values).any(), (
+                f"a method's similarities or places are not numbers: {name} is NaN"
+            )
         scores = (normalise(own, self.low, self.high, first) for own in (self.positive, self.negative))
         # as they are published, so that who reads them scores the same
         return Measured(self.predicted.round(DECIMALS), *scores)
@@ -57,7 +82,7 @@ def measure(
     comparison: Comparison,
     methods: Mapping[str, Method],
     queries: Queries,
-    ruler: Ruler,
+    thresholds: Thresholds,
     alphas: tuple[float, ...],
     readout: Readout,
     kap_labels: KapLabels,
@@ -68,7 +93,7 @@ def measure(
     Args:
         comparison: of these methods.
         methods: by name.
-        alphas: A radii as shares of the ruler's sides.
+        alphas: A radii as shares of the thresholds' sides.
         readout: how a prediction is read from a similarity map, by methods that have no way of their own.
         kap_labels: which point of a patch KAP measures distances from.
         candidates: "all" patches, or those "inside" the picture: KAP leaves out the others, too.
@@ -78,9 +103,9 @@ def measure(
     with progress(total=count, desc="matching", unit="keypoints") as bar:
         for block in comparison.blocks(queries):
             own, box = block.queries, comparison.cache.boxes[block.target]
-            # all pairs of a block share the target: equal ids are equal places, and one ruler serves them all
+            # all pairs of a block share the target: equal ids are equal places at equal thresholds
             _, first, keypoint = np.unique(queries.keypoint_id[own], return_index=True, return_inverse=True)
-            scale, side = ruler.scale[pair[own.start]], ruler.side[pair[own.start]]
+            scale, side = thresholds.scale[pair[own.start]], thresholds.side[pair[own.start]]
             outside = outside_of(box, grid, candidates)
             inside = inside_radius(
                 queries.xy[own][first] * scale,
@@ -90,16 +115,9 @@ def measure(
             barred = torch.from_numpy(outside).to(comparison.device)
             near = Inside.of(inside).rows(torch.from_numpy(keypoint), comparison.device)
             for name, method in methods.items():
-                similarity, to = method.compare(block), measured[name]
-                to.low[own] = similarity.masked_fill(barred, torch.inf).amin(dim=1).cpu().numpy()
-                similarity = similarity.masked_fill(barred, NONE)
-                best = best_patch(similarity)
-                highest = similarity.gather(1, best.unsqueeze(1)).squeeze(1)
+                to = measured[name]
+                similarity, best = to.take(own, method.compare(block), barred, near)
                 to.predicted[own] = place(method.read(similarity, best, grid, readout), box, grid)
-                to.high[own] = highest.cpu().numpy()
-                best_inside, best_outside = sparse_extremes(similarity, highest, near)
-                to.positive[:, own] = best_inside.cpu().numpy()
-                to.negative[:, own] = best_outside.cpu().numpy()
             bar.update(own.stop - own.start)
     return {name: answers.finish(queries.first) for name, answers in measured.items()}
 

@@ -19,7 +19,7 @@ def statistic(answers: Answers) -> Statistic:
         return {
             "pck_point": per_point(right, points, weights),
             "pck_image": per_image(right, points, weights),
-            "pck_category": per_category(right, points, answers.members, weights),
+            "pck_category": per_category(right, points, answers.pairs_by_category, weights),
         }
 
     return values

@@ -4,7 +4,7 @@ table.
 What differs between a score, its interval and its breakdowns is the weights alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -23,9 +23,9 @@ from spheremap.metrics.catalogue import METRICS, labels, statistic
 from spheremap.metrics.groups import Group, all_groups
 from spheremap.metrics.measure import Measured
 from spheremap.metrics.repeated_parts import lands_on_another
-from spheremap.metrics.ruler import Ruler
 from spheremap.metrics.score_table import COLUMNS
 from spheremap.metrics.symmetry import Symmetry, symmetry
+from spheremap.metrics.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
@@ -34,26 +34,26 @@ class Scores:
 
     questions: Questions
     measured: Mapping[str, Measured]
-    ruler: Ruler
+    thresholds: Thresholds
     alphas: tuple[float, ...]
     landmarks: Floats  # (P, L, 2) keypoints visible in the target, NaN as padding
     images: pd.DataFrame  # of the tables
-    likes: Symmetry | None = None  # None: nothing is known of them
+    symmetry: Symmetry | None = None  # None: it is not known which keypoints look alike
 
     @classmethod
     def of(
         cls,
         questions: Questions,
         measured: Mapping[str, Measured],
-        ruler: Ruler,
+        thresholds: Thresholds,
         alphas: tuple[float, ...],
         tables: Tables,
         groups: KeypointGroups | None = None,
     ) -> "Scores":
         """Scores of what was measured, with what the tables know of the keypoints."""
-        likes = None if groups is None else symmetry(questions, tables, groups)
+        known = None if groups is None else symmetry(questions, tables, groups)
         places = _landmarks(tables, questions)
-        return cls(questions, measured, ruler, alphas, places, tables.images, likes)
+        return cls(questions, measured, thresholds, alphas, places, tables.images, known)
 
     @cached_property
     def answers(self) -> dict[str, Answers]:
@@ -85,10 +85,11 @@ class Scores:
     def table(self, params: EvaluateParams) -> pd.DataFrame:
         """All metrics of all methods over all pairs and in groups, with intervals: the columns of `COLUMNS`.
 
-        What is not defined has no line.
+        What is not defined has no line. No interval has a group whose points are of too few units
+        (`bootstrap.FEWEST`), and no gain a method that did not answer the same points as the baseline.
         """
         azimuth = self.images.set_index("image_id")["azimuth"]
-        groups = all_groups(self.questions, azimuth, params.viewpoint_bins, self.likes)
+        groups = all_groups(self.questions, azimuth, params.viewpoint_bins, self.symmetry)
         statistics = {
             (method, at): _in_group(group, answers)
             for method, answers in self.answers.items()
@@ -100,21 +101,23 @@ class Scores:
         if params.bootstrap:
             samples = bootstrap.resample(statistics, design, params.bootstrap, params.seed)
         interval = partial(bootstrap.interval, confidence=params.confidence, spread=design.spread)
+        comparable = [name for name in self.measured if self._comparable(name, params.baseline)]
         lines = []
         for (method, at), values in exact.items():
             group, base = groups[at], (params.baseline, at)
             counted = group.of(self.answers[method]).points
+            drawn = samples and design.units(np.flatnonzero(group.pairs)[counted > 0]) >= bootstrap.FEWEST
             n_pairs = len(counted) if group.points is None else int((counted > 0).sum())
             key: dict[str, Any] = {"method": method, "group_by": group.by, "group": group.name}
             key |= {"n_pairs": n_pairs, "n_points": int(counted.sum())}
             for name, value in values.items():
                 columns = {"value": value[0]}
-                if samples:
+                if drawn:
                     ends = interval(value[0], samples[method, at][name])
                     columns |= dict(zip(("low", "high"), np.clip(ends, 0, 100), strict=True))
-                if method != params.baseline and params.baseline in self.measured:
+                if method in comparable:
                     columns["gain"] = value[0] - exact[base][name][0]
-                    if samples:
+                    if drawn:
                         deviating = samples[method, at][name] - samples[base][name]
                         ends = interval(columns["gain"], deviating)
                         columns |= dict(zip(("gain_low", "gain_high"), ends, strict=True))
@@ -147,7 +150,7 @@ class Scores:
                 "y": predicted[:, 1].round(DECIMALS),
                 "target_x": truth[:, 0].round(DECIMALS),
                 "target_y": truth[:, 1].round(DECIMALS),
-                "error": self._distance(method)[points[self.questions.common]] / self.ruler.side[pair],
+                "error": self._distance(method)[points[self.questions.common]] / self.thresholds.side[pair],
             }
         )
 
@@ -155,47 +158,49 @@ class Scores:
         """What a metric is called at the A thresholds."""
         return [(f"{metric}@{label}" if label else metric) + ending for label in labels(metric, self.alphas)]
 
-    def leaves(
-        self,
-        values: Mapping[str, Floats],
-        metrics: Iterable[str] | None = None,
-        ending: str = "",
-        row: int = 0,
-    ) -> dict[str, float]:
-        """A row of the values `(b, A)` of metrics, or of all, rounded, under their short names."""
+    def leaves(self, values: Mapping[str, Floats], ending: str = "") -> dict[str, float]:
+        """The values `(1, A)` of metrics, rounded, under their short names."""
         return {
             name: round(float(value), DECIMALS)
-            for metric in metrics or values
-            for name, value in zip(self.names(metric, ending), values[metric][row], strict=True)
+            for metric, own in values.items()
+            for name, value in zip(self.names(metric, ending), own[0], strict=True)
             if not np.isnan(value)
         }
 
+    def _comparable(self, method: str, baseline: str) -> bool:
+        """Whether a method and another one as baseline have answered the same points."""
+        if method == baseline or baseline not in self.answers:
+            return False
+        return np.array_equal(self.answers[method].counted, self.answers[baseline].counted)
+
     def _answers(self, method: str) -> Answers:
-        """What the metrics need of a method's answers, in the ruler's frame."""
+        """What the metrics need of a method's answers, in the thresholds' frame."""
         questions, measured = self.questions, self.measured[method]
         pair = questions.pair[questions.common]
-        scale, radius = self.ruler.scale[pair], pck.radii(self.ruler.side[pair], self.alphas)
+        scale, radius = self.thresholds.scale[pair], pck.radii(self.thresholds.side[pair], self.alphas)
         distance = self._distance(method)
         right = pck.correct(distance, radius)
         predicted = measured.predicted[questions.common] * scale
-        mirror = np.full(predicted.shape, np.nan) if self.likes is None else self.likes.mirror_xy * scale
+        mirror = np.full(predicted.shape, np.nan)
+        if self.symmetry is not None:
+            mirror = self.symmetry.mirror_xy * scale
         return Answers(
             questions.category,
             questions.pair,
             questions.common,
             right,
             confused=lands_on_another(predicted, self.landmarks[pair] * scale[:, None], radius, right),
-            mirrored=pck.distances(predicted, mirror) < distance,
-            sided=~np.isnan(mirror[:, 0]),
+            nearer_to_mirror=pck.distances(predicted, mirror) < distance,
+            mirror_visible=~np.isnan(mirror[:, 0]),
             counted=~np.isnan(predicted[:, 0]),
             positive=measured.positive,
             negative=measured.negative,
         )
 
     def _distance(self, method: str) -> Floats:
-        """Distances `(C,)` to the truth, in the ruler's frame."""
+        """Distances `(C,)` to the truth, in the thresholds' frame."""
         points = self.questions.common
-        scale = self.ruler.scale[self.questions.pair[points]]
+        scale = self.thresholds.scale[self.questions.pair[points]]
         return pck.distances(
             self.measured[method].predicted[points] * scale, self.questions.xy[points] * scale
         )

@@ -26,7 +26,7 @@ AWARE, OTHER = "aware", "other"
 
 @dataclass(frozen=True)
 class Symmetry:
-    """What is known of C points by their likes.
+    """What is known of C points by the keypoints that look alike.
 
     Attributes:
         mirror_xy: `(C, 2)` the mirror keypoint in the target, NaN where it is hidden or there is none.
@@ -40,7 +40,7 @@ class Symmetry:
 
 
 def symmetry(questions: Questions, tables: Tables, groups: KeypointGroups) -> Symmetry:
-    """Look up the likes of all points that are visible in both images."""
+    """Look up what looks like each of the points that are visible in both images."""
     visible = tables.keypoints.loc[tables.keypoints["visible"] == 1, ["image_id", "keypoint_id", "x", "y"]]
     visible = visible.merge(tables.images[["image_id", "category"]], on="image_id")
     pair = questions.pair[questions.common]
@@ -52,11 +52,13 @@ def symmetry(questions: Questions, tables: Tables, groups: KeypointGroups) -> Sy
     mirror = np.where(np.isnan(xy[:, 0]), ONE, BOTH).astype(object)
     mirror[[key not in groups.mirror for key in keys]] = UNPAIRED
     shown = counts_by_group(visible, groups)
-    likes = shown.reindex(list(zip(target, [groups.group.get(key, "") for key in keys], strict=True)))
-    return Symmetry(xy, mirror, np.where(likes.to_numpy(np.float64) >= 2, AWARE, OTHER).astype(object))
+    alike = shown.reindex(list(zip(target, [groups.group.get(key, "") for key in keys], strict=True)))
+    return Symmetry(xy, mirror, np.where(alike.to_numpy(np.float64) >= 2, AWARE, OTHER).astype(object))
 
 
 def statistic(answers: Answers) -> Statistic:
     """Percent of left/right errors among the points whose mirror keypoint the target shows too."""
-    wrong, sided = (answers.per_pair(own[:, None]) for own in (answers.mirrored, answers.sided))
-    return lambda weights: {"mirrored": percent(weights @ wrong, (weights @ sided)[:, 0])}
+    wrong, paired = (
+        answers.per_pair(own[:, None]) for own in (answers.nearer_to_mirror, answers.mirror_visible)
+    )
+    return lambda weights: {"mirrored": percent(weights @ wrong, (weights @ paired)[:, 0])}

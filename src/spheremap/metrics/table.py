@@ -46,7 +46,7 @@ def format_file(path: Path) -> tuple[str, list[str]]:
         current = path.with_name(SCORES)
         scores = read_scores(current)
         parts = [show(facts, scores) for show in (format_metrics, format_intervals)]
-        parts += [format_gaps(scores), format_likes(scores)]
+        parts += [format_gaps(scores), format_left_right(scores)]
         if WEIGHT_SWEEP in files:
             current = path.with_name(WEIGHT_SWEEP)
             parts.append(format_sweep(pd.read_csv(current)))
@@ -112,7 +112,7 @@ def format_gaps(scores: pd.DataFrame) -> str:
     return _by_method(gaps, f"pck_point@{alpha}", "gap", f"PCK@{alpha} per point by azimuth gap, in bins")
 
 
-def format_likes(scores: pd.DataFrame) -> str:
+def format_left_right(scores: pd.DataFrame) -> str:
     """PCK per point by what else the target shows, and left/right errors; empty where that is not known."""
     alpha = alphas_of(_any(leaves(scores)))[0]
     parts = []
@@ -132,10 +132,15 @@ def format_likes(scores: pd.DataFrame) -> str:
 
 def _by_method(frame: pd.DataFrame, score: str, corner: str, title: str) -> str:
     """Methods against groups."""
-    values = frame.pivot(index="method", columns="group", values=score)
-    counts = frame.groupby("group")["n_points"].first()
+    groups = list(dict.fromkeys(frame["group"]))
+    values = frame.pivot(index="method", columns="group", values=score)[groups]
     cells = [[name, *(_number(value) for value in values.loc[name])] for name in frame["method"].unique()]
-    lines = _align([[corner, *values.columns], *cells, ["points", *map(str, counts[values.columns])]], 10)
+    # where predictions are missing, methods have answered different points
+    counts = (
+        sorted({min(own), max(own)}) for own in (frame["n_points"][frame["group"] == g] for g in groups)
+    )
+    points = ["–".join(map(str, ends)) for ends in counts]
+    lines = _align([[corner, *groups], *cells, ["points", *points]], 10)
     return "\n".join([title, "", *lines])
 
 

@@ -19,7 +19,7 @@ from spheremap.methods.engine.queries import build_queries, with_common_keypoint
 from spheremap.methods.engine.readout import best_patch
 from spheremap.methods.fused import FEATURES, SPHERE, Fused
 from spheremap.metrics.pck import correct, distances, radii
-from spheremap.metrics.ruler import make_ruler
+from spheremap.metrics.thresholds import make_thresholds
 from spheremap.model.head import Head
 
 
@@ -49,8 +49,8 @@ class Validation:
     ) -> None:
         self._cache, self._queries, self._learning = cache, build_queries(cache, tables, pairs), learning
         self._device = given.get("device", "cpu")
-        ruler = make_ruler(tables, self._queries, cache.boxes[self._queries.target])
-        self._radius = radii(ruler.side[self._queries.pair], (alpha,))
+        thresholds = make_thresholds(tables, self._queries, cache.boxes[self._queries.target])
+        self._radius = radii(thresholds.side[self._queries.pair], (alpha,))
         fixed = {part: weight for part, weight in method.parts().items() if weight and part != learning}
         self._weight = method.parts()[learning]
         blocks = Comparison(cache, list(fixed), **given).blocks(self._queries)

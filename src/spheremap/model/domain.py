@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from spheremap.kernels.vectors import unit
 
 
-def summarise(tokens: Tensor, inside: Tensor) -> Tensor:
+def token_deviation(tokens: Tensor, inside: Tensor) -> Tensor:
     """How the tokens of each image vary over its patches: `(B, D)`.
 
     The standard deviation of each channel of the tokens at unit length, which tells drawings from photographs

@@ -26,7 +26,6 @@ from spheremap.model.training.batches import Views
 if TYPE_CHECKING:
     from spheremap.methods.adapted import Adapted
 
-COLUMNS = ("step", "loss", "matches", "kept", "pck_point")
 _BATCH = 32  # views mapped to the sphere at once
 
 
@@ -34,10 +33,10 @@ def adapt(config: "Adapted", fitting: Fitting) -> Fitted:
     """Train an adapter; a run that was stopped goes on from its state to the same result.
 
     It is scored before the first step, every `config.validate_every` steps and at the end. The best is kept,
-    and be it the identity of step 0; without validation pairs it is the last. The curve has the columns
-    `COLUMNS`: means since the row before of the loss per match, the matches per step and the share of the
-    foreground patches of a view that find a match in another view of the chain; and the score, empty where
-    it was not measured.
+    even if that is step 0, the identity; without validation pairs it is the last. The curve has the columns
+    step; means since the row before of the loss per match (`loss`), the matches per step (`matches`) and the
+    share of the foreground patches of a view that find a match in another view of the chain (`kept`); and the
+    score (`pck_point`), empty where it was not measured.
 
     Raises:
         InputError: if no chain can be built, or a validation score is not a number.
@@ -71,7 +70,7 @@ def adapt(config: "Adapted", fitting: Fitting) -> Fitted:
         drawn = chains.of_step(number, config.batch, config.seed)
         return _step(adapter, optimiser, views, points, targets, drawn, config, number)
 
-    course = Course("adapting", COLUMNS[1:-1], 4, step, _row)
+    course = Course("adapting", ("loss", "matches", "kept"), 4, step, _row)
     return fit(adapter, optimiser, course, config, fitting, validator)
 
 

@@ -61,8 +61,8 @@ def fit(
 ) -> Fitted:
     """Train a network; a run that was stopped goes on from its state to the same result.
 
-    It is scored before the first step, every `validate_every` steps and at the end. The best is kept, and be
-    it that of step 0; without a validator it is the last.
+    It is scored before the first step, every `validate_every` steps and at the end. The best is kept,
+    even if that is step 0; without a validator it is the last.
 
     Raises:
         InputError: if a validation score is not a number.

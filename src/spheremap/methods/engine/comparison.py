@@ -225,7 +225,7 @@ class Comparison:
             yield from self._category(queries, pairs, reader)
 
     def _category(self, queries: Queries, pairs: slice, reader: "_Reader") -> Iterator[Block]:
-        members = list(dict.fromkeys(each for method in self.methods for each in method.members()))
+        members = list(dict.fromkeys(each for method in self.methods for each in method.made_of()))
         parts = list(dict.fromkeys(part for method in self.methods for part in method.parts()))
         of_sources = dict.fromkeys([*parts, *(part for each in members for part in each.further_parts())])
         category = str(queries.category[pairs.start])

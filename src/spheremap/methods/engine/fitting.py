@@ -133,7 +133,7 @@ def load_published(
     Raises:
         InputError: if one cannot be had, or takes tokens of another width.
     """
-    members = dict.fromkeys(member for method in methods for member in method.members())
+    members = dict.fromkeys(member for method in methods for member in method.made_of())
     theirs = [member for member in members if type(member).load is not Method.load]
     return {member: member.load(dim).to(device).eval() for member in theirs}
 

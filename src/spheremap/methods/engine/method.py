@@ -105,11 +105,11 @@ class Method:
         """
         return readout(similarity, best, grid)
 
-    def members(self) -> Iterator["Method"]:
+    def made_of(self) -> Iterator["Method"]:
         """All methods that it is made of, and itself."""
         of = getattr(self, "of", ())
         for method in of if isinstance(of, tuple) else (of,):
-            yield from method.members()
+            yield from method.made_of()
         yield self
 
 

@@ -17,9 +17,8 @@ from spheremap.methods.engine.sampling import Sampling, sample_patches
 class Questions:
     """Q questions in P pairs: every keypoint visible in the source of a pair. Pairs without any are left out.
 
-    Pairs are sorted by (category, target, source) and questions by (pair, keypoint), whatever the order of
-    the
-    tables: results do not depend on it, and the pairs of one target lie together.
+    Pairs are sorted by (category, target, source) and questions by (pair, keypoint), whatever the order
+    of the tables: results do not depend on it, and the pairs of one target lie together.
     """
 
     source_id: NDArray[np.object_]  # (P,) image ids
@@ -121,7 +120,7 @@ def common_pairs(tables: Tables, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_common_keypoint(tables: Tables, pairs: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The same.
+    """As `common_pairs`.
 
     Raises:
         InputError: if there is none.

@@ -71,7 +71,9 @@ class Readout:
             torch.exp(-((places - middle.unsqueeze(1)) ** 2) / (2 * self.sigma**2))
             for places, middle in zip(along, (row, column), strict=True)
         )
-        near = down.unsqueeze(2) * across.unsqueeze(1) * similarity.view(-1, *grid)  # (R, rows, columns)
+        maps = similarity.view(-1, *grid)  # (R, rows, columns)
+        # far away the Gaussian is 0, and 0 times the minus infinity of a barred patch no number
+        near = (down.unsqueeze(2) * across.unsqueeze(1) * maps).masked_fill(maps.isneginf(), -torch.inf)
         weight = torch.softmax((near / self.temperature).flatten(1), dim=1).view(near.shape)
         means = weight.sum(dim=2) @ along[0], weight.sum(dim=1) @ along[1]
         return torch.stack(means, dim=1).cpu().numpy()

@@ -1,12 +1,13 @@
 """Some patches of each image, for what is estimated from a picture as a whole."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spheremap.base.errors import InputError
 from spheremap.methods.engine.comparison import Block, Images
 from spheremap.methods.engine.descriptors import at_unit_length
 from spheremap.methods.engine.method import Method
@@ -21,13 +22,26 @@ def evenly(among: NDArray[np.bool_], most: int) -> Tensor:
 
 
 def concatenated(images: Images, image: int, patches: Tensor, parts: Mapping[Method, float]) -> Tensor:
-    """`[√w d, …]` of some patches `(S, D')` of one of the images, on the CPU."""
-    described = (
+    """`[√w d, …]` of some patches `(S, D')` of one of the images, on the CPU.
+
+    Raises:
+        InputError: if there are no parts.
+    """
+    return _side_by_side(
         w**0.5 * at_unit_length(images.described(part)[image][patches]) for part, w in parts.items() if w
     )
-    return torch.cat(list(described), dim=1)
 
 
-def of_target(block: Block, parts: Mapping[Method, float]) -> Tensor:
-    """The same of all patches of a block's target `(N, D')`, on the device."""
-    return torch.cat([w**0.5 * block.whole(block.target, part) for part, w in parts.items() if w], dim=1)
+def whole(block: Block, image: int, parts: Mapping[Method, float]) -> Tensor:
+    """The same of all patches of an image `(N, D')` that `Block.whole` knows, on the device."""
+    return _side_by_side(w**0.5 * block.whole(image, part) for part, w in parts.items() if w)
+
+
+def _side_by_side(descriptors: Iterable[Tensor]) -> Tensor:
+    found = list(descriptors)
+    if not found:
+        raise InputError(
+            "a method compares the descriptors of another one, which has none",
+            fix="name a method with descriptors in `of`, not one that guesses",
+        )
+    return torch.cat(found, dim=1)

@@ -12,7 +12,7 @@ from spheremap.methods.engine.queries import Questions
 
 
 @dataclass(frozen=True)
-class Ruler:
+class Thresholds:
     """What turns places in the targets of P pairs into errors.
 
     Attributes:
@@ -24,13 +24,13 @@ class Ruler:
     side: NDArray[np.float64]
 
 
-def make_ruler(
+def make_thresholds(
     tables: Tables,
     questions: Questions,
     boxes: NDArray[np.float64],
     threshold: Threshold = "box",
     frame: Frame = "original",
-) -> Ruler:
+) -> Thresholds:
     """Prepare to measure.
 
     Args:
@@ -48,7 +48,7 @@ def make_ruler(
                          _floats(images, "y2") - _floats(images, "y1")], axis=1)  # fmt: skip
     else:
         size = np.stack([_floats(images, "width"), _floats(images, "height")], axis=1)
-    return Ruler(scale, (size * scale).max(axis=1))
+    return Thresholds(scale, (size * scale).max(axis=1))
 
 
 def _floats(frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
