@@ -27,8 +27,9 @@ announce:
 # the embedded data set from pictures to metrics; DVC records the run
 demo: announce env
 	snakemake --cores all
-	dvc commit --force --quiet
 	spheremap table results/metrics.json
+	@if git rev-parse --git-dir > /dev/null 2>&1; then dvc commit --force --quiet; \
+		else echo 'Not recorded by DVC: this folder is no Git repository.'; fi
 	@echo
 	@echo 'Next:'
 	@echo '  results/report.html                    open it in a browser: scores, spheres, an explorer of matches'
@@ -42,9 +43,9 @@ test test-slow coverage faults: export OMP_WAIT_POLICY = PASSIVE
 test: env
 	pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
-# what `make test` leaves out; the longest first, so that no worker is left alone with them
+# what `make test` leaves out; one process more than there are cores, since these tests often wait
 test-slow: env
-	pytest -n auto --dist loadfile --no-loadscope-reorder -m slow tests/workflow tests
+	pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder -m slow
 
 # what all tests together run of the code, commands and workflow included; lists the lines left out
 coverage: env

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -57,6 +58,65 @@ def test_a_reader_that_leaves_early_is_no_error(arguments: list[str]) -> None:
     os.close(write)
     assert done.stderr == ""
     assert done.returncode == 141 or "--help" in arguments  # argparse heeds no error of its own output
+
+
+def test_output_may_be_closed_or_lack_characters(tmp_path: Path) -> None:
+    command = shlex.join(spheremap_process("--version"))
+    assert subprocess.run(f"{command} >&-", shell=True, capture_output=True).stderr == b""
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "a.yaml").write_bytes(b"# \xe2\x86\x92 \xff\n")
+    told = subprocess.run(
+        spheremap_process("preset"), cwd=tmp_path, env=os.environ | {"PYTHONIOENCODING": "latin1"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def test_outputs_that_would_replace_inputs_or_one_another_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "training").mkdir()
+    for name in ("a", "metrics.json", "training/losses.csv"):
+        (tmp_path / name).write_text("mine")
+    a = tmp_path / "a"
+    shared = [f"--{name}={a}" for name in ("params", "tables", "images")]
+    trained = [*shared, f"--views={a}", f"--work={tmp_path}"]
+    report = ["report", *shared, f"--head={a}", f"--results={tmp_path}", "--out"]
+    b, c, d = (str(tmp_path / name) for name in "bcd")
+    for arguments in (
+        ["cache-index", "--shards", str(a), "--out", str(a)],
+        ["fit", *trained, "--method=m", f"--head={a}", "--out", str(a), "--curve", b],
+        ["train", *trained, "--out", b, "--losses", c, "--diagnostics", d, "--validation", d],
+        *([*report, str(tmp_path / name)] for name in ("a", "metrics.json", "training/losses.csv")),
+    ):
+        assert main(arguments) == 1
+        assert "would overwrite" in capsys.readouterr().err
+    assert a.read_text() == "mine"
+
+
+def test_a_table_of_the_project_s_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = "spheremap.metrics.table.format_file"
+    monkeypatch.setattr(told, lambda path: (str(path), []))
+    assert main(["table"]) == main(["table", "nix.json"]) == 1
+    assert "nix.json" in capsys.readouterr().err
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "metrics.json").touch()
+    for arguments in ([], ["results"], ["results/metrics.json"]):
+        run("table", *arguments)
+        assert capsys.readouterr().out == "results/metrics.json\n"
+
+
+def test_a_project_that_cannot_be_laid_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "file/sub", "link"):
+        assert main(["init", str(tmp_path / name)]) == 1
+        assert f"in: {tmp_path / name}" in capsys.readouterr().err
+    run("init", tmp_path / "my project")
+    assert f"cd '{tmp_path}/my project'" in capsys.readouterr().out
 
 
 def test_an_interruption_while_torch_is_imported_is_told_in_a_line(studio: Studio) -> None:

@@ -1,11 +1,15 @@
 """`spheremap doctor`: one screen, and nothing of the user in it."""
 
+import builtins
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 import torch
 from studio import run
+
+from spheremap.cli.doctor import _short
 
 
 def test_one_screen(
@@ -32,3 +36,24 @@ def test_one_screen(
     assert "password" not in out
     run("doctor", "--offline")
     assert "network" not in capsys.readouterr().out
+
+
+def test_a_torch_that_cannot_be_loaded_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = builtins.__import__
+
+    def broken(name: str, *rest: Any) -> Any:
+        if name == "torch":
+            raise OSError("libcublas.so.12: cannot open shared object file")
+        return load(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    run("doctor", "--offline")
+    assert "cannot be imported: libcublas" in capsys.readouterr().out
+
+
+def test_only_the_user_s_own_home_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert _short(Path("/home/ann/cache")) == "~/cache"
+    assert _short(Path("/home/anna/cache")) == "/home/anna/cache"

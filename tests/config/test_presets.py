@@ -13,7 +13,7 @@ from spheremap.base.errors import InputError
 from spheremap.cli import main
 from spheremap.config import EvaluateSlice
 from spheremap.config.presets import WHOLE, apply_preset
-from spheremap.config.slices import parse
+from spheremap.config.slices import parse, read_params
 from spheremap.methods import make_methods
 
 
@@ -88,13 +88,27 @@ def _keys(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
         yield from _keys(value, f"{name}.") if isinstance(value, dict) and name not in WHOLE else [name]
 
 
-@pytest.mark.parametrize("preset", ["train: {learning_rat: 1}", "- 1", "a: [", "nothing: {a: 1}"])
+@pytest.mark.parametrize(
+    "preset",
+    [
+        *("train: {learning_rat: 1}", "- 1", "a: [", "nothing: {a: 1}", "train:", "train: {steps: many}"),
+        *("features: {backbone: nix}", "dataset: {a: 1}"),
+    ],
+)
 def test_a_bad_preset_changes_nothing(preset: str, params: Path, tmp_path: Path) -> None:
     before = params.read_bytes()
     (tmp_path / "bad.yaml").write_text(preset)
     with pytest.raises(InputError, match=r"bad\.yaml"):
         apply_preset(tmp_path / "bad.yaml", params)
     assert params.read_bytes() == before
+
+
+def test_a_link_to_the_parameters_stays_one(root: Path, params: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.yaml").symlink_to(params)
+    changes = apply_preset(root / "presets" / "spair-71k.yaml", tmp_path / "link.yaml")
+    assert "train.gradient_clip: 1.0 → null" in changes
+    assert (tmp_path / "link.yaml").is_symlink()
+    assert read_params(params)["dataset"] == "spair-71k"
 
 
 def test_an_unknown_preset_names_the_known(

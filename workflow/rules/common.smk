@@ -12,12 +12,23 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from spheremap.config.methods import companions_of, entries_of, learning
 
+
+def own_weights(entry):
+    """The file of weights that the user keeps, to be watched for changes."""
+    path = entry.get("path") if entry.get("source", "file") == "file" else None
+    return [path] if path and Path(path).is_file() else []
+
+
 DATASET = config["dataset"]
 BACKBONE = config["features"]["backbone"]
 SOURCE = config["datasets"][DATASET]
 GROUPS = SOURCE.get("keypoint_groups")  # of the evaluation's concern alone
 LAYOUT = {key: value for key, value in SOURCE.items() if key != "keypoint_groups"}
 WEIGHTS = {key: config["backbones"][BACKBONE][key] for key in ("model", "weights")}
+# single files of the user's own that are read, by what they are
+OWN_GROUPS = [GROUPS] if GROUPS and Path(GROUPS).is_file() else []
+OWN_WEIGHTS = own_weights(WEIGHTS["weights"])
+OWN_MASK_WEIGHTS = own_weights(SOURCE.get("masks", {}).get("weights", {}))
 
 CANONICAL = f"data/{DATASET}/canonical"
 FEATURES = f"data/{DATASET}/features"
@@ -139,7 +150,7 @@ def hold_folder():
 def downloads(entry):
     """Names of the downloads that a data set needs, those of the one it borrows from included."""
     names = list(entry.get("download", []))
-    if "borrow" in entry:
+    if entry.get("borrow"):
         names += [
             name for name in downloads(entry["borrow"]["entry"]) if name not in names
         ]
@@ -147,11 +158,11 @@ def downloads(entry):
 
 
 # `logged FILE COMMAND...` shows what a command says on its way in the terminal and keeps it in the log;
-# `together N ARGUMENTS...` is `spheremap ARGUMENTS...` in N processes
+# `together N ARGUMENTS...` is `spheremap ARGUMENTS...` in N processes; torchrun would leave empty logs in /tmp
 shell.prefix(
     "set -euo pipefail; "
     'command -v spheremap > /dev/null || {{ export PYTHONPATH=src; spheremap() {{ python -m spheremap "$@"; }}; }}; '
-    'together() {{ if [ "$1" -gt 1 ]; then torchrun --standalone --nproc-per-node "$1" -m spheremap "${{@:2}}"; '
+    'together() {{ if [ "$1" -gt 1 ]; then torchrun --standalone --log-dir /dev/null --nproc-per-node "$1" -m spheremap "${{@:2}}"; '
     'else spheremap "${{@:2}}"; fi; }}; '
     'logged() {{ "${{@:2}}" 2> >(tee "$1" >&2); }}; '
 )

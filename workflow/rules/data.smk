@@ -78,6 +78,7 @@ else:
             masks=params_slice(
                 "masks", SOURCE["masks"], f"{CANONICAL}/masks.params.json"
             ),
+            weights=OWN_MASK_WEIGHTS,
             downloads=expand(DOWNLOADED, name=downloads(SOURCE)),
         output:
             tables=TABLES,

@@ -48,7 +48,7 @@ rule evaluate:
             },
             f"{RESULTS}/evaluate.params.json",
         ),
-        groups=[GROUPS] if GROUPS and Path(GROUPS).is_file() else [],
+        groups=OWN_GROUPS,
         tables=TABLES,
         provenance=f"{CANONICAL}/provenance.json",
         images=cache_files("images"),

@@ -7,6 +7,7 @@ rule weights:
         params=params_slice(
             f"weights-{BACKBONE}", WEIGHTS, f"models/backbones/{BACKBONE}.params.json"
         ),
+        own=OWN_WEIGHTS,
     output:
         weights=BACKBONE_FILE,
         params=f"models/backbones/{BACKBONE}.params.json",

@@ -12,12 +12,17 @@ PATH_KEYS = {
     "spair_u": ["root", "spair"],
     "ap10k": ["root", "crowd_list"],
 }
+WATCHED = {
+    "data": list(OWN_MASK_WEIGHTS),
+    "weights": OWN_WEIGHTS,
+    "evaluate": OWN_GROUPS,
+}
 RECENT = 2e9  # ns; a file may change twice under one time stamp, if the first change is as young as this
 
 
 def own_paths(entry):
     """Files and folders of a data set, and of the one it borrows from, that no download brings."""
-    paths = own_paths(entry["borrow"]["entry"]) if "borrow" in entry else []
+    paths = own_paths(entry["borrow"]["entry"]) if entry.get("borrow") else []
     if entry["layout"] == "shapes" or "download" in entry:
         return paths
     for key in PATH_KEYS.get(entry["layout"], ["root"]):
@@ -78,8 +83,8 @@ def digest_of(found, memory):
     return whole.hexdigest()
 
 
-def watch(paths):
-    """List files and folders among the dependencies of DVC's stage `data`, so that `dvc repro` sees changes in them."""
+def watch():
+    """List the user's own files and folders among the dependencies of DVC's stages, so that `dvc repro` sees changes."""
     path = Path("dvc.yaml")
     if not path.exists():
         return
@@ -87,20 +92,21 @@ def watch(paths):
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 4096
     content = yaml.load(path)
-    stage = content["stages"]["data"]
-    missing = [name for name in paths if name not in stage.get("deps", [])]
-    if missing:
-        if "deps" not in stage:
-            stage.insert(1, "deps", [])
-        stage["deps"] += missing
+    news = []
+    for name, paths in WATCHED.items():
+        stage = content["stages"][name]
+        missing = [path for path in paths if path not in stage.get("deps", [])]
+        if missing:
+            if "deps" not in stage:
+                stage.insert(1, "deps", [])
+            stage["deps"] += missing
+            news.append(f"stage `{name}` depends on {', '.join(missing)}")
+    if news:
         partial = path.with_suffix(f".{os.getpid()}.partial")
         with partial.open("w", encoding="utf-8") as stream:
             yaml.dump(content, stream)
         partial.replace(path)
-        print(
-            f"dvc.yaml: stage `data` depends on {', '.join(missing)} from now on",
-            file=sys.stderr,
-        )
+        print(f"dvc.yaml: {'; '.join(news)} from now on", file=sys.stderr)
 
 
 def own_files(record):
@@ -135,5 +141,5 @@ def own_files(record):
             f"{error.filename} cannot be read: {error.strerror} (a file of datasets.{DATASET})"
         )
     told.write_text(json.dumps(own))
-    watch([*paths, *links])
+    WATCHED["data"] += [*paths, *links]
     return own

@@ -10,9 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from spheremap.base.about import own_version
 from spheremap.base.errors import ProvenanceError
 
-_PACKAGES = ("spheremap", "torch", "timm", "numpy")
+_PACKAGES = ("torch", "timm", "numpy")
 
 
 def provenance(
@@ -30,7 +31,7 @@ def provenance(
         "params": _plain(dict(params)),
         "params_sha256": digest(params),
         "inputs": dict(inputs or {}),
-        "versions": {package: version(package) for package in _PACKAGES},
+        "versions": {"spheremap": own_version(), **{package: version(package) for package in _PACKAGES}},
     }
 
 

@@ -5,6 +5,7 @@ Modules import at their top only what is quick to import: `spheremap --help` rea
 
 import argparse
 import importlib
+import io
 import os
 import pkgutil
 import select
@@ -35,12 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     speaker = " ".join(["spheremap", *arguments[:1]])
     # read by PyTorch: large arrays on large pages (Linux); caching and training are about a tenth faster
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to stop
     try:
         with lasting_interrupts():
             try:
                 _run(arguments)
             finally:
-                sys.stdout.flush()  # a reader that has gone is noticed here, not when Python ends
+                if sys.stdout is not None:  # closed by `>&-`
+                    sys.stdout.flush()  # a reader that has gone is noticed here, not when Python ends
     except SpheremapError as error:
         print(f"{speaker}: {error}", file=sys.stderr)
         return 1
@@ -96,7 +100,7 @@ def _at_home(value: Any) -> Any:
 def _nobody_reads() -> bool:
     """Whether standard output or error is a pipe without a reader; if so, nothing more is written there."""
     poll = select.poll()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         poll.register(stream.fileno(), 0)
     gone = [number for number, event in poll.poll(0) if event & select.POLLERR]
     with open(os.devnull, "w") as nothing:  # noqa: PTH123

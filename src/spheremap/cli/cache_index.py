@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check the shards and write the index."""
+    from spheremap.base.files import check_outputs
     from spheremap.features.cache.index import write_index
 
+    check_outputs({"--out": args.out}, args.shards)
     records = write_index(args.shards, args.out)
     print(f"{args.out}: {records} records in {len(args.shards)} shards")

@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _short(path: Path) -> str:
     """A path without the name of the user."""
-    text, home = str(path), str(Path.home())
-    return "~" + text.removeprefix(home) if home != "/" and text.startswith(home) else text
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if home != Path("/") and path.is_relative_to(home) else str(path)
 
 
 def _cores() -> int:
@@ -77,7 +77,7 @@ def _torch() -> Iterator[tuple[str, str]]:
 
     try:
         import torch
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: a library of CUDA is not there
         yield "torch", f"cannot be imported: {error}"
         return
     triton = f"Triton {version('triton')}" if importlib.util.find_spec("triton") else "no Triton"

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from spheremap.base.device import choose_device, deterministic, exact_convolutions
-    from spheremap.base.files import exclusive, sha256_file, write_csv
+    from spheremap.base.files import check_outputs, exclusive, sha256_file, write_csv
     from spheremap.base.provenance import digest, provenance
     from spheremap.config import FitSlice
     from spheremap.config.methods import entries_of, learning
@@ -42,12 +42,15 @@ def run(args: argparse.Namespace) -> None:
     from spheremap.metrics.validation import make_fitted_validation
     from spheremap.model.head import load_head
 
+    check_outputs(
+        {"--out": args.out, "--curve": args.curve}, [args.params, args.head, *args.views, *args.images]
+    )
     params = read_slice(args.params, FitSlice)
     (method,) = make_methods(params.methods, [args.method]).values()
     if args.method not in learning(params.methods, [args.method]):
         raise InputError("this method does not learn", where=args.params, found=args.method)
     device = choose_device(args.device)
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(max(1, args.threads))
     tables = read_tables(args.tables)
     inputs = tables_digest(args.tables)
     head = load_head(args.head, device)

@@ -1,6 +1,8 @@
 """`spheremap init`: a folder in which Snakemake and DVC run."""
 
 import argparse
+import shlex
+import shutil
 from pathlib import Path
 
 from spheremap.base.errors import InputError
@@ -22,7 +24,13 @@ def run(args: argparse.Namespace) -> None:
     from spheremap.base.template import lay_project
 
     folder: Path = args.folder
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            "there can be no folder", where=folder, found=error.strerror, fix="name another"
+        ) from error
+    if any(folder.iterdir()):
         raise InputError(
             "there is something already",
             where=folder,
@@ -32,9 +40,7 @@ def run(args: argparse.Namespace) -> None:
     lay_project(folder)
     config = folder / ".dvc" / "config"
     if not args.dvc:
-        config.unlink()
-        (folder / ".dvc" / ".gitignore").unlink()
-        config.parent.rmdir()
+        shutil.rmtree(config.parent)
     elif not args.git:
         config.write_text(config.read_text().replace("[core]\n", "[core]\n    no_scm = true\n", 1))
     if args.git:
@@ -44,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     run_it = "dvc repro" if args.dvc else "snakemake --cores all"
     print(
         f"{folder}: a project with the demonstration's settings. Next:\n"
-        f"  cd {folder}\n"
+        f"  cd {shlex.quote(str(folder))}\n"
         "  spheremap preset        # lists groups of settings; params.yaml has all of them, with comments\n"
         f"  {run_it}"
     )

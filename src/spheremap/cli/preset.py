@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     names = preset_names(args.presets)
     if args.name is None and names:
         for name in names:
-            first = (args.presets / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+            first = (args.presets / f"{name}.yaml").read_text("utf-8", "replace").partition("\n")[0]
             print(f"{name:30}{first.removeprefix('# ')}")
         return
     if args.name not in names:

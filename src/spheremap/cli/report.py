@@ -27,10 +27,13 @@ def run(args: argparse.Namespace) -> None:
     """Write the page."""
     import torch
 
+    from spheremap.base.files import check_outputs
     from spheremap.config import ReportSlice
     from spheremap.config.slices import read_slice
     from spheremap.report.build import build_report
 
+    results = [*args.results.glob("*.csv*"), *args.results.glob("*.json"), *args.results.glob("training/*")]
+    check_outputs({"--out": args.out}, [args.params, args.head, *args.images, *results])
     torch.set_num_threads(1)  # sums, and so colours, must not depend on the machine's number of cores
     build_report(
         args.out,

@@ -36,9 +36,13 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from spheremap.base.device import deterministic
-    from spheremap.base.files import exclusive
+    from spheremap.base.files import check_outputs, exclusive
     from spheremap.model.training.distributed import join, processes_here, rank, wait
 
+    outputs = ("out", "losses", "diagnostics", "validation")
+    check_outputs(
+        {f"--{name}": getattr(args, name) for name in outputs}, [args.params, *args.views, *args.images]
+    )
     with deterministic(), join(args.device) as device:
         torch.set_num_threads(max(1, args.threads // processes_here()))
         with exclusive(args.work / "lock") if rank() == 0 else nullcontext():

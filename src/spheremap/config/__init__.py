@@ -4,18 +4,20 @@ A section is a class of the modules here; a new one is a field of `Params`.
 """
 
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from spheremap.base.errors import InputError
 from spheremap.config.backbone import Backbone, Features
 from spheremap.config.credit import Credit
 from spheremap.config.data_sets import Download, Entry, Terms, without_its_own
-from spheremap.config.fields import STRICT, Count, Name, Named, one_of
+from spheremap.config.fields import STRICT, Count, Name, Named, NamedWithoutDot, need, one_of
 from spheremap.config.learning import Train
-from spheremap.config.methods import Entries, MethodEntry, Methods
+from spheremap.config.methods import Entries, MethodEntry, Methods, learns, made_of
 from spheremap.config.scoring import Evaluate, Report
 from spheremap.config.slices import parse, read_params
 
@@ -29,9 +31,11 @@ class Params:
         description="Where networks run; no property of the result."
     )
     processes: Count = Field(description="Processes that train together, each on a GPU of its own.")
-    datasets: Named[Entry] = Field(description="Data sets: how their files are arranged, and where they lie.")
+    datasets: NamedWithoutDot[Entry] = Field(
+        description="Data sets: how their files are arranged, and where they lie."
+    )
     downloads: Named[Download] = Field(description="Where data sets come from; named by their `download`.")
-    backbones: Named[Backbone] = Field(description="ViTs of timm, and what is taken from them.")
+    backbones: NamedWithoutDot[Backbone] = Field(description="ViTs of timm, and what is taken from them.")
     features: Features = Field(description="What is cached of the backbone.")
     train: Train = Field(description="The spherical head.")
     methods: Methods = Field(description="What is compared: a file of spheremap.methods and its parameters.")
@@ -59,9 +63,12 @@ class Params:
             one_of(name, self.methods, "evaluate.methods", "methods")
         one_of(self.evaluate.sweep.method, self.methods, "evaluate.sweep.method", "methods")
         for method, entry in self.methods.items():
-            of = entry.get("of", [])
-            for name in [of] if isinstance(of, str) else of:
+            for name in made_of(entry):
                 one_of(name, self.methods, f"methods.{method}.of", "methods")
+        try:
+            TopologicalSorter({name: made_of(entry) for name, entry in self.methods.items()}).prepare()
+        except CycleError as error:
+            need(False, f"methods: expected none made of itself, found {' of '.join(error.args[1][::-1])}")
         for name in self.report.compare:
             one_of(name, self.evaluate.methods, "report.compare", "evaluate.methods")
         return self
@@ -126,7 +133,16 @@ def check_params(params: Mapping[str, Any], where: Path | str = "params.yaml") -
         told["datasets"] = {name: without_its_own(entry) for name, entry in told["datasets"].items()}
     checked: Params = parse(told, Params, where=where)
     sweep = checked.evaluate.sweep
-    for value in sweep.values:  # as if it stood in the method's entry
+    kind = checked.methods[sweep.method]["kind"]
+    if sweep.values and learns(kind):
+        raise InputError(
+            "a method that learns would have to be fitted for each value of a sweep",
+            where=where,
+            expected="evaluate.sweep.method: one that does not learn, or one made of it",
+            found=f"{sweep.method}, of kind {kind}",
+            fix="name another method, or leave evaluate.sweep.values empty",
+        )
+    for value in sweep.numbers:  # as if it stood in the method's entry
         entry = checked.methods[sweep.method] | {sweep.parameter: value}
         parse(entry, MethodEntry, where=where, key=f"evaluate.sweep: methods.{sweep.method}")
     return checked

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field
 
+from spheremap.base.errors import did_you_mean
+
 # unknown keys are errors; so are texts for numbers, 1.0 for 1, NaN and infinity
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, regex_engine="python-re")
 
@@ -35,8 +37,9 @@ def need(ok: bool, expected: str) -> None:
 
 
 def one_of(name: str, names: Iterable[str], key: str, section: str) -> None:
-    """Refuse a name that a section of params.yaml lacks."""
-    need(name in names, f"{key} is {name!r}, expected one of {', '.join(names)} (the entries of {section!r})")
+    """Refuse a name that a section of params.yaml, or a folder, lacks."""
+    advice = did_you_mean(name, names, f"expected one of {', '.join(names)}")
+    need(name in names, f"{key} is {name!r}, which is not among {section}; {advice}")
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -47,12 +50,27 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
 # becomes part of file names and of the shell's commands; in Python, $ alone would let a newline through
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)"
+_WITHOUT_DOT = r"^[A-Za-z0-9][A-Za-z0-9_-]*$(?!\n)"
+_SHA256 = r"^[0-9a-f]{64}$(?!\n)"
+_ROOT = "^(?!~)[^{}]+$"  # Snakemake takes braces for wildcards, and ~ for a name
+# pattern -> what messages say in its place
+MEANING = {
+    _NAME: "letters, digits, '.', '_' and '-', the first a letter or digit",
+    _WITHOUT_DOT: "letters, digits, '_' and '-', the first a letter or digit",
+    _SHA256: "64 digits of hexadecimal",
+    _ROOT: "a path without braces that does not begin with ~",
+}
+Name = Annotated[str, Field(pattern=_NAME)]
+Sha256 = Annotated[str, Field(pattern=_SHA256)]
+Root = Annotated[str, Field(pattern=_ROOT)]
 Ascending = Annotated[tuple[T, T], AfterValidator(_ascending)]
 Distinct = Annotated[tuple[T, ...], Field(json_schema_extra={"uniqueItems": True}), AfterValidator(_distinct)]
 Some = Annotated[
     tuple[T, ...], Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(_distinct)
 ]
 Named = Annotated[dict[Name, T], Field(json_schema_extra={"additionalProperties": False})]
+# dvc.yaml asks for an entry by its name, and takes a dot for the way to a key
+WithoutDot = Annotated[str, Field(pattern=_WITHOUT_DOT)]
+NamedWithoutDot = Annotated[dict[WithoutDot, T], Field(json_schema_extra={"additionalProperties": False})]
 Split = Literal["train", "val", "test"]

@@ -8,8 +8,7 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from spheremap.base.choices import Backend, Precision
-from spheremap.base.errors import did_you_mean
-from spheremap.config.fields import STRICT, Count, Natural, NotNegative, Positive, Seed, Share, need
+from spheremap.config.fields import STRICT, Count, Natural, NotNegative, Positive, Seed, Share, need, one_of
 
 Decay = Literal["none", "cosine"]
 Keep = Literal["best", "last"]
@@ -33,13 +32,8 @@ def _files(folder: str) -> list[str]:
     return sorted(path.stem for path in (Path(__file__).parents[1] / "model" / folder).glob("[!_]*.py"))
 
 
-def _need_known(what: str, name: str, known: list[str]) -> None:
-    advice = did_you_mean(name, known, f"expected one of {', '.join(known)}")
-    need(name in known, f"unknown {what} {name!r}; {advice}")
-
-
 def _is_head(name: str) -> str:
-    _need_known("head", name, head_files())
+    one_of(name, head_files(), "head", "model/heads")
     return name
 
 
@@ -48,7 +42,7 @@ def _complete(weights: dict[str, float]) -> dict[str, float]:
     missing = [name for name in LOSS_WEIGHTS if name not in weights]
     need(not missing, f"missing: {', '.join(missing)}")
     for name in weights:
-        _need_known("loss", name, loss_files())
+        one_of(name, loss_files(), "loss", "model/losses")
     need(
         not weights.get("order") or bool(weights.get("anchor")),
         "order turns about the axis that anchor settles: give both",

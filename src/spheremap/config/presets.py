@@ -1,15 +1,17 @@
 """Named groups of settings that are written into params.yaml, so that what stands there is what runs."""
 
 import copy
+import json
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from spheremap.base.errors import InputError
 from spheremap.base.files import atomic_path
+from spheremap.config import check_params
+from spheremap.config.slices import read_params
 
 WHOLE = ("train.weights",)  # mappings that are one value: what the preset does not name is not left behind
 
@@ -21,14 +23,17 @@ def apply_preset(preset: Path, params: Path) -> list[str]:
         The changes, as lines "key: old → new".
 
     Raises:
-        InputError: if a file cannot be read or the preset names a key that `params` does not have.
+        InputError: if a file cannot be read, the preset names a key that `params` does not have, or the
+            parameters could not be used with it.
     """
     round_trip = YAML(typ="rt")  # builds plain values only
     round_trip.default_flow_style = False  # the form that DVC writes, too
-    document = _load(round_trip, params)
-    changes = _merge(document, _load(YAML(typ="safe"), preset), where=preset)
+    read_params(params)  # says what is wrong with it
+    document = round_trip.load(params.read_text(encoding="utf-8"))
+    changes = _merge(document, read_params(preset), where=preset)
+    check_params(document, where=f"{params} with {preset}")
     if changes:
-        with atomic_path(params) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        with atomic_path(params.resolve()) as temporary, temporary.open("w", encoding="utf-8") as stream:
             round_trip.dump(document, stream)
     return changes
 
@@ -45,7 +50,7 @@ def apply_to(params: Mapping[str, Any], preset: Path) -> dict[str, Any]:
         InputError: if the preset cannot be read or names a key that `params` does not have.
     """
     changed = copy.deepcopy(dict(params))
-    _merge(changed, _load(YAML(typ="safe"), preset), where=preset)
+    _merge(changed, read_params(preset), where=preset)
     return changed
 
 
@@ -56,7 +61,8 @@ def _merge(
     for key, value in source.items():
         if key not in target:
             raise InputError(f"the preset sets {prefix}{key}, which params.yaml does not have", where=where)
-        if isinstance(value, Mapping) and prefix + key not in WHOLE:
+        both = isinstance(value, Mapping) and isinstance(target[key], MutableMapping)
+        if both and prefix + key not in WHOLE:
             changes += _merge(target[key], value, where, f"{prefix}{key}.")
         elif target[key] != value:
             changes.append(f"{prefix}{key}: {_plain(target[key])} → {_plain(value)}")
@@ -65,18 +71,5 @@ def _merge(
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return str(dict(value))
-    return str(list(value)) if isinstance(value, list) else str(value)
-
-
-def _load(round_trip: YAML, path: Path) -> MutableMapping[str, Any]:
-    try:
-        document = round_trip.load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError("cannot read the file", where=path, found=error.strerror or str(error)) from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError("not a YAML file", where=path, found=str(error)) from error
-    if not isinstance(document, MutableMapping):
-        raise InputError("not a set of parameters", where=path, expected="a mapping of sections")
-    return document
+    """A value as YAML has it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

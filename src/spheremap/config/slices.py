@@ -13,6 +13,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 
 from spheremap.base.errors import InputError, did_you_mean
 from spheremap.base.files import read_json
+from spheremap.config.fields import MEANING
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ def read_params(path: Path | str) -> dict[str, Any]:
             "cannot read the parameters",
             where=path,
             found=error.strerror or str(error),
-            fix="run the command in the project's top folder, or name the file with --params",
+            fix="run the command in the project's top folder",
         ) from error
     except DuplicateKeyError as error:
         mark = error.problem_mark
@@ -53,7 +54,19 @@ def read_params(path: Path | str) -> dict[str, Any]:
         raise InputError("not a set of parameters", where=path, expected="a mapping of sections")
     if "__use_yte__" in params:
         raise InputError("__use_yte__ would have the file run code", where=path, fix="remove it")
+    number = next(_keys_that_are_not_text(params), None)
+    if number is not None:
+        raise InputError("a name is not text", where=path, found=str(number), fix="put it in quotes")
     return params
+
+
+def _keys_that_are_not_text(value: Any) -> Iterator[Any]:
+    """Keys that YAML reads as a number or a date."""
+    if isinstance(value, dict):
+        yield from (key for key in value if not isinstance(key, str))
+    if isinstance(value, dict | list):
+        for below in value.values() if isinstance(value, dict) else value:
+            yield from _keys_that_are_not_text(below)
 
 
 def read_slice(path: Path, spec: type[T]) -> T:
@@ -102,7 +115,7 @@ def _complaints(errors: ValidationError, schema: dict[str, Any], key: str) -> It
         place, around = _locate(loc, schema, [key] if key else [])
         kind, message, found = error["type"], error["msg"], error["input"]
         moved = MOVED.get(".".join(place))
-        if moved and kind in ("unexpected_keyword_argument", "dataclass_type"):
+        if moved and (kind == "unexpected_keyword_argument" or isinstance(found, list)):
             yield f"{'.'.join(place)}: moved; set {moved} instead"
         elif kind == "unexpected_keyword_argument":
             known = list(around.get("properties", {}))
@@ -116,6 +129,10 @@ def _complaints(errors: ValidationError, schema: dict[str, Any], key: str) -> It
             yield f"{'.'.join(place)}: missing"
         else:
             message = message.removeprefix("Value error, ").replace("Input should be", "expected")
+            if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] in MEANING:
+                message = f"expected {MEANING[error['ctx']['pattern']]}"
+            elif kind == "too_long":
+                message = f"expected {error['ctx']['max_length']} values"
             shown = "" if isinstance(found, dict) else f", found {found!r:.100}"
             yield ": ".join(filter(None, [".".join(place), message + shown]))
 
