@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=runs["seeds"])
     args = parser.parse_args(arguments)
 
-    commit = _commit()
+    if changed := _git("status", "--porcelain", "--", *CODE, *SETTINGS):
+        parser.error(f"every line names the commit that made it: commit these changes first\n{changed}")
+    commit = _git("rev-parse", "--short=12", "HEAD")
     results = PROJECT / "collected" / commit
     params = _lay_project()
     chosen = [name for name in args.datasets if _lies_here(name, runs["data_sets"][name], params)]
@@ -132,15 +134,9 @@ def _keep(results: Path, folder: Path) -> None:
     part.replace(folder)
 
 
-def _commit() -> str:
-    """The clone's commit, marked where code or settings differ from it."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
-
-    changed = git("status", "--porcelain", "--", *CODE, *SETTINGS)
-    return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_an_evaluation_s_predictions_score_the_same_to_the_last_digit(preset: Pa
     found = score_given(given, tables, params, boxes_of(cache), "made up", groups=GROUPS)
     pd.testing.assert_frame_equal(found.scores, without_kap(results.scores), check_exact=True)
     pd.testing.assert_frame_equal(found.predictions, results.predictions, check_exact=True)
-    assert found.facts == results.facts | {"protocol": f"given predictions; {params.ruler}"}
+    assert found.facts == results.facts | {"protocol": f"given predictions; {params.scoring_protocol}"}
 
 
 @pytest.mark.parametrize("kap_labels", ["centre", "corner"])
@@ -219,7 +220,7 @@ with open("mine.csv", "w", newline="") as file:
                 a, b = boxes[pair["source"]], boxes[pair["target"]]
                 u = b[0] + (x - a[0]) / (a[2] - a[0]) * (b[2] - b[0])
                 v = b[1] + (y - a[1]) / (a[3] - a[1]) * (b[3] - b[1])
-                u, v = min(max(u, -4), 68), min(max(v, -4), 68)
+                u, v = min(max(u, -4), 52), min(max(v, -4), 52)  # in the padding of either form
                 out.writerow([pair["source"], pair["target"] + ".jpg", keypoint, u, v])
                 total += 1
                 radius = 0.1 * max(b[2] - b[0], b[3] - b[1])
@@ -248,7 +249,7 @@ def test_a_foreign_program_scores_itself(project: Tables, tmp_path: Path, capsys
     assert {path.name for path in out.iterdir() if path.is_dir()} - {"pck"} == names
     for name, params in read_protocols("all").items():
         own = json.loads((out / name / "metrics.json").read_text())
-        assert own["protocol"].endswith(params.evaluate.ruler)
+        assert own["protocol"].endswith(params.evaluate.scoring_protocol)
     assert json.loads((out / "default" / "metrics.json").read_text()) == metrics
 
 
@@ -294,6 +295,11 @@ def test_what_is_wrong_is_a_clear_line(whole: list[dict], capsys) -> None:
     refused(lambda lines: [*lines, lines[0] | {"x": "3.25"}], "keypoints have two predictions")
     refused(lambda lines: [line | {"width": 840, "height": 840} for line in lines], "another resolution")
     refused(lambda lines: [{"a": 1}], "columns are missing", "keypoint_id")
+    for method in ("x y", "", "../p"):
+        refused(
+            lambda lines, name=method: [line | {"method": name} for line in lines], "method", repr(method)
+        )
+    refused(lambda lines: [line | {"method": "m" if i else ""} for i, line in enumerate(lines)], "''")
     for name, content in (("p.npz", b"PK"), ("p.txt", b""), ("p.json", b"{}"), ("p.pkl", b"\x80")):
         Path(name).write_bytes(content)
     shapes = ["--dataset", "shapes"]
@@ -301,9 +307,77 @@ def test_what_is_wrong_is_a_clear_line(whole: list[dict], capsys) -> None:
         *((name, [name, *shapes]) for name in ("p.npz", "p.txt", "p.json", "p.pkl", "nowhere.csv")),
         ("did you mean 'shapes'", ["mine.csv", "--dataset", "shape"]),
         ("sphericalmaps", ["mine.csv", *shapes, "--protocol", "mine"]),
+        ("--out", ["mine.csv", *shapes, "--out", "./results"]),
+        ("seed 1", ["mine.csv", *shapes, "--seed", "1"]),
     ):
         assert main(["score", *arguments]) == 1
         assert named in capsys.readouterr().err
+
+
+def test_the_file_is_looked_at_before_tables_are_made(whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(api, "make_tables")
+    Path("p.txt").write_bytes(b"")
+    for name in ("nowhere.csv", "p.txt"):
+        with pytest.raises(InputError, match=name):
+            api.score_predictions(Path(name), "shapes")
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("mine (1).csv", "mine-1"),
+        ("SD+DINOv2.csv", "SD-DINOv2"),
+        ("_mine.v2.csv", "mine.v2"),
+        ("0.5.csv", "0.5"),
+    ],
+)
+def test_a_file_names_method_and_folder(whole: list[dict], project: Tables, file: str, name: str) -> None:
+    shutil.copyfile("mine.csv", file)
+    assert list(read_predictions(Path(file), project)) == [name]
+    assert main(["score", file, "--dataset", "shapes"]) == 0
+    assert name in json.loads(Path(f"results/{name}-on-shapes/metrics.json").read_text())
+
+
+def test_places_of_keypoints_that_the_target_hides_do_not_count(
+    whole: list[dict], project: Tables, capsys
+) -> None:
+    points = project.keypoints[project.keypoints["visible"] == 1]
+    shown = set(zip(points["image_id"], points["keypoint_id"], strict=True))
+    pairs = project.pairs_of("test")[["source", "target"]].drop_duplicates().itertuples(index=False)
+    hidden = [
+        {"source": source, "target": target, "keypoint_id": k}
+        for source, target in pairs
+        for image, k in shown
+        if image == source and (target, k) not in shown
+    ]
+    assert len(hidden) > 0.1 * len(whole)
+    assert main(["score", "mine.csv", "--dataset", "shapes"]) == 0
+    outside = re.findall("mine: (.*) lie outside", capsys.readouterr().err)
+    for place in ("nan", "1e6"):
+        write(whole + [line | {"x": place, "y": place} for line in hidden])
+        Path("p.csv").replace("mine.csv")
+        assert main(["score", "mine.csv", "--dataset", "shapes", "--out", place]) == 0
+        assert re.findall("mine: (.*) lie outside", capsys.readouterr().err) == outside
+        files = [Path(folder, "scores.csv") for folder in (place, "results/mine-on-shapes")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_of_several_seeds_one_is_scored(whole: list[dict], project: Tables) -> None:
+    frame = pd.DataFrame(whole)
+    both = pd.concat([frame.assign(seed=seed, x=seed) for seed in (0, 10)])
+    both.to_csv("p.csv.xz", index=False)
+    with pytest.raises(InputError, match="--seed"):
+        read_predictions(Path("p.csv.xz"), project)
+    given = read_predictions(Path("p.csv.xz"), project, seed=10)["p"].frame
+    assert (len(given), set(given["x"])) == (len(whole), {10.0})
+    assert main(["score", "p.csv.xz", "--dataset", "shapes", "--seed", "0"]) == 0
+
+
+def test_if_everything_is_missing_nothing_is_written(whole: list[dict], capsys) -> None:
+    write([line | {"x": "nan"} for line in whole])
+    assert main(["score", "p.csv", "--dataset", "shapes", "--allow-missing", "--out", "out"]) == 1
+    assert "p.csv" in capsys.readouterr().err
+    assert not Path("out").exists()
 
 
 def test_what_is_missing_is_said_in_every_output(whole: list[dict], capsys) -> None:

@@ -137,7 +137,9 @@ def test_what_cannot_be_scored_is_named(project: Project, capfd: Capture) -> Non
     assert "nowhere.spheremap" in error("--model", "nowhere.spheremap", "--dataset", "own")
     assert "split 'test' of data set 'bare'" in error(*model, "--dataset", "bare")
     assert "--out" in error(*model, "--dataset", "own", "--out", "./results")
-    assert "sphere_weight" in error(*model, "--dataset", "own", "--sphere-weight", "1.5")
+    text = error(*model, "--dataset", "own", "--sphere-weight", "1.5")
+    assert "--sphere-weight" in text
+    assert "params.yaml" not in text
     assert everything_in("results") == before
 
 
@@ -151,8 +153,11 @@ def test_a_data_set_that_the_workflow_cannot_read(project: Project, capfd: Captu
 
 def test_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.chdir(tmp_path)
-    assert evaluate("own") == 1
-    assert "params.yaml" in capsys.readouterr().err
+    Path("p.csv").touch()
+    assert evaluate("own") == main(["score", "p.csv", "--dataset=own"]) == 1
+    text = capsys.readouterr().err
+    assert text.count("in: params.yaml") == 2
+    assert "--params" not in text  # which neither has in this form
 
 
 @pytest.mark.parametrize(

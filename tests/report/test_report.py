@@ -28,12 +28,15 @@ from world import entries, image_row, keypoint_row, make_tables, methods
 
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import sha256_file
+from spheremap.base.provenance import digest
 from spheremap.cli import main
 from spheremap.config import Evaluate as EvaluateParams
 from spheremap.config import Report as ReportParams
 from spheremap.config import ReportSlice
+from spheremap.config.slices import read_params
 from spheremap.data.tables import Tables, read_tables, write_tables
 from spheremap.features.cache.reader import FeatureCache
+from spheremap.features.cache.space import feature_space
 from spheremap.features.geometry import patch_centres, patch_of, square_box
 from spheremap.metrics.evaluate import evaluate
 from spheremap.metrics.results import write_results
@@ -91,8 +94,10 @@ class Project:
         tables = _make_tables(folder, rng, azimuths)
         write_tables(self.tables, tables, {"step": "test"})
         _write_cache(self.cache, tables, rng)
-        save_head(self.head, Head.initialise(DIM, CATEGORIES, seed=0), {})
         with FeatureCache.open([self.cache]) as cache:
+            trained = {"params": {"train": {"seed": 41}}, "best_step": 20}
+            trained["inputs"] = {"features": digest(feature_space(cache.provenance))}
+            save_head(self.head, Head.initialise(DIM, CATEGORIES, seed=0), trained)
             made = methods(*params.methods, params.sweep.method)
             scores = evaluate(cache, tables, load_head(self.head), params, dataset="toy", methods=made)
         write_results(self.results, scores, {"inputs": {"head": sha256_file(self.head)}})
@@ -148,8 +153,8 @@ def _write_cache(path: Path, tables: Tables, rng: np.random.Generator) -> None:
     sizes = tables.images[["width", "height"]].to_numpy()
     tokens = rng.normal(size=(len(sizes), GRID[0] * GRID[1], DIM)).astype(np.float16)
     boxes = np.stack([square_box(int(width), int(height)) for width, height in sizes])
-    entry = {"model": "vit_test", "block": 3, "facet": "token"}
-    made = {"params": {"features": {"backbone": "tiny"}, "backbone": entry}}
+    entry = {"model": "vit_test", "block": 3, "norm": False, "facet": "token"}
+    made = {"params": {"features": {"backbone": "tiny"}, "backbone": entry}, "inputs": {"weights": "0"}}
     write_cache(path, tokens, list(tables.images["image_id"]), boxes, GRID, made)
 
 
@@ -274,6 +279,7 @@ def test_the_headline_table_is_scores_csv(project: Project, html: str) -> None:
     shown = Reader(html).data_values[: len(expected)]
     assert shown == [(value, f"{value:.1f}") for value in expected]
     assert f"<dt>points</dt><dd>{facts['n_points']:,}</dd>" in html
+    assert "<dt>training seed</dt><dd>41</dd>" in html
 
 
 def test_texts_are_escaped_and_the_backbone_is_named(html: str) -> None:
@@ -472,6 +478,8 @@ def test_tables_by_group_have_scores_and_counts_of_all_methods(inputs: Inputs) -
     assert kap.groups == {"KAP@0.10": CATEGORIES}
     assert [cell.value for cell in kap.rows["chance"]] == frame["kap@0.10"].tolist()
     assert [cell.value for cell in pck.rows["chance"]] == frame["pck_point@0.10"].tolist()
+    assert [cell.value for cell in pck.counts["points"]] == frame["n_points"].tolist()
+    assert kap.counts == {}  # it asks about more
     assert by_likes(inputs) == []
     assert nearer_to_mirror(inputs) is None
     table = nearer_to_mirror(known)
@@ -704,10 +712,16 @@ def test_every_curve_has_a_colour_of_its_own(count: int) -> None:
 def test_losses_that_the_report_does_not_know_are_drawn() -> None:
     curves = {name: pd.DataFrame({"step": []}) for name in ("diagnostics", "validation")}
     columns = {"step": [10, 20], "epoch": [1, 1], "total": [1.5, 1.2], "viewpoint": [0.4, 0.2]}
-    (chart,) = _training_charts({**curves, "losses": pd.DataFrame(columns | {"left_right": [2.0, 1.0]})})
+    (chart,) = _training_charts({**curves, "losses": pd.DataFrame(columns | {"left_right": [2.0, 1.0]})}, 20)
     texts = texts_of(chart.drawing)
     assert {"total (weighted)", "relative viewpoint", "left right"} <= set(texts)
     assert "epoch" not in texts
+
+
+def test_the_head_that_was_kept_is_marked_though_another_was_better() -> None:
+    curve = pd.DataFrame({"step": [0, 1000, 2000, 3000], "pck_point": [50.0, 60.0, 58.0, 57.0]})
+    assert "kept: step 3000, 57.0 %" in texts_of(figures.validation(curve, 3000))
+    assert not any("kept" in text for text in texts_of(figures.validation(curve, None)))
 
 
 @pytest.mark.parametrize("count", [5, 12])
@@ -725,8 +739,9 @@ def test_methods_that_the_report_does_not_know_look_their_own_way(count: int) ->
 
 
 def test_every_method_looks_its_own_way() -> None:
-    legend = figures.legend(list(entries()))
-    assert len({dataclasses.astuple(entry) for entry in legend.values()}) == len(entries())
+    shipped = read_params(Path(__file__).parents[2] / "params.yaml")["methods"]
+    legend = figures.legend(list(shipped))
+    assert len({dataclasses.astuple(entry) for entry in legend.values()}) == len(shipped)
     for entry in legend.values():
         outline = np.array([point.split(",") for point in entry.marker.split()], dtype=float)
         assert np.abs(outline).max() <= 8  # half of what is said, and a corner

@@ -7,6 +7,7 @@ import benchmark_table
 import pages
 import pandas as pd
 import pytest
+import run as leaderboard
 import yaml
 from project import Project
 from studio import run
@@ -117,6 +118,13 @@ def test_lines_of_a_data_set_take_the_place_of_its_former_ones(
     assert benchmark_table.read_table()["data_set"].tolist()[-2:] == ["new", "new"]
 
 
+def test_uncommitted_changes_are_not_run(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(leaderboard, "_git", lambda *arguments: " M src/spheremap/changed.py")
+    with pytest.raises(SystemExit):
+        leaderboard.main([])
+    assert "changed.py" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_spheremap_score_gives_the_table_s_lines(
     table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -127,15 +135,16 @@ def test_spheremap_score_gives_the_table_s_lines(
     Project(tmp_path / "project").edit({f"datasets.shapes.{count}": 0 for count in counts})
     monkeypatch.chdir(tmp_path / "project")
     here = table[(table["source"] == benchmark_table.RUN_HERE) & (table["data_set"] == "shapes")]
+    here = here[here["method"].isin(["features", "fused", "supervised"])]
     stored = {
         method: pd.read_csv(benchmark_table.PREDICTIONS / "shapes" / f"{method}.csv.xz")
         for method in here["method"].unique()
     }
     given = pd.concat(own.assign(method=method) for method, own in stored.items())
     scores = []
-    for seed, own in given.groupby("seed"):
-        own.drop(columns=["seed", "error"]).to_csv("given.csv", index=False)
-        run("score", "given.csv", "--dataset", "shapes", "--out", "scored")
+    given.to_csv("given.csv.gz", index=False)
+    for seed in given["seed"].unique():
+        run("score", "given.csv.gz", "--dataset", "shapes", "--seed", seed, "--out", "scored")
         found = read_scores(Path("scored/scores.csv")).assign(seed=seed)
         scores.append(found[(found["metric"] == "pck") & (found["threshold"] == "0.10")])
     by = pd.concat(scores).groupby(["method", "average", "group_by", "group"])

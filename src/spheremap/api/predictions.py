@@ -1,5 +1,6 @@
 """Files of predictions from any program: CSV, NPZ, JSON, or pickled by GeoAware-SC (docs/score.md)."""
 
+import lzma
 import re
 import zipfile
 import zlib
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spheremap.base.errors import InputError
+from spheremap.base.errors import InputError, short
 from spheremap.base.files import read_json
 from spheremap.data.pickles import read_pickle
 from spheremap.data.tables import Tables
@@ -19,15 +20,42 @@ from spheremap.metrics.given import Given
 TEXTS = ("source", "target", "keypoint_id")
 NUMBERS = ("x", "y")
 OTHERS = ("method", "width", "height")  # that may stand there
+ENDINGS = (".csv", ".csv.gz", ".csv.xz", ".npz", ".json", ".pkl", ".pickle")
+PLAIN = "[A-Za-z0-9._-]"  # characters of methods' names
 PICKLE_BYTES = 1 << 29  # 12,234 pairs take some 30 MB
 ARRAY_BYTES = 1 << 12  # 30 keypoints in float64 take 720 bytes
 
 
-def read_predictions(path: Path, tables: Tables) -> dict[str, Given]:
-    """Read predictions by method: those of a column `method`, else one with the file's name.
+def ending(path: Path) -> str:
+    """What the name of a file of predictions ends in.
 
     Raises:
-        InputError: if the file cannot be read, or lacks a column.
+        InputError: if there is no such file, or it is of another kind.
+    """
+    if not path.is_file():
+        raise InputError("cannot read the file", where=path, expected="predictions", found="no such file")
+    for suffix in ENDINGS:
+        if path.name.lower().endswith(suffix):
+            return suffix
+    raise InputError("cannot read this kind of file", where=path, expected=f"a name in {', '.join(ENDINGS)}")
+
+
+def name_of(path: Path) -> str:
+    """The file's name as that of a method and a folder: without ending, other characters as hyphens."""
+    name = path.name[: -len(ending(path))]
+    return "-".join(re.findall(f"{PLAIN}+", name)).strip("-._") or "predictions"
+
+
+def read_predictions(path: Path, tables: Tables, seed: int | None = None) -> dict[str, Given]:
+    """Read predictions by method: those of a column `method`, else one with the file's name.
+
+    Args:
+        path: the file.
+        tables: of the data set.
+        seed: whose lines are read, where a column `seed` has several.
+
+    Raises:
+        InputError: if the file cannot be read, lacks a column, or has several seeds and none is chosen.
     """
     try:
         frame, similarity = _read(path, tables)
@@ -40,6 +68,7 @@ def read_predictions(path: Path, tables: Tables) -> dict[str, Given]:
             expected=", ".join((*TEXTS, *NUMBERS)),
             found=", ".join(map(str, frame.columns)),
         )
+    frame = _of_seed(frame, seed, path)
     frame = frame[[name for name in (*TEXTS, *NUMBERS, *OTHERS) if name in frame.columns]].copy()
     if frame.empty:
         raise InputError("there are no predictions", where=path)
@@ -52,7 +81,17 @@ def read_predictions(path: Path, tables: Tables) -> dict[str, Given]:
         if name in frame.columns:
             frame[name] = _numbers(frame[name], path)
     if "method" not in frame.columns:
-        frame["method"] = re.sub(r"\.(csv|npz|json|pkl|pickle|gz)\b", "", path.name)
+        frame["method"] = name_of(path)
+    frame["method"] = frame["method"].fillna("").astype(str)
+    # as `config.fields.Name`: a part of file names
+    wrong = [name for name in frame["method"].unique() if not re.fullmatch(f"[A-Za-z0-9]{PLAIN}*", name)]
+    if wrong:
+        raise InputError(
+            "bad value in column 'method'",
+            where=path,
+            expected="a name of letters, digits, '.', '_' and '-' that begins with a letter or digit",
+            found=", ".join(map(short, wrong[:3])),
+        )
     result = {}
     for method, own in frame.groupby("method", sort=False):
         maps = None if similarity is None else similarity[own.index.to_numpy()]
@@ -61,27 +100,36 @@ def read_predictions(path: Path, tables: Tables) -> dict[str, Given]:
     return result
 
 
+def _of_seed(frame: pd.DataFrame, seed: int | None, path: Path) -> pd.DataFrame:
+    seeds = frame["seed"].astype(str) if "seed" in frame.columns else pd.Series("", frame.index)
+    known = sorted(seeds.unique())
+    chosen = known if seed is None else [str(seed)]
+    if len(chosen) > 1 or not set(chosen) <= set(known):
+        raise InputError(
+            "predictions of several seeds" if seed is None else f"no predictions of seed {seed}",
+            where=path,
+            expected="those of one training seed, by the column `seed`",
+            found=", ".join(filter(None, known)) or "no seeds",
+            fix="choose one with --seed",
+        )
+    return frame[seeds.isin(chosen)]
+
+
 def _read(path: Path, tables: Tables) -> tuple[pd.DataFrame, Any]:
-    suffix = path.name.removesuffix(".gz").rpartition(".")[2].lower()
-    if suffix == "npz":
+    suffix = ending(path)
+    if suffix == ".npz":
         return _from_npz(path)
-    if suffix == "json":
+    if suffix == ".json":
         records = read_json(path)
         if not (isinstance(records, list) and all(isinstance(record, dict) for record in records)):
             raise InputError("not a list of predictions", where=path, expected="[{…}, {…}]")
         return pd.DataFrame(records), None
-    if suffix in ("pkl", "pickle"):
+    if suffix in (".pkl", ".pickle"):
         return _from_geoaware(path, tables), None
-    if suffix != "csv":
-        raise InputError(
-            "cannot read this kind of file",
-            where=path,
-            expected="a name in .csv, .csv.gz, .npz, .json or .pkl",
-        )
     try:
         # places as texts at first, since not all of pandas' ways to read numbers are exact
-        return pd.read_csv(path, dtype=dict.fromkeys((*TEXTS, *NUMBERS, "method"), str)), None
-    except (ValueError, EOFError, zlib.error) as error:
+        return pd.read_csv(path, dtype=dict.fromkeys((*TEXTS, *NUMBERS, "method", "seed"), str)), None
+    except (ValueError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise InputError("not a CSV table", where=path, found=str(error)) from error
 
 

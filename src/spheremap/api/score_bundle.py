@@ -23,6 +23,7 @@ from spheremap.base.files import sha256_file
 from spheremap.base.provenance import digest, provenance
 from spheremap.base.tensors import digest_of
 from spheremap.config import EvaluateSlice, Params, load_params
+from spheremap.config.fields import Share
 from spheremap.config.methods import companions_of, entries_of, learning
 from spheremap.config.slices import parse
 from spheremap.data.keypoint_groups import read_keypoint_groups
@@ -39,6 +40,7 @@ from spheremap.metrics.evaluate import VALIDATION, evaluate
 from spheremap.metrics.results import write_results
 
 IN_DOMAIN = "in_domain"  # kind of method whose network a bundle may hold
+RESULTS = Path("results")  # of the workflow
 KEPT = Path(".work/evaluate")  # feature caches, by data set and what they were made from
 
 
@@ -69,6 +71,7 @@ def score_bundle(
         InputError: if parameters or data set cannot be used, or the split has nothing to measure.
         ProvenanceError: if the file is no bundle, or the weights are not its backbone's.
     """
+    check_out(out)
     params = load_params(PARAMS)
     check_known(dataset, params)
     path = find_bundle(path, weights)
@@ -128,12 +131,22 @@ def check_known(dataset: str, params: Params) -> None:
         )
 
 
+def check_out(out: Path) -> None:
+    """Refuse the folder of the workflow's results."""
+    if out.resolve() == RESULTS.resolve():
+        raise InputError(
+            "this folder holds the results of the workflow", where=out, fix="name another folder with --out"
+        )
+
+
 def _settings(
     about: About, params: Params, dataset: str, split: str | None, sphere_weight: float | None
 ) -> EvaluateSlice:
     """The sections `evaluate` and `methods` with what the bundle says of itself, and what else is given."""
     section, entries = dataclasses.asdict(params.evaluate), dict(params.methods)
-    weight = about.sphere_weight if sphere_weight is None else sphere_weight
+    weight = about.sphere_weight
+    if sphere_weight is not None:
+        weight = parse(sphere_weight, Share, where="--sphere-weight")
     entries["fused"] = {**entries["fused"], "sphere_weight": weight}
     for name, entry in entries.items():
         if entry["kind"] == IN_DOMAIN and about.components:

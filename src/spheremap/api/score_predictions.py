@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from spheremap.api.predictions import read_predictions
+from spheremap.api.predictions import ending, name_of, read_predictions
 from spheremap.api.project import PARAMS, make_tables
-from spheremap.api.score_bundle import check_known
+from spheremap.api.score_bundle import RESULTS, check_known, check_out
 from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
 from spheremap.base.provenance import provenance
@@ -25,8 +25,8 @@ from spheremap.methods.engine.queries import build_questions, with_common_keypoi
 from spheremap.metrics.evaluate import facts
 from spheremap.metrics.given import Given, check, measure_given, outside
 from spheremap.metrics.results import Results, write_results
-from spheremap.metrics.ruler import make_ruler
 from spheremap.metrics.scores import Scores
+from spheremap.metrics.thresholds import make_thresholds
 
 PRESETS = Path("presets")
 PREFIX = "protocol-"
@@ -37,10 +37,11 @@ CONFIGURED = "params"  # the protocol of params.yaml
 def score_predictions(
     path: Path,
     dataset: str,
-    out: Path,
+    out: Path | None = None,
     *,
     split: Split | None = None,
     protocol: str | None = None,
+    seed: int | None = None,
     allow_missing: bool = False,
     threads: int = 1,
 ) -> list[Path]:
@@ -49,9 +50,11 @@ def score_predictions(
     Args:
         path: the predictions.
         dataset: an entry of `datasets` in params.yaml.
-        out: folder for the results, or for a folder of each protocol where there are several.
+        out: folder for the results, or for a folder of each protocol where there are several; None:
+            results/NAME-on-DATASET, by the name of the file.
         split: "train", "val" or "test"; None: that of params.yaml.
         protocol: a preset's name, with or without "protocol-", or "all"; None: that of params.yaml.
+        seed: whose predictions are scored, where the file has those of several.
         allow_missing: whether points without a prediction are left out.
         threads: of the workflow that makes the tables.
 
@@ -61,12 +64,15 @@ def score_predictions(
     Raises:
         InputError: if predictions, parameters or data set cannot be used.
     """
+    ending(path)  # before minutes of making tables, not after
+    out = out or RESULTS / f"{name_of(path)}-on-{dataset}"
+    check_out(out)
     protocols = read_protocols(protocol)
     params = load_params(PARAMS)
     check_known(dataset, params)
     folder = make_tables(dataset, threads)
     tables, digests = read_tables(folder), tables_digest(folder)
-    given = read_predictions(path, tables)
+    given = read_predictions(path, tables, seed)
     groups = read_keypoint_groups(params.datasets[dataset].keypoint_groups, tables)
     written = []
     for name, chosen in protocols.items():
@@ -76,6 +82,7 @@ def score_predictions(
         )
         to = out / name if len(protocols) > 1 else out
         told = {"dataset": dataset, "evaluate": dataclasses.asdict(evaluate), "allow_missing": allow_missing}
+        told |= {} if seed is None else {"seed": seed}
         inputs = {**digests, "predictions": sha256_file(path)}
         write_results(to, results, provenance("score", told | {"fit": chosen.features.fit}, inputs))
         written.append(to)
@@ -146,17 +153,25 @@ def score_given(
     with_common_keypoint(tables, pairs, where=f"split {params.split!r} of data set {dataset!r}")
     questions = build_questions(tables, pairs)
     own = boxes.loc[questions.target_id.tolist()].to_numpy()
-    ruler = make_ruler(tables, questions, own, params.threshold, params.frame)
+    thresholds = make_thresholds(tables, questions, own, params.threshold, params.frame)
     measured = {}
     for name, each in given.items():
         check(each, tables, pairs, boxes)
         if far := outside(each, tables):
             print(f"{name}: {far:,} predictions lie outside their target", file=sys.stderr)
         measured[name] = measure_given(
-            each, questions, ruler, own, params.alphas, params.kap_labels, params.candidates, allow_missing
+            each,
+            questions,
+            thresholds,
+            own,
+            params.alphas,
+            params.kap_labels,
+            params.candidates,
+            allow_missing,
         )
-    scores = Scores.of(questions, measured, ruler, params.alphas, tables, groups)
-    told = facts(scores, pairs, params, dataset) | {"protocol": f"given predictions; {params.ruler}"}
+    scores = Scores.of(questions, measured, thresholds, params.alphas, tables, groups)
+    told = facts(scores, pairs, params, dataset)
+    told["protocol"] = f"given predictions; {params.scoring_protocol}"
     lacking = {name: int((~answers.counted).sum()) for name, answers in scores.answers.items()}
     table = scores.table(params)
     if any(lacking.values()):

@@ -9,7 +9,6 @@ from pathlib import Path
 from spheremap.base.errors import InputError
 
 HELP = "match the pairs of a split with every method, and score them (PCK, KAP, intervals)"
-RESULTS = Path("results")  # of the workflow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose pairs are matched (default: that of params.yaml)",
     )
     bundle.add_argument(
-        "--sphere-weight", type=float, help="share of the sphere in the row fused (default: bundle's)"
+        "--sphere-weight",
+        type=float,
+        help="weight of the sphere in the method fused, 0 to 1 (default: bundle's)",
     )
     bundle.add_argument(
         "--weights", type=Path, help="weights of the backbone (default: the bundle's own, else their source)"
@@ -86,23 +87,21 @@ def _check_form(args: argparse.Namespace) -> None:
     if not any(needed <= given <= needed | optional for needed, optional in forms):
         raise InputError(
             "the options are not those of one form of the command",
-            expected="--model and --dataset, or --params, --tables, --images, --head and --out",
+            expected="--model and --dataset, with the params.yaml of the current folder; or --params, "
+            "--tables, --images, --head and --out",
             found=", ".join("--" + name.replace("_", "-") for name in sorted(given)) or "none of them",
             fix="see `spheremap evaluate --help`",
         )
 
 
 def _score_bundle(args: argparse.Namespace) -> None:
-    from spheremap.api.score_bundle import score_bundle  # loads timm, which the workflow's form does without
+    # loads timm, which the workflow's form does without
+    from spheremap.api.score_bundle import RESULTS, score_bundle
     from spheremap.base.device import choose_device
     from spheremap.metrics.results import METRICS
     from spheremap.metrics.table import format_file
 
     out = args.out or RESULTS / f"{args.model.stem}-on-{args.dataset}"
-    if out.resolve() == RESULTS.resolve():
-        raise InputError(
-            "this folder holds the results of the workflow", where=out, fix="name another folder with --out"
-        )
     score_bundle(
         args.model,
         args.dataset,

@@ -12,8 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "predictions",
         type=Path,
-        help="file with source, target, keypoint_id, x and y in pixels of the target: .csv, .csv.gz, .npz or "
-        ".json; or results of GeoAware-SC, .pkl",
+        help="file with source, target, keypoint_id, x and y in pixels of the target: .csv, .csv.gz, "
+        ".csv.xz, .npz or .json; or results of GeoAware-SC, .pkl",
     )
     parser.add_argument(
         "--dataset", required=True, help="entry of `datasets` in params.yaml; its tables are made if need be"
@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a preset without its `protocol-`, such as geoaware, or all (default: that of params.yaml)",
     )
     parser.add_argument(
+        "--seed", type=int, help="whose predictions are scored, where a column `seed` has several"
+    )
+    parser.add_argument(
         "--allow-missing", action="store_true", help="leave out points without a prediction, and say so"
     )
     parser.add_argument("--out", type=Path, help="folder for the results (default: results/NAME-on-DATASET)")
@@ -39,13 +42,13 @@ def run(args: argparse.Namespace) -> None:
     from spheremap.metrics.results import METRICS
     from spheremap.metrics.table import format_file
 
-    name = args.predictions.name.partition(".")[0]
     written = score_predictions(
         args.predictions,
         args.dataset,
-        args.out or Path("results") / f"{name}-on-{args.dataset}",
+        args.out,
         split=args.split,
         protocol=args.protocol,
+        seed=args.seed,
         allow_missing=args.allow_missing,
     )
     texts = {folder: format_file(folder / METRICS)[0] for folder in written}

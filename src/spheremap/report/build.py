@@ -97,7 +97,7 @@ def build_report(
     page = {
         "dataset": params.dataset,
         "split": evaluate.split,
-        "seed": evaluate.seed,
+        "seed": sphere.provenance.get("params", {}).get("train", {}).get("seed", "unknown"),
         "notes": notes(params.methods, methods),
         "legend_entries": figures.legend(inputs.methods),
         "shown": choose_methods(inputs.methods, inputs.compared, evaluate.baseline),
@@ -133,7 +133,7 @@ def build_report(
         "best": drawn.best,
         "worst": drawn.worst,
         "explorer": explorer,
-        "training_charts": _training_charts(inputs.curves),
+        "training_charts": _training_charts(inputs.curves, sphere.provenance.get("best_step")),
         "provenance": {
             "data set": record,
             "features": backbone,
@@ -170,7 +170,10 @@ def _gap_charts(inputs: Inputs, bins: int) -> list[Chart]:
     if inputs.by_gap.empty:
         return []
     found = "Share of keypoints found, by how far apart the two viewpoints are. Higher is better."
-    mixed = "Share of keypoints predicted on another keypoint of the same object. Lower is better."
+    mixed = (
+        "Share of keypoints predicted on another keypoint of the same object. To be read beside PCK: "
+        "a guess is rarely on another keypoint."
+    )
     alpha = inputs.alphas[0]
     return [
         Chart(title, caption, figures.by_gap(inputs.by_gap, f"{metric}@{alpha}", inputs.methods, bins), True)
@@ -189,7 +192,7 @@ def _category_charts(inputs: Inputs) -> list[Chart]:
     ]
 
 
-def _training_charts(curves: Mapping[str, pd.DataFrame]) -> list[Chart]:
+def _training_charts(curves: Mapping[str, pd.DataFrame], kept: int | None) -> list[Chart]:
     losses, diagnostics, validation = (curves[name] for name in ("losses", "diagnostics", "validation"))
     charts = []
     if len(losses):
@@ -214,8 +217,8 @@ def _training_charts(curves: Mapping[str, pd.DataFrame]) -> list[Chart]:
             drawing = figures.curves(diagnostics, {"chirality": "chirality"}, lower=-1.05, upper=1.05)
             charts.append(Chart("Chirality", caption, drawing))
     if len(validation):
-        caption = "PCK per point of the fused similarity on validation pairs; the best head is kept."
-        charts.append(Chart("Validation", caption, figures.validation(validation)))
+        caption = "PCK per point of the fused similarity on validation pairs."
+        charts.append(Chart("Validation", caption, figures.validation(validation, kept)))
     return charts
 
 

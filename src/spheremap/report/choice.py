@@ -83,7 +83,7 @@ def choose_extremes(predictions: pd.DataFrame, count: int, alpha: float) -> tupl
     than half as many points as the average pair are left out: a single point is right or wrong by luck.
 
     Args:
-        predictions: of one row of the results table: source, target and error of each point.
+        predictions: of one method: source, target and error of each point.
         count: how many of each, fewer if there are not so many; no pair is both.
         alpha: a point is right if its error is below.
 

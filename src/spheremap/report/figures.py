@@ -40,14 +40,7 @@ _OWN, _MIXED_UP, _NONE = (  # Okabe-Ito and grey: seen on white and on black
 )
 _MARKERS = {"features": "s", "sphere": "^", "fused": "o", "chance": "*"}
 _OTHERS = "Dph<>d"  # markers of methods that are not known here, in turn
-_DASHES = {"-": "", "--": "5 3", ":": "2 2"}  # as SVG has them
-_FURTHER = {  # colour, marker and line of the rows beyond the paper
-    "fused_subpatch": ("series-3", "v", "-"),
-    "fused_mutual": ("series-4", "P", "-"),
-    "fused_viewpoint": ("ink", "X", "-"),
-    "adapted": ("features", "D", ":"),
-    "adapted_fused": ("fused", "D", ":"),
-}
+_DASHES = {"-": "", "--": "5 3"}  # as SVG has them
 _STYLE = Path(__file__).with_name("chart.mplstyle")
 _ROUND = [1, 2, 5, 10]  # steps between ticks
 _HEIGHT = 2.7  # inches
@@ -177,16 +170,15 @@ def curves(
     return _chart(draw, height=_HEIGHT + 0.18 * max(0, legend - 2))
 
 
-def validation(frame: pd.DataFrame) -> Drawing:
-    """The validation score in percent, with the chosen step marked: the best one after the start."""
-    trained = frame[frame["step"] > 0]
-    best = trained.iloc[int(trained["pck_point"].argmax())] if len(trained) else frame.iloc[-1]
-    kept = f"kept: step {best['step']:g}, {best['pck_point']:.1f} %"
+def validation(frame: pd.DataFrame, kept: int | None) -> Drawing:
+    """The validation score in percent, with the step marked whose head was kept."""
 
     def draw(axes: Axes) -> None:
         axes.plot(frame["step"], frame["pck_point"], color=LIGHT["fused"], marker="o", markersize=4)
         ring: Any = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "linestyle": "none"}
-        axes.plot(best["step"], best["pck_point"], color=LIGHT["ink"], label=kept, **ring)
+        for step, score in frame.loc[frame["step"] == kept, ["step", "pck_point"]].to_numpy():
+            label = f"kept: step {step:g}, {score:.1f} %"
+            axes.plot(step, score, color=LIGHT["ink"], label=label, **ring)
         axes.margins(y=0.2)
         _steps(axes)
         _percent(axes)
@@ -204,20 +196,15 @@ def _series(count: int) -> list[dict[str, Any]]:
 
 def _lines(rows: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Looks of methods: fixed ones for those known here, for others as for curves."""
-    others = [row for row in rows if row not in _MARKERS and row not in _FURTHER]
-    # the first two are the colours of features and fused
-    taken = {"series-1", "series-2", *(_FURTHER[row][0] for row in rows if row in _FURTHER)}
-    series = _series(len(others) + len(_SERIES))
-    free = [look for look in series if look["color"] not in {LIGHT[name] for name in taken}]
-    looks: dict[str, dict[str, Any]] = {
-        row: {"marker": marker, "linestyle": "-", **look}
-        for row, look, marker in zip(others, free, itertools.cycle(_OTHERS), strict=False)  # more than enough
-    }
-    for row in set(rows).difference(others):
-        paper = row, _MARKERS.get(row), "--" if row == "chance" else "-"
-        colour, marker, line = _FURTHER.get(row, paper)
-        looks[row] = {"color": LIGHT[colour], "marker": marker, "linestyle": line}
-    return {row: {**looks[row], "markeredgecolor": LIGHT["paper"]} for row in rows}
+    others = [row for row in rows if row not in _MARKERS]
+    further = _series(len(others) + 2)[2:]  # the first two are the colours of features and fused
+    looks = dict(zip(others, zip(further, itertools.cycle(_OTHERS), strict=False), strict=True))
+    result = {}
+    for row in rows:
+        look, marker = looks.get(row) or ({"color": LIGHT[row]}, _MARKERS[row])
+        line = "--" if row == "chance" else "-"
+        result[row] = {"marker": marker, "linestyle": line, **look, "markeredgecolor": LIGHT["paper"]}
+    return result
 
 
 def _percent(axes: Axes) -> None:

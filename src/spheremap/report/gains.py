@@ -53,7 +53,8 @@ def pck_bounds(inputs: Inputs, tables: Tables, params: EvaluateParams) -> dict[s
     unknown = np.zeros((len(right), 1), dtype=bool)  # PCK does not ask for it
     answers = Answers(
         questions.category, questions.pair, questions.common, right.reshape(len(right), -1), confused=unknown,
-        mirrored=unknown[:, 0], sided=unknown[:, 0], counted=~unknown[:, 0], positive=None, negative=None,
+        nearer_to_mirror=unknown[:, 0], mirror_visible=unknown[:, 0], counted=~unknown[:, 0], positive=None,
+        negative=None,
     )  # fmt: skip
     statistic, design = pck.statistic(answers), bootstrap.design_of(params.resample, tables.images, *ids)
     exact = statistic(np.ones((1, len(ids[0]))))

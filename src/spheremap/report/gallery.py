@@ -119,16 +119,16 @@ def _panels(match: Match, source: str, target: str, compared: tuple[str, str]) -
     count = len(match.names)
     alt = f"{source}: source with {count} numbered keypoints"
     panels = [Picture(data_uri(draw_source(match, PANEL)), alt, "source", source, PANEL, PANEL)]
-    for row in compared:
-        score = f"{row}: {match.right[row].sum()} of {count} right"
+    for method in compared:
+        score = f"{method}: {match.right[method].sum()} of {count} right"
         alt = f"{target}: target, keypoints found with {score}"
         panels.append(
-            Picture(data_uri(draw_target(match, row, PANEL, compared)), alt, score, target, PANEL, PANEL)
+            Picture(data_uri(draw_target(match, method, PANEL, compared)), alt, score, target, PANEL, PANEL)
         )
     return panels
 
 
 def _points(match: Match, compared: tuple[str, str]) -> list[tuple[int, str, bool, bool]]:
-    before, after = (match.right[row].tolist() for row in compared)
+    before, after = (match.right[method].tolist() for method in compared)
     numbers = range(1, len(match.names) + 1)
     return list(zip(numbers, map(readable, match.names), before, after, strict=True))

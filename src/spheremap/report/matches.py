@@ -44,27 +44,27 @@ class Match:
 
 
 def read_match(
-    tables: Tables, predictions: pd.DataFrame, source: str, target: str, alpha: float, rows: Sequence[str]
+    tables: Tables, predictions: pd.DataFrame, source: str, target: str, alpha: float, methods: Sequence[str]
 ) -> Match:
     """Collect what is to be drawn of a pair.
 
     Args:
         tables: the canonical tables.
-        predictions: of the evaluation: row, source, target, keypoint_id, x, y, target_x, target_y, error.
+        predictions: of the evaluation: method, source, target, keypoint_id, x, y, target_x, target_y, error.
         source: image id.
         target: image id.
         alpha: a prediction is right if its error (share of the longer side of the target's box) is below.
-        rows: the methods to collect.
+        methods: the methods to collect.
 
     Raises:
         InputError: if a photograph cannot be read.
     """
     own = predictions[(predictions["source"] == source) & (predictions["target"] == target)]
-    by_row = {row: own[own["method"] == row].set_index("keypoint_id") for row in rows}
-    first = by_row[rows[0]]
+    by_method = {method: own[own["method"] == method].set_index("keypoint_id") for method in methods}
+    first = by_method[methods[0]]
     keypoints = tables.keypoints[tables.keypoints["image_id"] == source].set_index("keypoint_id")
     keypoints = keypoints.loc[first.index]
-    by_row = {row: part.loc[first.index] for row, part in by_row.items()}
+    by_method = {method: part.loc[first.index] for method, part in by_method.items()}
     images = tables.images.set_index("image_id").loc[[source, target]]
     photographs = [
         Image.fromarray(load_rgb(Path(path), tables.pictures.get(path))) for path in images["path"]
@@ -78,8 +78,8 @@ def read_match(
         names=[str(name) for name in keypoints["name"]],
         source_xy=keypoints[["x", "y"]].to_numpy(dtype=np.float64),
         target_xy=first[["target_x", "target_y"]].to_numpy(dtype=np.float64),
-        predicted={row: part[["x", "y"]].to_numpy(dtype=np.float64) for row, part in by_row.items()},
-        right={row: part["error"].to_numpy() < alpha for row, part in by_row.items()},
+        predicted={method: part[["x", "y"]].to_numpy(dtype=np.float64) for method, part in by_method.items()},
+        right={method: part["error"].to_numpy() < alpha for method, part in by_method.items()},
     )
 
 
@@ -91,17 +91,18 @@ def draw_source(match: Match, size: int) -> Image.Image:
     return canvas.reduced()
 
 
-def draw_target(match: Match, row: str, size: int, compared: Sequence[str]) -> Image.Image:
+def draw_target(match: Match, method: str, size: int, compared: Sequence[str]) -> Image.Image:
     """The target with the predictions of one method.
 
-    A right prediction is a green disc. A wrong one is a red square with a line to the ring where it should
-    be. Predictions of the same patch stand side by side. The cut-out is the same for all methods compared.
+    A right prediction is a green disc. A wrong one is an orange square with a line to the ring where it
+    should be. Predictions of the same patch stand side by side. The cut-out is the same for all methods
+    compared.
     """
     shown = [match.predicted[name] for name in compared]
     crop, canvas = _cut_out(match.target, [box_corners(match.target_box), match.target_xy, *shown], size)
-    truth, predicted = (crop.place(xy, size * SMOOTH) for xy in (match.target_xy, match.predicted[row]))
+    truth, predicted = (crop.place(xy, size * SMOOTH) for xy in (match.target_xy, match.predicted[method]))
     predicted = apart(predicted, canvas.step)
-    right = match.right[row]
+    right = match.right[method]
     for i in np.flatnonzero(~right):
         canvas.arrow(predicted[i], truth[i], WRONG)
     for i in np.flatnonzero(~right):

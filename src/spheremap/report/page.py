@@ -24,7 +24,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pair:
-    """Panels source, features, fused; points as (number, name, right with features, right with fused).
+    """Panels of the source and of the target with each compared method; points as (number, name, right with
+    the first, right with the second).
 
     `number` is the pair's place in the explorer.
     """

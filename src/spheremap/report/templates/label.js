@@ -7,7 +7,9 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const { photographs, labels, begin } = data;
-  let names = data.names;
+  const bare = (object) => Object.assign(Object.create(null), object); // where names are keys: it has no "constructor" of its own
+  for (const label of Object.values(labels)) label.points = bare(label.points);
+  let names = bare(data.names);
   const SPLITS = ["train", "val", "test"];
   const TURN = 45; // degrees between viewpoints
   const NEAR = 12; // px of the screen: so near a mark, a click is meant for it
@@ -31,7 +33,7 @@
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
   const tenth = (value) => Math.round(value * 10) / 10;
   const photograph = () => photographs[current];
-  const label = () => labels[photograph().name] ?? { category, instance: "", azimuth: null, split: null, box: null, points: {} };
+  const label = () => labels[photograph().name] ?? { category, instance: "", azimuth: null, split: null, box: null, points: bare({}) };
   const keypoints = (own = label()) => names[own.category] ?? [];
   const viewpoint = ({ azimuth }) => azimuth === null ? null : ((Math.round(azimuth / TURN) % 8) + 8) % 8;
   const unit = () => photograph().width / stage.clientWidth; // px of the photograph in one of the screen
@@ -50,9 +52,10 @@
     const { name } = photograph();
     const last = undone.at(-1);
     if (!what || last?.what !== what || last.name !== name) undone.push({ name, label: labels[name], names, what });
-    names = changes.names ?? names;
+    names = bare(changes.names ?? names);
     if (changes.label) {
       labels[name] = { ...label(), ...changes.label };
+      labels[name].points = bare(labels[name].points);
       category = labels[name].category;
     }
     save(name);
@@ -218,7 +221,7 @@
 
   function addCategory(name) {
     if (!/^[\p{L}\p{N}_][\p{L}\p{N}_+.-]*$/u.test(name)) return "Letters, digits, _, +, . and -, no spaces.";
-    if (!(name in names)) names = { ...names, [name]: begin };
+    if (!(name in names)) names = bare({ ...names, [name]: begin });
     chooseCategory(name);
     return "";
   }
