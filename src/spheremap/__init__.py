@@ -16,7 +16,8 @@ importing the package costs nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spheremap.api import Matcher, Matches, SphereMap, load
+    from spheremap.api.matcher import Matcher, load
+    from spheremap.api.results import Matches, SphereMap
 
 __all__ = ["Matcher", "Matches", "SphereMap", "load"]
 
@@ -28,9 +29,9 @@ def __getattr__(name: str) -> Any:
         return own_version()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from spheremap import api
+    from spheremap.api import matcher
 
-    return getattr(api, name)
+    return getattr(matcher, name)
 
 
 def __dir__() -> list[str]:

@@ -1,14 +1,9 @@
 """A small project, its bundle and its matcher."""
 
 import pytest
-from studio import Studio, make_studio
+from studio import Studio
 
-from spheremap.api import Matcher, load
-
-
-@pytest.fixture(scope="session")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
-    return make_studio(tmp_path_factory.mktemp("studio"))
+from spheremap.api.matcher import Matcher, load
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from studio import Studio
+from studio import Studio, run
 
-from spheremap.api import Matcher, load, write_bundle
+from spheremap.api.arguments import say_unlike
+from spheremap.api.bundle import write_bundle
+from spheremap.api.matcher import Matcher, load
 from spheremap.base.errors import ProvenanceError
 from spheremap.base.tensors import read_tensors, write_tensors
 from spheremap.cli import main
@@ -49,6 +51,12 @@ def test_outside_the_domain_features_are_used(
     assert main(["match", str(a), str(b), "--model", str(path), "--points", "30,40", "--device", "cpu"]) == 0
     said = capsys.readouterr().err
     assert f"{a} is unlike the images that the head was trained on: the sphere has 0% of that weight" in said
+    run("map", a, "--out", tmp_path / "m.png", "--model", path, "--device", "cpu")
+    said = capsys.readouterr().err
+    assert f"{a} is unlike" in said
+    assert "weight" not in said  # a map has none
+    say_unlike({a: 0.996, b: 0.994}, "{share:.0%}")
+    assert capsys.readouterr().err == f"{b} is unlike the images that the head was trained on: 99%\n"
 
 
 def test_inside_the_domain_nothing_changes(studio: Studio, matcher: Matcher, tmp_path: Path) -> None:

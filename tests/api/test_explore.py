@@ -14,7 +14,7 @@ from browser import chromium
 from serving import ask, serving
 from studio import Studio
 
-from spheremap.api import Matcher, load
+from spheremap.api.matcher import Matcher, load
 from spheremap.api.server import Explorer, ExplorerServer
 from spheremap.base.errors import InputError
 
@@ -65,6 +65,7 @@ def test_page_holds_all_it_needs_and_lets_in_nothing_else(server: ExplorerServer
     assert page.count("data:image/jpeg;base64,") == 2
     assert not re.search("https?://", page)
     assert page.count("</script>") == 2  # a name does not end a script early
+    assert re.search('id="explorer-weight"[^>]* step="any"', page)  # any weight is shown as it is
     assert NAMES[0] not in page
     (pair,) = json.loads(page.partition('id="explorer-data">')[2].partition("</script>")[0])["pairs"]
     assert (pair["source"]["id"], pair["target"]["id"]) == NAMES
@@ -81,8 +82,10 @@ def test_answers_are_those_of_match(server: ExplorerServer, studio: Studio, matc
     assert tuple(answer) == ROWS
     for row, own in answer.items():
         values = similarities(own["map"])
-        np.testing.assert_array_equal(values, expected[row][0])
-        best = np.where(b.padding.numpy(), -np.inf, values).argmax()  # inside the photograph
+        padding, all_patches = b.padding.numpy(), expected[row][0].numpy()
+        np.testing.assert_array_equal(values[~padding], all_patches[~padding])
+        assert (values[padding] == all_patches[~padding].min()).all()
+        best = np.where(padding, -np.inf, values).argmax()  # inside the photograph
         assert own["match"] == found.target_xy[row][0].tolist() == b.centres[best].tolist()
 
 

@@ -13,8 +13,9 @@ from studio import Studio, draw, make_studio, parsed, run, tables_of, write_head
 from tiny import BACKBONE
 
 import spheremap
-from spheremap.api import Matcher, load, read_bundle, write_bundle
+from spheremap.api.bundle import read_bundle, write_bundle
 from spheremap.api.drawing import draw_points
+from spheremap.api.matcher import Matcher, load
 from spheremap.api.protocol import Protocol
 from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
 from spheremap.base.tensors import read_tensors, write_tensors
@@ -132,6 +133,30 @@ def test_an_array_that_is_no_picture_is_refused(matcher: Matcher, pixels: np.nda
         matcher.describe(pixels)
 
 
+def test_arrays_and_images_have_the_limits_of_files(
+    matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
+    for size, problem in (((15, 40), "too small"), ((40, 50), "too large")):
+        for photo in (np.zeros((*size, 3), np.uint8), Image.new("RGB", size)):
+            with pytest.raises(InputError, match=problem):
+                matcher.describe(photo)
+
+
+def test_returns_is_how_far_the_match_of_the_match_is_off(studio: Studio) -> None:
+    matcher = load(studio.bundle, device="cpu", fit="stretch")
+    a, b = (matcher.describe(path) for path in studio.photographs[:2])
+    xy = np.array([(30.0, 40.0), (80.0, 20.0), (5.0, 85.0)])
+    found = matcher.match(a, b, xy)
+    for method, places in found.target_xy.items():
+        back = matcher.match(b, a, places).target_xy[method]
+        off = np.hypot(*((back - xy) / (120 / 6, 90 / 6)).T)  # 6 × 6 patches of 120 × 90 px
+        np.testing.assert_allclose(found.returns[method], off)
+    assert max(off) > 1
+    with pytest.raises(InputError, match="features, sphere, fused"):
+        found.picture(method="nonsense")
+
+
 def test_warp_is_the_match_of_every_patch(studio: Studio, matcher: Matcher, tmp_path: Path) -> None:
     a, b = (matcher.describe(path) for path in studio.photographs[:2])
     warp = matcher.warp(a, b)
@@ -147,6 +172,7 @@ def test_warp_is_the_match_of_every_patch(studio: Studio, matcher: Matcher, tmp_
         there = np.argmin(np.linalg.norm(b.centres - warp.target_xy[row, column], axis=1))
         here = back.target_xy.reshape(-1, 2)[there]
         assert warp.mutual[row, column] == np.array_equal(here, warp.source_xy[row, column])
+    np.testing.assert_array_equal(found.returns["fused"] < 1e-9, warp.mutual[warp.inside])
     assert warp.mutual.any()
     assert not warp.mutual.all()
     warp.save(tmp_path / "warp.npz")
@@ -185,7 +211,8 @@ def test_map_is_coloured_by_the_sphere(studio: Studio, matcher: Matcher) -> None
     masked = np.asarray(found.picture(mask, side=64)).astype(int)
     np.testing.assert_array_equal(masked[:, :31], np.asarray(found.picture(side=64)).astype(int)[:, :31])
     assert masked[:, 33:].max() <= 0.3 * 255 + 1
-    with pytest.raises(InputError, match=r"mask is not of[\s\S]*64×64"):
+    np.testing.assert_array_equal(np.asarray(found.picture(mask * np.uint8(255), side=64)), masked)
+    with pytest.raises(InputError, match=r"mask is not of[\s\S]*\(64, 64\)"):
         found.picture(mask[:5])
 
 

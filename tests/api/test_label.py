@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import chromium
 from PIL import Image
 from serving import ask, serving
 from studio import draw
@@ -125,6 +126,38 @@ def test_a_full_disk_is_told(server: LabelServer, monkeypatch: pytest.MonkeyPatc
     assert "disk is full" in json.loads(content)["error"]
     monkeypatch.undo()
     assert save(server)[0] == 200
+
+
+def test_a_browser_that_goes_is_no_fault(server: LabelServer, capsys: Any) -> None:
+    for error in (BrokenPipeError(), ConnectionResetError(), ValueError("a fault")):
+        try:
+            raise error
+        except Exception:
+            server.handle_error(None, ("127.0.0.1", 1))
+        assert ("a fault" in capsys.readouterr().err) == isinstance(error, ValueError)
+
+
+def test_any_name_will_do(server: LabelServer) -> None:
+    """Those too that objects of JavaScript have of themselves."""
+    with chromium() as browser:
+        page, said = browser.new_page(), []
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(server.url)
+        for form, name in (
+            ("category", "constructor"),
+            ("keypoint", "constructor"),
+            ("keypoint", "__proto__"),
+        ):
+            page.locator(f"#add-{form} input").fill(name)
+            page.keyboard.press("Enter")
+        assert "rim" in page.locator("#hint").inner_text()
+        for number in range(3, 5):
+            page.locator("#keypoints button").nth(number - 1).click()
+            page.locator("#stage").click(position={"x": 40 * number, "y": 20})
+        page.locator("#app[aria-busy=false]").wait_for()
+        assert server.labels.names["constructor"] == ("rim", "foot", "constructor", "__proto__")
+        assert list(server.labels.labels["a.png"].points) == ["constructor", "__proto__"]
+        assert said == []
 
 
 def test_the_policy_lets_in_nothing_else(server: LabelServer) -> None:

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from studio import Studio, run
 
-from spheremap.api import Matcher, load
+from spheremap.api.matcher import Matcher, load
 from spheremap.api.pairs import pairs_with, read_pairs
 from spheremap.base.errors import InputError
+from spheremap.cli import main
 from spheremap.data.images import load_photograph
 from spheremap.features.geometry import patch_centres, patches_of_picture, square_box
 
@@ -34,7 +35,31 @@ def test_a_folder(studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[
     ]  # fmt: skip
     matcher = load(studio.bundle, device="cpu")
     found = [matcher.match(studio.photographs[0], b, [(30, 40), (80, 20)]).xy for b in studio.photographs[1:]]
-    np.testing.assert_allclose(table[table["row"] == "fused"][["x", "y"]], np.concatenate(found))
+    np.testing.assert_allclose(table[table["method"] == "fused"][["x", "y"]], np.concatenate(found))
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_is_matched(
+    studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for name in ("a.png", "z.png"):
+        (folder / name).write_bytes(studio.photographs[1].read_bytes())
+    (folder / "cut.png").write_bytes(studio.photographs[1].read_bytes()[:-500])
+    (folder / "._a.png").write_text("hidden")
+    asked = ["match", studio.photographs[0], folder, "--points", "30,40", *model(studio)]
+    assert main([str(word) for word in (*asked, "--out", tmp_path / "m.csv")]) == 1
+    assert list(pd.read_csv(tmp_path / "m.csv")["target"].unique()) == [
+        str(folder / "a.png"), str(folder / "z.png"),
+    ]  # fmt: skip
+    said = capsys.readouterr().err
+    assert said.count(str(folder / "cut.png")) == 2  # the pair, and the file that cannot be read
+    assert "._a.png" not in said
+    assert "found: 2" in said
+    before = sorted(folder.iterdir())
+    assert main([str(word) for word in (*asked, "--picture", folder)]) == 1
+    assert f"in: {folder}" in capsys.readouterr().err
+    assert sorted(folder.iterdir()) == before
 
 
 def test_a_table_of_pairs(studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,6 +99,9 @@ def test_an_image_of_pillow_is_read_as_its_file(studio: Studio, matcher: Matcher
         found, expected = matcher.describe(image), matcher.describe(path)
     assert found.photograph.size == expected.photograph.size == (90, 120)
     np.testing.assert_array_equal(found.points, expected.points)
+    (tmp_path / "cut.png").write_bytes(path.read_bytes()[:-500])
+    with Image.open(tmp_path / "cut.png") as cut, pytest.raises(InputError, match="cannot read"):
+        matcher.describe(cut)
 
 
 def test_heic_has_a_hint_or_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

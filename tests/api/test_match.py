@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from data_checks import stored_turned
 from PIL import Image
 from studio import Studio, run
 
-from spheremap.api import Matcher, load
+from spheremap.api.matcher import Matcher, load
 from spheremap.api.points import read_points
 from spheremap.base.errors import InputError
 from spheremap.cli import main
@@ -38,12 +39,22 @@ def test_matches_are_printed(studio: Studio, matcher: Matcher, capsys: Capture) 
 
     assert match(studio, "--points", "30,40 80.5,20", "--format", "csv") == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
-    assert list(table.columns) == ["row", "point", "source_x", "source_y", "x", "y", "similarity"]
-    assert list(table["row"]) == ["features"] * 2 + ["sphere"] * 2 + ["fused"] * 2
+    assert list(table.columns) == [
+        "method",
+        "point",
+        "source_x",
+        "source_y",
+        "x",
+        "y",
+        "similarity",
+        "returns",
+    ]
+    assert list(table["method"]) == ["features"] * 2 + ["sphere"] * 2 + ["fused"] * 2
     assert list(table["point"]) == [1, 2] * 3
     np.testing.assert_allclose(table[["x", "y"]], np.concatenate(list(found.target_xy.values())))
     similarity = np.concatenate(list(found.similarity.values()))
     np.testing.assert_allclose(table["similarity"], similarity, rtol=1e-6)
+    np.testing.assert_allclose(table["returns"], np.concatenate(list(found.returns.values())))
 
 
 def test_files_on_request(studio: Studio, tmp_path: Path, capsys: Capture) -> None:
@@ -55,7 +66,7 @@ def test_files_on_request(studio: Studio, tmp_path: Path, capsys: Capture) -> No
     assert match(studio, "--warp", tmp_path / "w.jpg") == 0
     assert match(studio, "--warp", tmp_path / "W.NPZ") == 0
     assert capsys.readouterr().out == ""
-    table = pd.read_csv(tmp_path / "m.csv").set_index("row")
+    table = pd.read_csv(tmp_path / "m.csv").set_index("method")
     np.testing.assert_array_equal(table.loc["fused", "x"], table.loc["sphere", "x"])
     answer = json.loads((tmp_path / "m.json").read_text())
     assert [p["fused"]["x"] for p in answer["points"]] == list(table.loc["fused", "x"])
@@ -85,14 +96,18 @@ def test_map(studio: Studio, matcher: Matcher, tmp_path: Path) -> None:
     expected = matcher.map(studio.photographs[0]).picture(side=200)
     np.testing.assert_array_equal(plain, np.asarray(expected))
     mask = np.zeros((90, 120), dtype=np.uint8)
-    mask[:, 60:] = 255
-    Image.fromarray(mask).save(tmp_path / "mask.png")
-    run("map", studio.photographs[0], "--out", tmp_path / "masked.png", "--side", 200,
-        "--mask", tmp_path / "mask.png", *model)  # fmt: skip
-    with Image.open(tmp_path / "masked.png") as picture:
-        masked = np.asarray(picture)
-    np.testing.assert_array_equal(masked[:, 105:], plain[:, 105:])
-    assert masked[:, :95].max() <= 77
+    mask[:, 60:] = 1
+    cut_out = np.dstack([np.full((90, 120, 3), 200, np.uint8), 255 * mask])
+    for stored, orientation in (
+        (255 * mask, 1), (mask.astype(np.uint16), 1), (cut_out, 1), (255 * mask[:, ::-1], 3),
+    ):  # fmt: skip
+        stored_turned(tmp_path / "mask.png", orientation, Image.fromarray(stored))
+        run("map", studio.photographs[0], "--out", tmp_path / "masked.png", "--side", 200,
+            "--mask", tmp_path / "mask.png", *model)  # fmt: skip
+        with Image.open(tmp_path / "masked.png") as picture:
+            masked = np.asarray(picture)
+        np.testing.assert_array_equal(masked[:, 105:], plain[:, 105:])
+        assert masked[:, :95].max() <= 77
 
 
 @pytest.mark.parametrize(
@@ -199,6 +214,7 @@ def test_bad_photographs_are_named(
         (["--points", "1,2 999,1"], "point 2"),
         (["--points", "1,2", "--sphere-weight", "2"], "found 2.0"),
         (["--points", "1,2", "--device", "gpu"], "--device"),
+        (["--points", "1,2", "--device", "mps"], "Apple"),
         (["--points", "1,2", "--size", "97"], "97"),
         (["--points", "1,2", "--window", "4"], "found 4"),
         (["--points", "1,2", "--fit", "original"], "0.png"),

@@ -16,7 +16,9 @@ from studio import Studio, parsed, run
 from tiny import BACKBONE
 from torch import Tensor
 
-from spheremap.api import load, named_heads, read_bundle, write_bundle
+from spheremap.api import named_heads
+from spheremap.api.bundle import read_bundle, write_bundle
+from spheremap.api.matcher import load
 from spheremap.api.named_heads import find_bundle, read_registry
 from spheremap.api.weight import SphereWeight
 from spheremap.base.errors import InputError, ProvenanceError, SpheremapError
@@ -230,9 +232,9 @@ def test_a_pinned_file_is_held_to_its_digest(shelf: Shelf, capsys: Capture) -> N
 @pytest.mark.parametrize(
     ("state", "cut", "found"),
     [
-        (state_of(192), None, r"parameter 'sphere_mapper\S+' of the head has another shape; expected: \("),
-        ({"bottleneck.weight": torch.ones(3)}, None, "missing: sphere_mapper"),
-        (state_of() | {"sphere_mapper.4.bias": torch.ones(3)}, None, r"also holds: sphere_mapper\.4\.bias"),
+        (state_of(192), None, r"parameter 'sphere_mapper\S+' of the head has another shape"),
+        ({"bottleneck.weight": torch.ones(3)}, None, "parameters of the head are not those"),
+        (state_of() | {"sphere_mapper.4.bias": torch.ones(3)}, None, "parameters of the head are not those"),
         (state_of(), 50_000, "cannot be read"),
     ],
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """The head as ONNX models against PyTorch."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from spheremap.api.onnx_export import Part, compare, export_onnx
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.cli import main
 from spheremap.model.head import Head, save_head
+from spheremap.model.head.checkpoint import NoPrototypes
 
 PARTS: list[Part] = ["mapper", "prototypes"]
 
@@ -77,6 +79,15 @@ def test_command(head: Head, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     before = out.read_bytes()
     export_onnx(head, out, part)
     assert out.read_bytes() == before  # equal heads are equal bytes
+
+
+def test_a_head_by_name(tmp_path: Path) -> None:
+    assert main(["export-onnx", "--model", "quadrupeds", "--out", str(tmp_path / "m.onnx")]) == 0
+
+
+def test_prototypes_that_are_not_there(head: Head, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--head"):
+        export_onnx(dataclasses.replace(head, prototypes=NoPrototypes()), tmp_path / "m.onnx", "prototypes")
 
 
 def test_a_wrong_model_would_be_noticed(head: Head, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

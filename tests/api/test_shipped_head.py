@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spheremap.api import read_bundle
+from spheremap.api.bundle import read_bundle
 from spheremap.api.named_heads import SHIPPED, find_bundle
 from spheremap.base.choices import DEFAULT_HEAD
 from spheremap.base.errors import InputError

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from studio import Studio, run
 
-from spheremap.api import load, read_bundle
+from spheremap.api.bundle import read_bundle
+from spheremap.api.matcher import load
 from spheremap.api.server import ExplorerServer
 from spheremap.base.files import sha256_file
 from spheremap.base.provenance import provenance
@@ -81,7 +82,6 @@ def test_the_best_weight_on_validation_is_used_and_said(
     for command in (
         ["match", a, b, "--points", "30,40"],
         ["match", a, b, "--warp", evaluated.folder / "w.npz"],
-        ["map", a, "--out", evaluated.folder / "m.png"],
         ["explore", a, b, "--no-browser"],
     ):
         run(*command, *model)

@@ -69,15 +69,21 @@ def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--readout",
         choices=get_args(ReadoutKind),
-        help="of a place from similarities: argmax, window (soft-argmax in one) or kernel (under a Gaussian) "
-        "(default: bundle's)",
+        help="how a place is read from the similarities: argmax, window (soft-argmax in one) or kernel "
+        "(under a Gaussian) (default: bundle's)",
     )
     parser.add_argument(
         "--window", type=int, help="side of the read-out's window in patches, odd (default: bundle's)"
     )
-    parser.add_argument("--temperature", type=float, help="of either soft-argmax (default: bundle's)")
     parser.add_argument(
-        "--sigma", type=float, help="of the read-out's Gaussian, in patches (default: bundle's)"
+        "--temperature",
+        type=float,
+        help="temperature of the soft-argmax (read-outs window and kernel) (default: bundle's)",
+    )
+    parser.add_argument(
+        "--sigma",
+        type=float,
+        help="standard deviation of the Gaussian (read-out kernel), in patches (default: bundle's)",
     )
 
 
@@ -92,10 +98,26 @@ def say_weight(model: "Matcher", shares: Mapping[Path, float], asked: float | No
     from spheremap.api.weight import SphereWeight
 
     print(model.weight if asked is None else SphereWeight(asked, "call"), file=sys.stderr)
+    less = "the sphere has {share:.0%} of that weight"
+    say_unlike(
+        shares,
+        less
+        if asked is None
+        else "the sphere may mislead here; leave out --sphere-weight to let it count less",
+    )
+
+
+def say_unlike(shares: Mapping[Path, float], therefore: str) -> None:
+    """Say on standard error which photographs are unlike the training images, and what follows.
+
+    Args:
+        shares: of the photographs, as `Description.share`.
+        therefore: what follows; "{share:.0%}" becomes the share.
+    """
     for path, share in shares.items():
-        if share < 1:
-            does = f"the sphere has {share:.0%} of that weight" if asked is None else "beware"
-            print(f"{path} is unlike the images that the head was trained on: {does}", file=sys.stderr)
+        if share < 0.995:  # what would be 100% in whole percents is not worth a word
+            follows = therefore.format(share=share)
+            print(f"{path} is unlike the images that the head was trained on: {follows}", file=sys.stderr)
 
 
 def load_model(args: argparse.Namespace) -> "Matcher":

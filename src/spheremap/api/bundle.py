@@ -132,18 +132,23 @@ class Bundle:
                 self._check(path, self.path)
                 yield path
             return
-        path = self._fetched() if given is None else Path(given)
-        check_exists(path)
-        self._check(path, path)
-        yield path
+        if given is None:
+            yield self._fetched()
+            return
+        check_exists(given)
+        self._check(given, given)
+        yield given
 
     def _fetched(self) -> Path:
+        """The checked file, of the workflow or the cache folder."""
         wanted = self.about.weights_sha256
         for path in sorted(WORKFLOWS.glob("*.safetensors")):
             if sha256_file(path) == wanted:
                 return path
         path = cache_folder() / f"{wanted}.safetensors"
-        if not path.exists():
+        if path.exists():
+            self._check(path, path)
+        else:
             with atomic_path(path) as temporary:
                 fetch_weights(self.about.backbone, temporary)
                 self._check(temporary, f"weights from source {self.about.backbone.weights.source!r}")

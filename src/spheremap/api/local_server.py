@@ -8,6 +8,7 @@ its own name to 127.0.0.1) or whose Origin is another (a web page that sends req
 import hmac
 import json
 import secrets
+import sys
 import webbrowser
 from abc import ABC, abstractmethod
 from http import HTTPStatus
@@ -51,6 +52,11 @@ class LocalServer(ThreadingHTTPServer):
         self.hosts = [f"{name}:{self.server_port}" for name in (LOOPBACK, "localhost")]
         self.root = f"/{secrets.token_urlsafe(16)}/"
         self.url = f"http://{self.hosts[0]}{self.root}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that no longer wants its answer is no fault."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def show(self, browser: bool) -> None:
         """Print the address, open it in the browser if wanted, and serve until interrupted."""

@@ -25,7 +25,7 @@ from spheremap.methods.engine.descriptors import interpolate, unit, weighted_sum
 from spheremap.methods.engine.readout import best_patch, place
 from spheremap.methods.engine.sampling import sample_patches
 from spheremap.methods.fused import FEATURES, SPHERE, paper
-from spheremap.model.domain import summarise
+from spheremap.model.domain import token_deviation
 from spheremap.model.head import sphere_points
 
 FUSED = "fused"
@@ -126,7 +126,8 @@ class Matcher:
         """Run the networks on a photograph.
 
         Raises:
-            InputError: if it cannot be read, or is larger than the input at fit "original".
+            InputError: if it cannot be read, is too small or too large, or is larger than the input at fit
+                "original".
         """
         if isinstance(photo, Description):
             return photo
@@ -162,7 +163,7 @@ class Matcher:
             inside = torch.from_numpy(patches_of_picture(box, self._grid, photograph.size)[None]).to(
                 tokens.device
             )
-            share = float(self._domain.share(summarise(tokens, inside)))
+            share = float(self._domain.share(token_deviation(tokens, inside)))
         return Description(
             photograph=photograph,
             grid=self._grid,
@@ -229,16 +230,29 @@ class Matcher:
             InputError: if a photograph cannot be read or a point lies outside the source.
         """
         a, b = self.describe(source), self.describe(target)
-        xy = _check_points(points, a.photograph.size)
-        target_xy, values = {}, {}
+        xy = check_points(points, a.photograph.size)
+        target_xy, values, there = {}, {}, []
         for method, similarity in self.similarity(a, b, xy, sphere_weight).items():
-            target_xy[method], best = self._places(similarity, b, padding)
+            target_xy[method], best = self.places(similarity, b, padding)
             values[method] = similarity.gather(1, best[:, None])[:, 0].cpu().numpy()
+            there.append(b.centres[best.cpu().numpy()])
+        # from the best patches of all methods at once; each goes back by its own similarity
+        back = self.similarity(b, a, np.concatenate(there), sphere_weight)
+        patch = (a.box[2:] - a.box[:2]) / a.grid[::-1]  # width, height
+        returns = {}
+        for number, (method, similarity) in enumerate(back.items()):
+            own, _ = self.places(similarity[number * len(xy) : (number + 1) * len(xy)], a)
+            returns[method] = np.linalg.norm((own - xy) / patch, axis=1)
         return Matches(
-            source=a.photograph, target=b.photograph, source_xy=xy, target_xy=target_xy, similarity=values
+            source=a.photograph,
+            target=b.photograph,
+            source_xy=xy,
+            target_xy=target_xy,
+            similarity=values,
+            returns=returns,
         )
 
-    def _places(
+    def places(
         self, similarity: Tensor, target: Description, padding: bool = False
     ) -> tuple[NDArray[np.float64], Tensor]:
         """Places `(K, 2)` in the target read from similarities `(K, N)`, and the best patches `(K,)`."""
@@ -252,7 +266,7 @@ class Matcher:
         """Match every patch of the source, and say which matches lead back to where they started."""
         a, b = self.describe(source), self.describe(target)
         fused = self.similarity(a, b, a.centres, sphere_weight)[FUSED]
-        target_xy, there = self._places(fused, b)
+        target_xy, there = self.places(fused, b)
         back = fused.masked_fill(a.padding[:, None], -torch.inf).argmax(dim=0)[there].cpu()
         rows, columns = a.grid
         inside = patches_of_picture(a.box, a.grid, a.photograph.size)
@@ -303,10 +317,10 @@ def load(
             stays a pixel, black around). This and the following: None: as in the bundle, which has it from
             the evaluation; see docs/protocols.md.
         source: what describes a point of the source: its patch, or a bilinear mixture of the nearest four.
-        readout: of a place from similarities: argmax, window (soft-argmax in one), or kernel (soft-argmax
-            under a Gaussian).
+        readout: how a place is read from the similarities: argmax, window (soft-argmax in one), or kernel
+            (soft-argmax under a Gaussian).
         window: odd side of that window, in patches.
-        temperature: of either soft-argmax.
+        temperature: of the soft-argmax (read-outs window and kernel).
         sigma: standard deviation of that Gaussian, in patches.
 
     Raises:
@@ -333,10 +347,15 @@ def _from_array(pixels: NDArray[np.uint8]) -> Photograph:
         raise InputError(
             "not an RGB image", expected="(H, W, 3) uint8", found=f"{pixels.shape} {pixels.dtype}"
         )
-    return Photograph(pixels, (pixels.shape[1], pixels.shape[0]))
+    return as_photograph(Image.fromarray(pixels), "array")
 
 
-def _check_points(points: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
+def check_points(points: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
+    """Points `(K, 2)` of a photograph of this (width, height).
+
+    Raises:
+        InputError: if they are no points, or one lies outside.
+    """
     try:
         xy = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -137,12 +137,10 @@ def _load(checkpoint: Path, head: PublishedHead) -> Head:
     try:
         return load_mapper(checkpoint, head.dim, head.categories)
     except ProvenanceError as error:
-        # its advice is for heads that were trained here
-        lines = [line.strip() for line in str(error).split("\n") if not line.startswith(("  in", "  to do"))]
         raise InputError(
             "the published file does not hold the head that is described",
             where=checkpoint,
             expected=f"a sphere mapper for features of width {head.dim}, of {head.backbone.model}",
-            found="; ".join(lines),
+            found=str(error).partition("\n")[0],  # what follows is advice for heads that were trained here
             fix="delete the file, and run the command again to download it anew",
         ) from error

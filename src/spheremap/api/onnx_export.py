@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from spheremap.base.errors import InputError, ProvenanceError
 from spheremap.base.files import atomic_path
 from spheremap.model.head import Head, Prototypes, SphereMapper
+from spheremap.model.head.checkpoint import NoPrototypes
 
 Part = Literal["mapper", "prototypes"]
 Inputs = Mapping[str, NDArray[Any]]
@@ -139,6 +140,10 @@ def compare(head: Head, part: Part, run: Callable[[Inputs], Any], seed: int = 0)
 
 def _part(head: Head, path: Path, part: Part) -> onnx.ModelProto:
     module = head.mapper if part == "mapper" else head.prototypes
+    if isinstance(module, NoPrototypes):
+        raise InputError(
+            "a compact bundle has no prototypes", where=path, fix="name the trained head with --head"
+        )
     if isinstance(module, SphereMapper):
         return _mapper(module, head.dim)
     if isinstance(module, Prototypes):

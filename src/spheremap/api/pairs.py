@@ -75,14 +75,19 @@ def _read_line(
 
 
 def pairs_with(source: Path, folder: Path) -> list[Pair]:
-    """A photograph with every other one in a folder, by name.
+    """A photograph with every other one in a folder, by name; hidden files are left out.
 
     Raises:
         InputError: if there is none.
     """
     formats, known = photograph_formats(), Image.registered_extensions()
-    targets = sorted(path for path in folder.iterdir() if known.get(path.suffix.lower()) in formats)
-    pairs = [Pair(source, target) for target in targets if target.resolve() != source.resolve()]
+    pairs = [
+        Pair(source, path)
+        for path in sorted(folder.iterdir())
+        if known.get(path.suffix.lower()) in formats
+        and not path.name.startswith(".")
+        and path.resolve() != source.resolve()
+    ]
     if not pairs:
         raise InputError(
             "no photographs to find the points in", where=folder, expected="JPEG, PNG and the like"

@@ -49,5 +49,5 @@ class Protocol:
             InputError: if a value is none of its setting's.
         """
         given = {name: value for name, value in settings.items() if value is not None}
-        changed: Protocol = parse({**dataclasses.asdict(self), **given}, Protocol, where="protocol")
+        changed: Protocol = parse({**dataclasses.asdict(self), **given}, Protocol, where=", ".join(given))
         return changed

@@ -1,6 +1,5 @@
 """Answers about photographs, and their forms: tables, JSON, arrays and pictures."""
 
-import dataclasses
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -48,6 +47,8 @@ class Matches(Drawn):
         source_xy: `(K, 2)` the points, as (x, y) in pixels of the source.
         target_xy: method (`features`, `sphere`, `fused`) to `(K, 2)` in pixels of the target.
         similarity: method to `(K,)`, of the point and its most similar patch, in [-1, 1].
+        returns: method to `(K,)`, distance in patches between the point and the place in the source that the
+            most similar patch leads back to, by the same similarity; above 1 the match is not to be trusted.
     """
 
     source: Photograph
@@ -55,6 +56,7 @@ class Matches(Drawn):
     source_xy: NDArray[np.float64]
     target_xy: Mapping[str, NDArray[np.float64]]
     similarity: Mapping[str, NDArray[np.float32]]
+    returns: Mapping[str, NDArray[np.float64]]
 
     def __repr__(self) -> str:
         return f"<Matches of {len(self.source_xy)} points, {self.source!r} to {self.target!r}>"
@@ -64,16 +66,10 @@ class Matches(Drawn):
         """`(K, 2)` the answer of features and sphere fused."""
         return self.target_xy["fused"]
 
-    def without_pixels(self) -> "Matches":
-        """The same, of photographs of which the size alone is kept; it cannot be drawn."""
-        empty = np.empty((0, 0, 3), dtype=np.uint8)
-        source, target = (Photograph(empty, photograph.size) for photograph in (self.source, self.target))
-        return dataclasses.replace(self, source=source, target=target)
-
     def to_json(self) -> dict[str, Any]:
         """Plain numbers under the keys source_size, target_size and points.
 
-        A point has x and y in the source and, for each method, x, y and similarity in the target.
+        A point has x and y in the source and, for each method, x and y in the target, similarity and returns.
         """
         return {
             "source_size": list(self.source.size),
@@ -87,6 +83,7 @@ class Matches(Drawn):
                             "x": float(found[k, 0]),
                             "y": float(found[k, 1]),
                             "similarity": float(self.similarity[method][k]),
+                            "returns": float(self.returns[method][k]),
                         }
                         for method, found in self.target_xy.items()
                     },
@@ -96,31 +93,42 @@ class Matches(Drawn):
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """One line per row and point: row, point (from 1), source_x, source_y, x, y, similarity."""
+        """One line per method and point.
+
+        The columns: method, point (from 1), source_x, source_y, x, y, similarity, returns.
+        """
         return pd.concat(
             [
                 pd.DataFrame(
                     {
-                        "row": row,
+                        "method": method,
                         "point": np.arange(1, len(found) + 1),
                         "source_x": self.source_xy[:, 0],
                         "source_y": self.source_xy[:, 1],
                         "x": found[:, 0],
                         "y": found[:, 1],
-                        "similarity": self.similarity[row],
+                        "similarity": self.similarity[method],
+                        "returns": self.returns[method],
                     }
                 )
-                for row, found in self.target_xy.items()
+                for method, found in self.target_xy.items()
             ],
             ignore_index=True,
         )
 
-    def picture(self, row: str = "fused", side: int = PICTURE) -> Image.Image:
-        """Source and target side by side with numbered points, each `side` px on its longer side."""
+    def picture(self, method: str = "fused", side: int = PICTURE) -> Image.Image:
+        """Source and target side by side with numbered points, each `side` px on its longer side.
+
+        Raises:
+            InputError: if there is no such method.
+        """
+        if method not in self.target_xy:
+            expected = ", ".join(self.target_xy)
+            raise InputError("no such method", expected=expected, found=repr(method))
         source, target = (shrink(photograph, side) for photograph in (self.source, self.target))
         return side_by_side(
             draw_points(source, self.source_xy * (source.width / self.source.size[0])),
-            draw_points(target, self.target_xy[row] * (target.width / self.target.size[0])),
+            draw_points(target, self.target_xy[method] * (target.width / self.target.size[0])),
         )
 
 
@@ -204,12 +212,12 @@ class SphereMap(Drawn):
     def __repr__(self) -> str:
         return f"<SphereMap of {self.points.shape[0]}×{self.points.shape[1]} patches, {self.photograph!r}>"
 
-    def picture(self, mask: NDArray[np.bool_] | None = None, side: int = PICTURE) -> Image.Image:
+    def picture(self, mask: NDArray[np.bool_ | np.number] | None = None, side: int = PICTURE) -> Image.Image:
         """The photograph in the colours of the sphere: x, y, z are red, green, blue, as in the report.
 
         Args:
-            mask: `(height, width)` of the photograph in full, to darken what is not the object; None colours
-                everything.
+            mask: `(height, width)` of the photograph in full, to darken what is not the object (0 or False);
+                None colours everything.
             side: longer side in pixels.
 
         Raises:
@@ -224,11 +232,12 @@ class SphereMap(Drawn):
         colour = colours(interpolate(self.points.reshape(-1, 3), grid, self.box, xy))
         if mask is None:
             return tint(photograph, colour)
+        mask = np.asarray(mask) > 0
         if mask.shape != (height, width):
             raise InputError(
                 "the mask is not of its photograph's size",
-                expected=f"{width}×{height} pixels",
-                found=f"{mask.shape[1]}×{mask.shape[0]}",
+                expected=f"an array ({height}, {width})",
+                found=str(mask.shape),
             )
         on = Image.fromarray(mask.astype(np.uint8) * 255)
         return tint(photograph, colour, on.resize(photograph.size, Image.Resampling.BOX))

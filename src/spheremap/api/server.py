@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from spheremap.api.local_server import LocalHandler, LocalServer
-from spheremap.api.matcher import Description, Matcher
+from spheremap.api.matcher import Description, Matcher, check_points
 from spheremap.api.results import shrink
 from spheremap.base.errors import InputError
 from spheremap.report.explorer import picture_of, text_of
@@ -32,21 +32,21 @@ class Explorer:
 
         Returns:
             For each the match, (x, y) in pixels of the target, and the map: the similarity of all patches,
-            row by row, float32 as base64.
+            row by row, float32 as base64. Those of the padding, which cannot be matches, have the lowest one.
 
         Raises:
             InputError: for a point outside the source or a weight outside [0, 1].
         """
+        xy, padding = check_points([(x, y)], self._source.photograph.size), self._target.padding
+        answer = {}
         with self._lock:
-            matches = self._matcher.match(self._source, self._target, [(x, y)], sphere_weight=sphere_weight)
-            found = self._matcher.similarity(self._source, self._target, matches.source_xy, sphere_weight)
-        return {
-            row: {
-                "match": matches.target_xy[row][0].tolist(),
-                "map": text_of(similarity[0].cpu().numpy().astype("<f4")),
-            }
-            for row, similarity in found.items()
-        }
+            found = self._matcher.similarity(self._source, self._target, xy, sphere_weight)
+            for method, similarity in found.items():
+                places, _ = self._matcher.places(similarity, self._target)
+                shown = similarity[0].masked_fill(padding, similarity[0, ~padding].min())
+                values = text_of(shown.cpu().numpy().astype("<f4"))
+                answer[method] = {"match": places[0].tolist(), "map": values}
+        return answer
 
     def page(self, names: tuple[str, str]) -> tuple[str, str]:
         """The page, with both photographs inside, and its content security policy."""

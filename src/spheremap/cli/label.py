@@ -27,12 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Serve until interrupted."""
     import hashlib
+    import sys
 
     from spheremap.api.label_server import LabelServer
     from spheremap.base.files import cache_folder, exclusive
     from spheremap.config.fields import Distinct
     from spheremap.config.slices import parse
-    from spheremap.data.labels import Labels, Text, turn_upright
+    from spheremap.data.labels import Labels, Text, left_out, turn_upright
 
     names = [name.strip() for name in args.keypoints.split(",")] if args.keypoints else []
     names = parse(names, Distinct[Text], where="--keypoints")
@@ -40,5 +41,7 @@ def run(args: argparse.Namespace) -> None:
     with exclusive(cache_folder() / "label" / f"{folder}.lock"):
         if args.upright:
             print(f"turned upright: {turn_upright(args.folder)}")
+        if others := left_out(args.folder):
+            print(f"left out, save them as JPEG or PNG: {', '.join(others)}", file=sys.stderr)
         with LabelServer(Labels(args.folder), names, args.port) as server:
             server.show(browser=not args.no_browser)

