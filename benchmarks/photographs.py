@@ -16,8 +16,8 @@ from common import Options, Row
 from PIL import Image
 from synthetic import backbone_spec, make_backbone
 
-from spheremap.api import load
 from spheremap.api.bundle import write_bundle
+from spheremap.api.matcher import load
 from spheremap.model.head import Head
 
 SIZE = (1200, 900)  # px of a photograph

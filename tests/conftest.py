@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import settings
 from project import Project
+from studio import Studio, make_studio
 from tiny import TINY
 
 if not torch.cuda.is_available():
@@ -25,10 +26,22 @@ settings.register_profile("any machine", deadline=None)  # a loaded machine is n
 settings.load_profile("any machine")
 
 
+# no process of pytest-xdist is to be left alone with one of these at the end
+LONGEST = (
+    "test_slurm.py",
+    "test_profiles.py",
+    "test_data_sets.py",
+    "test_own_data.py",
+    "test_workflow.py",
+    "test_docs.py",
+    "test_packaging.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files in reverse order: those of the workflow take longest, and are not to be left for the end."""
-    files = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
-    items.sort(key=lambda item: -files[item.path])
+    """The longest files first, the others in reverse order of their names."""
+    order = [*LONGEST, *dict.fromkeys(item.path.name for item in reversed(items))]
+    items.sort(key=lambda item: order.index(item.path.name))
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +85,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
             project.run("dvc", "commit", "--force", "--quiet")
             project.commit("First results")
             project.folder.rename(shared)
-    folder = tmp_path_factory.mktemp("made") / "project"
-    shutil.copytree(shared, folder, symlinks=True)
-    return Project(folder)
+    return Project(shutil.copytree(shared, tmp_path_factory.mktemp("made") / "project", symlinks=True))
+
+
+@pytest.fixture
+def project(made: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project that a test may change."""
+    return Project(shutil.copytree(made.folder, tmp_path / "project", symlinks=True))
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    """A few photographs, and a head in a bundle."""
+    return make_studio(tmp_path_factory.mktemp("studio"))

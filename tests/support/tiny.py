@@ -15,7 +15,7 @@ TINY = {
     "datasets.shapes.image_size": 64,
     "datasets.shapes.instances": {"train": 2, "val": 2, "test": 2},
     "datasets.shapes.pairs": {"train": 40, "val": 10, "test": 20},
-    "backbones": {"tiny": BACKBONE},
+    "backbones.tiny": BACKBONE,
     "features.backbone": "tiny",
     "features.views": 2,
     "features.batch": 4,

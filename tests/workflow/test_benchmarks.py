@@ -36,7 +36,7 @@ def test_training_step(load: Any, tmp_path: Path) -> None:
     assert (table["median_ms"] > 0).all()
 
 
-def test_steps_that_differ_are_not_timed(load: Any) -> None:
+def test_steps_that_differ_are_refused(load: Any) -> None:
     step = load("training_step")
     data = load("synthetic").Views(8, (5, 5), 64, 2)
     work = step.Workload("none", 0, 16, 64, batch=3, side=5, categories=2, records=8)

@@ -52,27 +52,13 @@ def test_pre_commit_runs_what_make_lint_does(root: Path) -> None:
     assert all(hook["language"] == "system" and not hook["pass_filenames"] for hook in repo["hooks"])
 
 
-def test_reports_ask_for_version_and_machine(root: Path) -> None:
-    form = yaml.safe_load((root / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text())
-    needed = [part["attributes"] for part in form["body"] if part.get("validations", {}).get("required")]
-    asked = " ".join(attributes.get("description", "") for attributes in needed)
-    for text in (asked, (root / ".github" / "PULL_REQUEST_TEMPLATE.md").read_text()):
-        assert "`spheremap --version`" in text
-        assert "`spheremap doctor`" in text
-
-
-@pytest.mark.parametrize(
-    "page", ["CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "CHANGELOG.md", "config/README.md"]
-)
-def test_links_of_the_pages_that_github_looks_for(root: Path, page: str) -> None:
-    text = (root / page).read_text()
-    for link in re.findall(r"\]\(([^)\s#]+)", text):
-        assert "://" in link or (root / page).parent.joinpath(link).exists(), link
-
-
-def test_snakemake_catalogue(root: Path) -> None:
-    usage = yaml.safe_load((root / ".snakemake-workflow-catalog.yml").read_text())["usage"]
-    assert usage["software-stack-deployment"]["conda"] is True
-    assert usage["report"] is True
-    assert (root / "config" / "README.md").is_file()
-    assert (root / "workflow" / "Snakefile").is_file()
+def test_links_of_pages_beside_the_site(root: Path) -> None:
+    """Those that MkDocs does not read."""
+    found = [
+        (page, link)
+        for page in [*root.glob("*.md"), root / "config" / "README.md"]
+        for link in re.findall(r"\]\(([^)\s#]+)", page.read_text())
+        if "://" not in link
+    ]
+    assert found
+    assert [(page, link) for page, link in found if not (page.parent / link).exists()] == []

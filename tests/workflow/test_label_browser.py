@@ -172,5 +172,4 @@ def test_from_pictures_to_a_score(root: Path, tmp_path: Path) -> None:
     project.snakemake()
     assert (project.folder / "models/mugs/head.safetensors").exists()
     metrics = json.loads((project.folder / "results/metrics.json").read_text())
-    assert "fused" in json.dumps(metrics)
-    assert "PCK@0.10" in project.run("spheremap", "table", "results/metrics.json")
+    assert (metrics["n_pairs"], metrics["n_points"]) == (2, 6)  # both ways, without what is hidden in one

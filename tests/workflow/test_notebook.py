@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from studio import make_studio
+from studio import Studio
 
 import spheremap
 
@@ -22,9 +22,9 @@ def test_it_is_stored_without_outputs(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_its_cells_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_cells_run(root: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a random backbone, whose weights need not be fetched."""
-    matcher = spheremap.load(make_studio(tmp_path).bundle, device="cpu")
+    matcher = spheremap.load(studio.bundle, device="cpu")
     monkeypatch.setattr(spheremap, "load", lambda: matcher, raising=False)
     install, *others = ("".join(cell["source"]) for cell in cells(root))
     assert "%pip install" in install  # no plain Python

@@ -13,7 +13,6 @@ from pods import Pods, api_server
 from project import Project
 from tiny import TINY
 
-CLUSTERS = ("slurm", "kubernetes")
 PREFIX = "s3://maps/tiny"
 KEYS = {"SNAKEMAKE_STORAGE_S3_ACCESS_KEY": "an-access-key", "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "a-secret-key"}
 
@@ -40,26 +39,17 @@ def planned(plan: str) -> dict[str, list[dict[str, str]]]:
     return jobs
 
 
-@pytest.mark.parametrize("name", CLUSTERS)
-def test_every_large_rule_has_cores_and_every_name_is_a_rule(name: str, root: Path) -> None:
-    settings = profile(root, name)
-    known = rules(root)
-    named = {rule for key in ("set-threads", "set-resources", "groups") for rule in settings.get(key, {})}
-    assert named <= known.keys()
-    # what takes a whole machine when there is one cannot know how large another is
-    assert settings["set-threads"].keys() == {rule for rule, text in known.items() if "CORES" in text}
+@pytest.mark.parametrize("name", ["slurm", "kubernetes"])
+def test_profiles_know_every_large_rule(name: str, root: Path) -> None:
+    """What takes a whole machine when there is one cannot know how large another is."""
+    settings, known = profile(root, name), rules(root)
+    large = {rule for rule, text in known.items() if "CORES" in text}
+    assert settings["set-threads"].keys() == large
+    assert settings.get("set-resources", dict.fromkeys(large)).keys() == large
+    assert settings["groups"].keys() <= known.keys()
     assert settings["group-components"].keys() <= set(settings["groups"].values())
-
-
-def test_slurm_profile_bounds_the_time_of_every_job_that_takes_a_machine(root: Path) -> None:
-    settings = profile(root, "slurm")
-    assert settings["set-resources"].keys() == settings["set-threads"].keys()
-    assert all(resources["runtime"] > 0 for resources in settings["set-resources"].values())
-
-
-def test_every_rule_names_its_memory(root: Path) -> None:
     small = {"data", "results", "features", "fitted", "curves", "slice"}  # run nothing, or copy files
-    assert {rule for rule, text in rules(root).items() if "mem_mb=" not in text} == small
+    assert {rule for rule, text in known.items() if "mem_mb=" not in text} == small
 
 
 @pytest.mark.parametrize("device", ["auto", pytest.param("cpu", marks=pytest.mark.slow)])
@@ -92,8 +82,9 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def kubernetes(project: Project, *arguments: str, ok: bool = True) -> str:
     storage = ("--default-storage-prefix", PREFIX)
     # not as a fork: the library has read where its settings are when it was loaded
+    often = ("--seconds-between-status-checks", "1")
     return project.run(
-        "snakemake", "--workflow-profile", "kubernetes", *storage, *arguments, ok=ok, warm=False
+        "snakemake", "--workflow-profile", "kubernetes", *storage, *often, *arguments, ok=ok, warm=False
     )
 
 
@@ -124,7 +115,7 @@ def test_pods_that_share_nothing_give_the_scores_of_a_local_run(
     root: Path, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local = Project.copy(root, tmp_path / "local", TINY)
-    local.run("snakemake", "--cores", "1")
+    meanwhile = local.start("snakemake", "--cores", "1", warm=True)
     project = Project.copy(root, tmp_path / "project", TINY)
     environment = project.warm_environment()
     environment["PATH"] = f"{no_pip(tmp_path)}:{environment['PATH']}"
@@ -137,6 +128,7 @@ def test_pods_that_share_nothing_give_the_scores_of_a_local_run(
         except AssertionError as error:
             raise AssertionError(f"{error}\n{pods.logs()}") from error
         check_pods(pods)
+    assert meanwhile.wait(timeout=600) == 0
     store = boto3.client(
         "s3",
         endpoint_url=s3,

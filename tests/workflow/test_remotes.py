@@ -183,19 +183,19 @@ KINDS = {"s3": s3_remote, "ssh": ssh_remote}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_round_trip(made: Project, tmp_path: Path, kind: str) -> None:
+def test_round_trip(project: Project, tmp_path: Path, kind: str) -> None:
     """What is pushed comes back in another clone, where nothing needs to run again."""
     with KINDS[kind](tmp_path) as remote:
-        remote.use(made)
-        output = made.run("dvc", "push", "--verbose")
-        assert remote.objects() == cached(made, without=FEATURES)
+        remote.use(project)
+        output = project.run("dvc", "push", "--verbose")
+        assert remote.objects() == cached(project, without=FEATURES)
 
-        other = clone(made, tmp_path / "clone", remote)
+        other = clone(project, tmp_path / "clone", remote)
         looked = other.run(*LOOK, "--verbose")
         assert stages_run(looked) == []
         assert "up to date" in looked
         output += looked + other.run(*PULL, "--verbose")
-        assert other.bytes_of(*PUSHED) == made.bytes_of(*PUSHED)
+        assert other.bytes_of(*PUSHED) == project.bytes_of(*PUSHED)
         assert not (other.folder / FEATURES).exists()
         assert stages_run(other.run(*LOOK)) == []
         assert SECRET not in output
@@ -206,12 +206,12 @@ def test_round_trip(made: Project, tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_corrupted_object_is_noticed(made: Project, tmp_path: Path) -> None:
+def test_a_corrupted_object_is_noticed(project: Project, tmp_path: Path) -> None:
     remote = folder_remote(tmp_path)
-    remote.use(made)
-    made.run("dvc", "push", "--quiet")
+    remote.use(project)
+    project.run("dvc", "push", "--quiet")
     entries = Path(".dvc/cache/files/md5")
-    md5 = locked(made)[HEAD]
+    md5 = locked(project)[HEAD]
     name = Path(md5[:2], md5[2:])
     assert remote.folder is not None
     damaged = remote.folder / "files/md5" / name
@@ -220,16 +220,16 @@ def test_a_corrupted_object_is_noticed(made: Project, tmp_path: Path) -> None:
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
 
-    other = clone(made, tmp_path / "clone", remote)
+    other = clone(project, tmp_path / "clone", remote)
     assert HEAD in other.run(*PULL, ok=False)
     assert not (other.folder / HEAD).exists()
     assert not (other.folder / entries / name).exists()
 
     # who has it right puts it there again; `dvc push` would not, since DVC remembers that it did
     damaged.unlink(missing_ok=True)
-    shutil.copyfile(made.folder / entries / name, damaged)
+    shutil.copyfile(project.folder / entries / name, damaged)
     other.run(*PULL)
-    assert other.bytes_of(HEAD) == made.bytes_of(HEAD)
+    assert other.bytes_of(HEAD) == project.bytes_of(HEAD)
 
 
 # --- working together ---------------------------------------------------------------------------------------
@@ -267,25 +267,6 @@ def test_two_people_work_on_one_project(made: Project, tmp_path: Path) -> None:
 
 
 # --- settings -----------------------------------------------------------------------------------------------
-
-
-def test_what_is_pushed(root: Path) -> None:
-    """All that dvc.yaml lets DVC cache, but for the features, which the rest makes anew."""
-    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
-    kept = [
-        (path, options)
-        for stage in stages.values()
-        for out in stage.get("outs", [])
-        for path, options in (out.items() if isinstance(out, dict) else [(out, {})])
-        if options.get("cache", True)
-    ]
-    assert [path for path, options in kept if not options.get("push", True)] == ["data/${dataset}/features"]
-    assert {path for path, _ in kept} > {
-        "models/${dataset}/head.safetensors",
-        "models/${dataset}/methods",
-        REPORT,
-        "data/${dataset}/canonical",
-    }
 
 
 def test_credentials_stay_out_of_git(root: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_killed_jobs_are_run_again_and_the_bytes_are_those_of_a_local_run(
     cluster: Cluster, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local = Project.copy(root, tmp_path / "local", PARAMS)
-    local.run("snakemake", "--cores", "1")
+    meanwhile = local.start("snakemake", "--cores", "1", warm=True)
 
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
@@ -105,9 +105,11 @@ def test_killed_jobs_are_run_again_and_the_bytes_are_those_of_a_local_run(
     finally:
         for process in [*psutil.Process(run.pid).children(recursive=True), run] if alive() else []:
             process.kill()
+        alone = meanwhile.wait(timeout=900)
     log = "\n".join(path.read_text() for path in (project.folder / ".snakemake/log").glob("*.log"))
     assert code == 0, log
 
+    assert alone == 0
     assert project.bytes_of(*PRODUCTS) == local.bytes_of(*PRODUCTS)
 
     jobs = cluster.jobs()

@@ -2,9 +2,7 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +10,6 @@ import yaml
 from project import Project, stages_run
 
 from spheremap.base.files import exclusive
-from spheremap.config.presets import apply_preset
-from spheremap.metrics.score_table import leaves, read_scores
 
 PRODUCTS = (
     "models/shapes/head.safetensors",
@@ -48,23 +44,6 @@ def names(entries: Iterable[Any]) -> list[str]:
 
 def covered(name: str, folders: Iterable[str]) -> bool:
     return any(name == folder or name.startswith(f"{folder}/") for folder in folders)
-
-
-@pytest.fixture
-def project(made: Project, tmp_path: Path) -> Project:
-    """A copy of the finished project that a test may change."""
-    shutil.copytree(made.folder, tmp_path / "project", symlinks=True)
-    return Project(tmp_path / "project")
-
-
-def test_every_row_is_scored(made: Project) -> None:
-    facts = json.loads((made.folder / "results/metrics.json").read_text())
-    assert facts["n_pairs"] == 40
-    metrics = leaves(read_scores(made.folder / "results/scores.csv"))
-    for row in ("features", "sphere", "fused", "chance"):
-        for name in ("pck_point", "pck_image", "pck_category", "kap"):
-            for alpha in ("0.10", "0.05", "0.01"):
-                assert 0 <= metrics[row][f"{name}@{alpha}"] <= 100
 
 
 def test_nothing_runs_twice(made: Project) -> None:
@@ -137,16 +116,16 @@ def test_another_data_set_and_back_trains_nothing_twice(project: Project) -> Non
     params = yaml.safe_load((project.folder / "params.yaml").read_text())
     other = params["datasets"]["shapes"] | {"root": "data/other/canonical", "seed": 1}
     project.edit({"datasets.other": other, "dataset": "other"})
+    scores = project.bytes_of("results/scores.csv")
     assert stages_run(project.run("dvc", "repro")) == ["data", "features", "train", "fit", "evaluate"]
+    assert project.bytes_of("results/scores.csv") != scores
     heads = {name: project.folder / f"models/{name}/head.safetensors" for name in ("shapes", "other")}
     made = {name: head.read_bytes() for name, head in heads.items()}
     project.edit({"dataset": "shapes"})
-    plan = project.snakemake("--dry-run")
-    assert "rule evaluate:" in plan  # results are those of the current data set
-    assert not {"train", "cache", "render"} & set(re.findall(r"rule (\w+):", plan))
     output = project.run("dvc", "repro")
     assert not re.search(r"rule (train|cache|render):", output)
     assert made == {name: head.read_bytes() for name, head in heads.items()}
+    assert project.bytes_of("results/scores.csv") == scores
 
 
 @pytest.mark.slow
@@ -205,20 +184,6 @@ def test_bad_parameters_are_named_before_anything_runs(project: Project) -> None
     assert not any("Traceback" in output for output in outputs)
 
 
-@pytest.mark.parametrize("name", ["spair-71k", pytest.param("spair-71k-small", marks=pytest.mark.slow)])
-def test_a_fresh_clone_plans_a_preset_from_the_download_to_the_report(
-    name: str, root: Path, tmp_path: Path
-) -> None:
-    project = Project.copy(root, tmp_path / "project", {})
-    apply_preset(root / "presets" / f"{name}.yaml", project.folder / "params.yaml")
-    plan = project.snakemake("--dry-run")
-    table = plan[plan.index("Job stats:") :]
-    jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
-    once = ("fetch", "weights", "ingest", "train", "evaluate", "report_page")
-    assert [jobs[rule] for rule in once] == [1] * len(once)
-    assert jobs["cache"] == 2 * (18 if name == "spair-71k" else 1)  # views and images
-
-
 def test_a_mistyped_folder_costs_nothing(project: Project) -> None:
     entry = {"layout": "spair", "root": "miine", "class_ids": {}, "masks": {"source": "own"}}
     project.edit({"datasets.mine": entry, "dataset": "mine"})
@@ -260,17 +225,7 @@ def test_a_slice_of_the_parameters_never_changes(project: Project) -> None:
 def test_two_runs_at_once_are_refused(project: Project) -> None:
     (project.folder / "results/report.html").unlink()
     with exclusive(project.folder / ".work/lock"):
-        assert "another run is at work in" in project.snakemake(ok=False)
+        output = project.snakemake(ok=False)
+    assert "another run is at work in" in output
+    assert "Traceback" not in output
     assert not (project.folder / "results/report.html").exists()
-
-
-@pytest.mark.slow
-def test_a_truncated_cache_is_refused(project: Project) -> None:
-    cache = project.folder / "data/shapes/features/views-0of1.h5"
-    cache.write_bytes(cache.read_bytes()[:-5000])
-    output = project.snakemake(ok=False)
-    assert "views-0of1.h5" in output
-    assert "delete the file and run `snakemake --cores all`" in output
-    assert not (project.folder / "data/shapes/features/views.h5").exists()
-    cache.unlink()
-    assert "rule cache:" in project.snakemake("-n")
