@@ -48,7 +48,7 @@ class Matches(Drawn):
         target_xy: method (`features`, `sphere`, `fused`) to `(K, 2)` in pixels of the target.
         similarity: method to `(K,)`, of the point and its most similar patch, in [-1, 1].
         returns: method to `(K,)`, distance in patches between the point and the place in the source that the
-            most similar patch leads back to, by the same similarity; above 1 the match is not to be trusted.
+            most similar patch leads back to, by the same similarity: the farther, the less to be trusted.
     """
 
     source: Photograph
