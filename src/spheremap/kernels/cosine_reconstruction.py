@@ -60,7 +60,7 @@ def reference(features: Tensor, reconstruction: Tensor, rows: Tensor | None = No
     cosine = torch.where(usable, dots / torch.where(usable, lengths, 1.0), 0.0)
     keep = rows >= 0
     count = keep.sum()
-    # over all rows first: in this order the sums round as they did when published heads were trained
+    # divided by all rows first: so it rounded when the committed results were made
     mean = torch.where(keep, 1 - cosine, 0.0).sum() / max(len(rows), 1)
     return mean * (len(rows) / count.clamp_min(1)), count
 
